@@ -1,0 +1,2 @@
+//! The `quern` binary.
+fn main() {}

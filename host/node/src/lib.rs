@@ -1,0 +1,1 @@
+//! Composes the roles one configuration asks for.

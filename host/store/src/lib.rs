@@ -1,0 +1,1 @@
+//! The storage engine: commit log, consume queues, recovery.

@@ -1,0 +1,1 @@
+//! Frozen bytes and their checker.

@@ -1,0 +1,1 @@
+//! Starts real quern processes for tests.

@@ -1,0 +1,1 @@
+//! The client SDK: producer, consumers, admin.

@@ -1,0 +1,1 @@
+//! Nouns and messages of the Quernstone protocol, and their encoding.

@@ -1,0 +1,1 @@
+//! QUIC endpoints, TLS, connections and framed streams.
