@@ -1,1 +1,48 @@
-//! Nouns and messages of the Quernstone protocol, and their encoding.
+//! The nouns and messages of the Quernstone protocol, and their bytes.
+//!
+//! Everything two processes say to each other is defined here and only here: ids, the message block
+//! a producer lays out, the log record that carries it, the frame on the wire, one file per group of
+//! operations, the error codes. The crate does no I/O and reads no clock, so every byte it makes is
+//! a pure function of its input and can be frozen in `tests/golden`.
+
+pub mod error;
+pub mod frame;
+pub mod ids;
+pub mod limits;
+pub mod message;
+pub mod operation;
+pub mod record;
+
+mod broker;
+mod heartbeat;
+mod offsets;
+mod pull;
+mod route;
+mod send;
+mod session;
+mod topic;
+
+pub use broker::{PluginReport, Status, StatusReply};
+pub use error::{Code, Retry, WireError};
+pub use heartbeat::{Heartbeat, HeartbeatReply};
+pub use ids::{
+    BrokerName, Epoch, GroupName, LogPosition, NameError, QueueId, QueueOffset, TopicId, TopicName,
+};
+pub use message::{Block, BlockError, Message, Tag};
+pub use offsets::{
+    CommitOffsets, CommitOffsetsReply, OffsetAt, OffsetAtReply, OffsetRange, OffsetRangeReply,
+    QueryOffsets, QueryOffsetsReply, QueuePosition,
+};
+pub use operation::{Kind, Operation, Request};
+pub use pull::{Filter, Pull, PullReply, Stall};
+pub use record::{RecordHeader, RecordKind, RecordView};
+pub use route::{
+    BrokerEntry, BrokerRoute, Brokers, BrokersReply, PublishTopics, PublishTopicsReply,
+    RegisterBroker, RegisterBrokerReply, Route, RouteReply, TopicQueues,
+};
+pub use send::{Send, SendReply, SendStatus};
+pub use session::{Cancel, Hello, HelloReply, MINOR, Role};
+pub use topic::{
+    CreateTopic, CreateTopicReply, DeleteTopic, DeleteTopicReply, DescribeTopic,
+    DescribeTopicReply, ListTopics, ListTopicsReply, QueueReport, TopicSummary,
+};

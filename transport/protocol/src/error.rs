@@ -1,0 +1,268 @@
+//! Error codes: one append-only table, the wire form of an error, and what a user reads about it.
+//!
+//! 1xxx transport · 2xxx topics and groups · 3xxx send and consume · 40xx storage · 41xx–44xx
+//! plugins · 5xxx security · 9xxx internal. A number is never given a second meaning.
+
+use serde::{Deserialize, Serialize};
+
+use crate::frame::encode;
+use crate::limits;
+use crate::operation::decode_exactly;
+
+/// Whether, and where, the same request may be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Retry {
+    /// The same request would fail the same way.
+    Never,
+    /// The same broker may answer differently later.
+    Here,
+    /// Another broker may do it.
+    Elsewhere,
+    /// Ask a name server for the route first.
+    AfterRoutes,
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code {
+    pub number: u16,
+    pub name: &'static str,
+    pub retry: Retry,
+    /// What it means and why it happens.
+    pub meaning: &'static str,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+macro_rules! codes {
+    ($($number:literal $name:ident $retry:ident $meaning:literal $advice:literal;)*) => {
+        impl Code {
+            $(pub const $name: Self = Self {
+                number: $number,
+                name: stringify!($name),
+                retry: Retry::$retry,
+                meaning: $meaning,
+                advice: $advice,
+            };)*
+
+            /// The whole table, by number.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+codes! {
+    1001 UNSUPPORTED Never
+        "The peer does not know this request, version or option; the connection stays usable."
+        "Compare the versions of both sides (`quern --version`); upgrade the older one.";
+    1002 TOO_LARGE Never
+        "A message, header or frame is beyond a limit, which the text names. Nothing of it was stored."
+        "Make it smaller: bodies end at 4 MiB. Keep large objects elsewhere and send their address.";
+    1003 DEADLINE Here
+        "The time the caller allowed was over before the answer came. A send may or may not have been stored."
+        "Allow more time, or look for the cause: a slow disk, a long queue, a lost network.";
+    1004 RETRY_AFTER Here
+        "The node protects itself: a queue of requests, a window or a quota is full."
+        "Try again after the time given. If it goes on, send less or give the node more.";
+    1005 PROTOCOL Never
+        "Bytes arrived that do not follow the protocol: a bad frame, a header that does not decode, a wrong first message."
+        "Something that is not Quernstone, or a broken version of it, is talking to this port. Check the address and the program behind it.";
+    1006 CONNECT Here
+        "No connection: nobody answered at this address, or the answer was not QUIC."
+        "Is the server running, and is this its address and UDP port? A firewall often lets TCP pass and UDP not. Start one here with `quern start`.";
+    1007 CONNECTION_LOST Here
+        "The connection ended before the answer. A send may or may not have been stored."
+        "The client reconnects by itself. If it happens often, look at the server's log.";
+    1008 GOING_AWAY Elsewhere
+        "The node is shutting down and takes no new requests."
+        "The client reconnects by itself; wait for the node or use another.";
+    1009 UNTRUSTED Never
+        "The certificate of the other side was not made by an authority trusted here, or is not for this name or time."
+        "Give the right authority with `--ca FILE`. On one machine both sides must run as the same user, who owns the development CA. If it is 'not yet valid', a clock is wrong.";
+    1010 ADDRESS_IN_USE Never
+        "Another process listens on this UDP port."
+        "Stop it, or choose another port with `--listen HOST:PORT` (`--namesrv-listen` for the name server).";
+    1011 WRONG_PROTOCOL_VERSION Never
+        "The two sides have no protocol version (ALPN) in common."
+        "Upgrade the older side; this version speaks quern/1. If the other side is not Quernstone, the address is wrong.";
+    1012 BAD_CONFIG Never
+        "A setting has a value that cannot be used; the text names it and what is allowed."
+        "Correct the setting and start again. Nothing was changed.";
+    2001 NOT_FOUND Never
+        "The topic, queue or group named does not exist on this broker."
+        "`quern topic ls` shows what exists; `quern topic create NAME` makes a topic.";
+    2002 ALREADY_EXISTS Never
+        "A topic of this name exists."
+        "`quern topic describe NAME` shows it. Choose another name, or use it as it is.";
+    2003 NO_ROUTE AfterRoutes
+        "The name servers know no broker that serves this topic."
+        "`quern topic ls` shows what exists; create it with `quern topic create NAME`. If no broker is registered, start one.";
+    2004 NOT_LEADER AfterRoutes
+        "This broker does not lead the queue any more."
+        "The client asks for the route again by itself.";
+    2005 BAD_NAME Never
+        "A topic, group or broker name has characters or a length that are not allowed."
+        "Use 1 to 127 of A-Z a-z 0-9 % | _ - ; broker names: A-Z a-z 0-9 _ - .";
+    2006 NO_NAME_SERVER Here
+        "None of the name servers given answered."
+        "Check `--namesrv`; start one with `quern start --namesrv-only`.";
+    2007 BROKER_NAME_TAKEN Never
+        "Another live broker with another address is registered under this name."
+        "Give each broker a name of its own with `--name`; or stop the other one.";
+    3001 OUT_OF_SEQUENCE Here
+        "A batch came before its predecessor."
+        "The client rewinds by itself.";
+    3002 UNKNOWN_PRODUCER Here
+        "The broker no longer remembers this producer id."
+        "The client asks for a new one by itself.";
+    3003 FENCED Never
+        "Someone else owns what this request wanted to change."
+        "Stop the older consumer; its newer owner goes on.";
+    3004 RESERVED_NAME Never
+        "A property with this name belongs to the system."
+        "Choose another name: not one of RocketMQ's own and not beginning with two underscores.";
+    3005 BAD_MESSAGE Never
+        "A message breaks a rule of the format; the text says which. Nothing was stored."
+        "A tag has no '|' and no control characters, a key no control characters, a property a name.";
+    3006 BAD_CHECKSUM Here
+        "A message was damaged between the producer and this broker. Nothing was stored."
+        "Send it again. If it repeats, suspect memory of the producer's machine, or a client that lays out blocks wrongly.";
+    3007 BAD_REQUEST Never
+        "A request is understood but impossible: a count of zero, a queue that is not there, a number out of its range."
+        "The text names the field and what is allowed.";
+    4001 DISK_FULL Elsewhere
+        "The log's disk is full. The messages of this request were not stored; what was acknowledged before is safe and readable."
+        "Free space or enlarge the disk under the data directory; sending goes on by itself.";
+    4002 STORAGE_FAILED Elsewhere
+        "The disk reported an error while writing. The log stops taking messages, because what a failed write or sync left behind is unknown."
+        "Look at the system's log for disk errors, then restart the broker: it verifies the log.";
+    4003 DIRECTORY_LOCKED Never
+        "Another process uses this data directory."
+        "Stop it (its process id is in the text), or give this one a directory of its own with `--data DIR`.";
+    4004 DIRECTORY_FOREIGN Never
+        "The data directory contains files but no FORMAT file of ours: it belongs to something else."
+        "Give an empty or new directory with `--data DIR`.";
+    4005 FORMAT_UNKNOWN Never
+        "The data directory was written in a format this version does not read. Nothing was changed."
+        "Use the version that wrote it, or one that says it converts it.";
+    4006 DIRECTORY_UNUSABLE Never
+        "The data directory cannot be made, read or written by this user."
+        "Check its owner, its permissions and whether the file system is read-only; or give another with `--data DIR`.";
+    4007 DATA_CORRUPT Never
+        "Bytes that were durable are damaged: this is no crash but a failing disk or a stray writer. Nothing was changed."
+        "Copy the data directory before anything else. Restore the file named in the text from a replica or backup.";
+    4008 CLOCK Here
+        "The wall clock jumped by more than five minutes against the machine's steady clock; the log keeps its own time and does not follow."
+        "Check time synchronisation of this machine. Messages keep flowing.";
+    4101 PLUGIN_INVALID Never
+        "The bytes are not a component of the plugin contract this broker speaks."
+        "Build it with the guest SDK for the contract version named in the text.";
+    4201 EXPRESSION_REFUSED Never
+        "A filter does not accept its expression or parameters; the text says where and why."
+        "Correct the expression. For tags: `A || B`, or `*` for all.";
+    4205 LANGUAGE_UNKNOWN Never
+        "No plugin of this broker speaks the expression language asked for."
+        "`TAG` is always there.";
+    4301 PLUGIN_TRAP Here
+        "A plugin stopped in the middle of its work (a trap). The message is not lost: delivery of this queue waits."
+        "The broker's log names plugin, version and cause. Correct the plugin, or consume without it.";
+    4302 PLUGIN_FUEL Here
+        "A plugin used more computing than it is allowed, perhaps for ever. The message is not lost: delivery of this queue waits."
+        "Correct the plugin, or consume without it.";
+    4303 PLUGIN_MEMORY Here
+        "A plugin asked for more memory than it is allowed. The message is not lost: delivery of this queue waits."
+        "Correct the plugin, or consume without it.";
+    4304 PLUGIN_ANSWER Here
+        "A plugin gave an answer of the wrong shape. The message is not lost: delivery of this queue waits."
+        "Correct the plugin, or consume without it.";
+    4305 PLUGIN_FAILURE Here
+        "A plugin said it could not judge a message. The message is not lost: delivery of this queue waits."
+        "The text is the plugin's own. Correct the plugin or the message's sender.";
+    5001 FORBIDDEN Never
+        "The identity of the caller does not permit this request."
+        "Clients and nodes use different doors; check the certificate and role.";
+    9001 INTERNAL Here
+        "A bug of ours: an invariant did not hold. The request failed, the node goes on."
+        "Please report it with the broker's log around this time.";
+}
+
+impl Code {
+    /// The line with this number.
+    pub fn find(number: u16) -> Option<&'static Self> {
+        Self::ALL.iter().find(|code| code.number == number)
+    }
+}
+
+/// An error as it travels: the header of a frame with the error flag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("Q-{code} {message}")]
+pub struct WireError {
+    pub code: u16,
+    pub retry: Retry,
+    /// Wait this long before trying again, ms; 0 = as the caller likes.
+    pub after_ms: u32,
+    /// What happened, with its facts.
+    pub message: String,
+}
+
+/// Keeps an error inside a frame header whatever it quotes.
+const MESSAGE_MAX: usize = limits::FRAME_HEADER / 8;
+
+impl WireError {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > MESSAGE_MAX {
+            message.truncate(message.floor_char_boundary(MESSAGE_MAX));
+            message.push('…');
+        }
+        Self {
+            code: code.number,
+            retry: code.retry,
+            after_ms: 0,
+            message,
+        }
+    }
+
+    #[must_use]
+    pub fn after_ms(mut self, after_ms: u32) -> Self {
+        self.after_ms = after_ms;
+        self
+    }
+
+    pub fn is(&self, code: Code) -> bool {
+        self.code == code.number
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// `Err` when the bytes are no error either.
+    pub fn decode(header: &[u8]) -> Result<Self, Self> {
+        decode_exactly("error", header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_unique_and_complete() {
+        for pair in Code::ALL.windows(2) {
+            assert!(pair[0].number < pair[1].number, "{}", pair[1].name);
+        }
+        for code in Code::ALL {
+            assert!(code.meaning.ends_with(['.', ';']), "{}", code.name);
+            assert!(code.advice.len() > 10, "{}", code.name);
+            assert_eq!(Code::find(code.number), Some(code));
+        }
+    }
+
+    #[test]
+    fn a_long_quote_is_cut_at_a_character() {
+        let error = WireError::new(Code::INTERNAL, "ö".repeat(10_000));
+        assert!(error.encode().len() < limits::FRAME_HEADER);
+        assert_eq!(WireError::decode(&error.encode()), Ok(error));
+    }
+}

@@ -1,0 +1,32 @@
+//! Every bound of the protocol. A peer that passes one gets an error that names it.
+
+/// Bytes of a frame before its header.
+pub const FRAME_PREFIX: usize = 24;
+/// Largest postcard header of a frame.
+pub const FRAME_HEADER: usize = 16 * 1024;
+/// Largest raw body of a frame.
+pub const FRAME_BODY: usize = 8 * 1024 * 1024;
+/// Largest message body (RocketMQ's `maxMessageSize`).
+pub const MESSAGE_BODY: usize = 4 * 1024 * 1024;
+/// Largest tag in bytes.
+pub const TAG: usize = 255;
+/// Largest list of keys in bytes, separators included.
+pub const KEYS: usize = 4 * 1024;
+/// Largest set of encoded properties in bytes, the system's included.
+pub const PROPERTIES: usize = 32 * 1024;
+/// Largest topic, group or broker name in bytes.
+pub const NAME: usize = 127;
+/// Most messages one `Send` frame may carry.
+pub const SEND_MESSAGES: usize = 65_536;
+/// Most message bytes one `Send` frame may carry: what fits a log group with its headers.
+pub const SEND_BYTES: usize = FRAME_BODY - 64 * 1024;
+/// Most messages one `Pull` may ask for.
+pub const PULL_MESSAGES: u32 = 4_096;
+/// Most bytes a `Pull` reply carries, unless its first message alone is larger.
+pub const PULL_BYTES: u32 = 4 * 1024 * 1024;
+/// Longest a `Pull` may be held, ms.
+pub const PULL_WAIT_MS: u32 = 30_000;
+/// Largest filter expression in bytes.
+pub const EXPRESSION: usize = 4 * 1024;
+/// Most queues of a topic on one broker.
+pub const QUEUES_PER_TOPIC: u32 = 1_024;

@@ -1,0 +1,166 @@
+//! The table of operations: every request two processes can make, with its number on the wire.
+//!
+//! Numbers are explicit and only ever appended; a changed header is a new version of its kind.
+//! To add an operation: write its request and reply in a file named by the noun or verb, add a line
+//! to the table below, a line to the server's own table (`host/broker/src/requests.rs` or
+//! `host/nameserver/src/requests.rs`), and freeze its bytes in `tests/golden`.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Code, WireError};
+use crate::frame::Frame;
+
+/// Where a request or reply travels: the frame's header (at most 16 KiB), or its body for what can
+/// grow with the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Header,
+    Table,
+}
+
+/// One kind of request and what answers it.
+pub trait Operation: Serialize + DeserializeOwned {
+    const KIND: Kind;
+    const VERSION: u8 = 1;
+    const REQUEST: Place;
+    const REPLY: Place;
+    type Reply: Serialize + DeserializeOwned;
+}
+
+macro_rules! operations {
+    ($($number:literal $request:ident $request_place:ident => $reply:ident $reply_place:ident;)*) => {
+        /// The number of an operation on the wire.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Kind {
+            $($request = $number,)*
+        }
+
+        impl Kind {
+            /// Every kind, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$request,)*];
+
+            pub fn from_number(number: u16) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$request),)*
+                    _ => None,
+                }
+            }
+
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$request => stringify!($request),)*
+                }
+            }
+        }
+
+        /// A decoded request of any kind.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Request {
+            $($request(crate::$request),)*
+        }
+
+        impl Request {
+            /// Decodes the request a frame carries. The body of a non-table request stays in the frame.
+            pub fn decode(frame: &Frame) -> Result<Self, WireError> {
+                match Kind::from_number(frame.kind) {
+                    $(Some(Kind::$request) => decode_request::<crate::$request>(frame).map(Self::$request),)*
+                    None => Err(WireError::new(
+                        Code::UNSUPPORTED,
+                        format!("request kind {} is not known here", frame.kind),
+                    )),
+                }
+            }
+        }
+
+        $(impl Operation for crate::$request {
+            const KIND: Kind = Kind::$request;
+            const REQUEST: Place = Place::$request_place;
+            const REPLY: Place = Place::$reply_place;
+            type Reply = crate::$reply;
+        })*
+    };
+}
+
+operations! {
+     1 Hello          Header => HelloReply          Header;
+     2 Heartbeat      Header => HeartbeatReply      Header;
+     3 Cancel         Header => Cancel              Header;
+    10 RegisterBroker Table  => RegisterBrokerReply Header;
+    11 PublishTopics  Table  => PublishTopicsReply  Header;
+    12 Route          Header => RouteReply          Table;
+    13 Brokers        Header => BrokersReply        Table;
+    20 CreateTopic    Header => CreateTopicReply    Header;
+    21 DescribeTopic  Header => DescribeTopicReply  Table;
+    22 ListTopics     Header => ListTopicsReply     Table;
+    23 DeleteTopic    Header => DeleteTopicReply    Header;
+    30 Send           Header => SendReply           Header;
+    31 Pull           Header => PullReply           Header;
+    40 CommitOffsets  Table  => CommitOffsetsReply  Header;
+    41 QueryOffsets   Header => QueryOffsetsReply   Table;
+    42 OffsetRange    Header => OffsetRangeReply    Header;
+    43 OffsetAt       Header => OffsetAtReply       Header;
+    50 Status         Header => StatusReply         Table;
+}
+
+fn decode_request<O: Operation>(frame: &Frame) -> Result<O, WireError> {
+    if frame.version != O::VERSION {
+        return Err(WireError::new(
+            Code::UNSUPPORTED,
+            format!(
+                "{} version {} is not known here, only version {}",
+                O::KIND.name(),
+                frame.version,
+                O::VERSION
+            ),
+        ));
+    }
+    let bytes = match O::REQUEST {
+        Place::Header => &frame.header,
+        Place::Table => table(frame)?,
+    };
+    decode_exactly(O::KIND.name(), bytes)
+}
+
+/// Decodes the reply to an `O`: the reply itself, or the error the peer sent instead.
+pub fn decode_reply<O: Operation>(frame: &Frame) -> Result<O::Reply, WireError> {
+    if frame.flags.is_error() {
+        return Err(WireError::decode(&frame.header)?);
+    }
+    let bytes = match O::REPLY {
+        Place::Header => &frame.header,
+        Place::Table => table(frame)?,
+    };
+    decode_exactly(O::KIND.name(), bytes)
+}
+
+fn table(frame: &Frame) -> Result<&Bytes, WireError> {
+    if frame.header.is_empty() {
+        Ok(&frame.body)
+    } else {
+        Err(WireError::new(
+            Code::PROTOCOL,
+            "a table travels in the body, yet the frame has a header",
+        ))
+    }
+}
+
+/// Decodes all of `bytes`; trailing bytes are an error, so that no two encodings mean the same.
+pub(crate) fn decode_exactly<T: DeserializeOwned>(
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<T, WireError> {
+    match postcard::take_from_bytes::<T>(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(WireError::new(
+            Code::PROTOCOL,
+            format!("{what} has {} bytes too many", rest.len()),
+        )),
+        Err(error) => Err(WireError::new(
+            Code::PROTOCOL,
+            format!("{what} does not decode: {error}"),
+        )),
+    }
+}

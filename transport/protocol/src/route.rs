@@ -1,0 +1,92 @@
+//! Registration of brokers with name servers, and the routes clients ask for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{BrokerName, Epoch, TopicName};
+
+/// A topic as one broker serves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicQueues {
+    pub topic: TopicName,
+    pub read_queues: u32,
+    pub write_queues: u32,
+}
+
+/// A broker introduces itself with all its topics. Replaces whatever this name had registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterBroker {
+    pub cluster: String,
+    pub broker: BrokerName,
+    /// `HOST:PORT` clients connect to.
+    pub address: String,
+    pub epoch: Epoch,
+    /// Random per start: tells a restarted broker from an impostor with the same name.
+    pub boot: u64,
+    /// Queues of a topic this broker would create on the first send; `None` = it does not.
+    pub auto_create_queues: Option<u32>,
+    pub topics: Vec<TopicQueues>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterBrokerReply {
+    /// How long the registration lives without a heartbeat, ms.
+    pub expires_after_ms: u32,
+}
+
+/// Topics created or deleted since the registration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishTopics {
+    pub broker: BrokerName,
+    pub topics: Vec<TopicQueues>,
+    pub deleted: Vec<TopicName>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishTopicsReply {
+    /// False asks the broker to register again.
+    pub registered: bool,
+}
+
+/// Who serves a topic?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    pub topic: TopicName,
+    /// The asker wants to send: a topic that does not exist is routed to brokers that would create it.
+    pub to_produce: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerRoute {
+    pub cluster: String,
+    pub broker: BrokerName,
+    pub address: String,
+    pub read_queues: u32,
+    pub write_queues: u32,
+    pub epoch: Epoch,
+}
+
+/// Brokers by name; never empty, an unknown topic is `NO_ROUTE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteReply {
+    pub brokers: Vec<BrokerRoute>,
+}
+
+/// Which brokers are alive?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brokers {}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerEntry {
+    pub cluster: String,
+    pub broker: BrokerName,
+    pub address: String,
+    pub epoch: Epoch,
+    pub topics: u32,
+    /// Since its last heartbeat, ms.
+    pub silent_ms: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokersReply {
+    pub brokers: Vec<BrokerEntry>,
+}

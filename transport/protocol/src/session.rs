@@ -1,0 +1,60 @@
+//! `Hello` opens a connection: both sides say what they are and agree on a minor version.
+//! `Cancel` takes back one request of the same stream; nothing answers it.
+
+use serde::{Deserialize, Serialize};
+
+/// What the peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    Client,
+    Broker,
+    NameServer,
+}
+
+/// First frame of every connection, within 3 s.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    pub role: Role,
+    /// Program and version, for logs.
+    pub software: String,
+    /// Oldest and newest minor version spoken.
+    pub minor_min: u16,
+    pub minor_max: u16,
+    /// Optional abilities, one bit each; none is defined yet.
+    pub features: u64,
+}
+
+impl Hello {
+    /// What this build says of itself.
+    pub fn new(role: Role) -> Self {
+        Self {
+            role,
+            software: concat!("quern/", env!("CARGO_PKG_VERSION")).to_owned(),
+            minor_min: MINOR,
+            minor_max: MINOR,
+            features: 0,
+        }
+    }
+}
+
+/// The only minor version spoken so far.
+pub(crate) const MINOR: u16 = 0;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloReply {
+    pub role: Role,
+    pub software: String,
+    pub minor: u16,
+    pub features: u64,
+    /// The answering node's name.
+    pub node: String,
+    /// Its wall clock, ms since 1970.
+    pub time_ms: u64,
+}
+
+/// Drops the request with this correlation id on the same stream. Sent one-way; a request that has
+/// already reached the log is not taken back, only no longer answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    pub correlation: u64,
+}
