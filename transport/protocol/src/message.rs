@@ -30,22 +30,60 @@ pub const UNIQUE_KEY: &str = "UNIQ_KEY";
 /// Separates keys, as in RocketMQ.
 pub const KEY_SEPARATOR: char = ' ';
 
-/// Property names RocketMQ and we use ourselves; user code may read but not set them.
-const RESERVED: &[&str] = &[
-    "CLUSTER", "CONSUME_START_TIME", "CORRELATION_ID", "DELAY", "DUP_INFO", "EXTEND_UNIQ_INFO",
-    "INSTANCE_ID", "INNER_MULTI_DISPATCH", "INNER_MULTI_QUEUE_OFFSET", "KEYS", "MAX_OFFSET",
-    "MAX_RECONSUME_TIMES", "MIN_OFFSET", "MSG_REGION", "MSG_TYPE", "ORIGIN_GROUP",
-    "ORIGIN_MESSAGE_ID", "PGROUP", "POP_CK", "POP_CK_OFFSET", "PUSH_REPLY_TIME", "REAL_QID",
-    "REAL_TOPIC", "RECONSUME_TIME", "REPLY_TO_CLIENT", "RETRY_TOPIC", "TAGS", "TIMER_DELAY_LEVEL",
-    "TIMER_DELAY_MS", "TIMER_DELAY_SEC", "TIMER_DELIVER_MS", "TIMER_DEL_UNIQKEY",
-    "TIMER_DEQUEUE_MS", "TIMER_ENQUEUE_MS", "TIMER_OUT_MS", "TIMER_ROLL_LABEL",
-    "TIMER_ROLL_TIMES", "TRACE_ON", "TRANSFER_FLAG", "TRAN_MSG", "TRAN_PREPARED_QUEUE_OFFSET",
-    "TTL", "UNIQ_KEY", "WAIT", "1ST_POP_TIME", "ARRIVE_TIME", "BORN_HOST", "BORN_TIMESTAMP",
-];
-
-/// True for a property that only the system may set.
+/// True for a property that only the system may set: names RocketMQ and we use ourselves.
 pub fn is_reserved(name: &str) -> bool {
-    name.starts_with("__") || RESERVED.contains(&name)
+    name.starts_with("__")
+        || matches!(
+            name,
+            "CLUSTER"
+                | "CONSUME_START_TIME"
+                | "CORRELATION_ID"
+                | "DELAY"
+                | "DUP_INFO"
+                | "EXTEND_UNIQ_INFO"
+                | "INSTANCE_ID"
+                | "INNER_MULTI_DISPATCH"
+                | "INNER_MULTI_QUEUE_OFFSET"
+                | "KEYS"
+                | "MAX_OFFSET"
+                | "MAX_RECONSUME_TIMES"
+                | "MIN_OFFSET"
+                | "MSG_REGION"
+                | "MSG_TYPE"
+                | "ORIGIN_GROUP"
+                | "ORIGIN_MESSAGE_ID"
+                | "PGROUP"
+                | "POP_CK"
+                | "POP_CK_OFFSET"
+                | "PUSH_REPLY_TIME"
+                | "REAL_QID"
+                | "REAL_TOPIC"
+                | "RECONSUME_TIME"
+                | "REPLY_TO_CLIENT"
+                | "RETRY_TOPIC"
+                | "TAGS"
+                | "TIMER_DELAY_LEVEL"
+                | "TIMER_DELAY_MS"
+                | "TIMER_DELAY_SEC"
+                | "TIMER_DELIVER_MS"
+                | "TIMER_DEL_UNIQKEY"
+                | "TIMER_DEQUEUE_MS"
+                | "TIMER_ENQUEUE_MS"
+                | "TIMER_OUT_MS"
+                | "TIMER_ROLL_LABEL"
+                | "TIMER_ROLL_TIMES"
+                | "TRACE_ON"
+                | "TRANSFER_FLAG"
+                | "TRAN_MSG"
+                | "TRAN_PREPARED_QUEUE_OFFSET"
+                | "TTL"
+                | "UNIQ_KEY"
+                | "WAIT"
+                | "1ST_POP_TIME"
+                | "ARRIVE_TIME"
+                | "BORN_HOST"
+                | "BORN_TIMESTAMP"
+        )
 }
 
 /// Why a message cannot be sent as it is.
@@ -190,8 +228,11 @@ impl Message {
             });
         }
         let pairs = || {
-            std::iter::once((UNIQUE_KEY, unique_key))
-                .chain(self.properties.iter().map(|(k, v)| (k.as_str(), v.as_str())))
+            std::iter::once((UNIQUE_KEY, unique_key)).chain(
+                self.properties
+                    .iter()
+                    .map(|(k, v)| (k.as_str(), v.as_str())),
+            )
         };
         let pairs_len = pairs().map(|(k, v)| 4 + k.len() + v.len()).sum();
         if pairs_len > limits::PROPERTIES {
@@ -266,7 +307,9 @@ pub enum BlockError {
     Truncated { have: usize, need: usize },
     #[error("block length {len} is not a multiple of 8")]
     Length { len: u32 },
-    #[error("block checksum is {stored:#010x}, its bytes give {computed:#010x}: damaged on the way")]
+    #[error(
+        "block checksum is {stored:#010x}, its bytes give {computed:#010x}: damaged on the way"
+    )]
     Checksum { stored: u32, computed: u32 },
     #[error("block codec {0} is not known to this version")]
     Codec(u8),

@@ -9,7 +9,10 @@ use crate::ids::{GroupName, QueueId, QueueOffset, TopicName};
 pub enum Filter {
     All,
     /// An expression of a language that a plugin of the broker speaks: `TAG` is always there.
-    Expression { language: String, text: String },
+    Expression {
+        language: String,
+        text: String,
+    },
 }
 
 impl Filter {
