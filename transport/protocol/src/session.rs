@@ -38,7 +38,7 @@ impl Hello {
 }
 
 /// The only minor version spoken so far.
-pub(crate) const MINOR: u16 = 0;
+pub const MINOR: u16 = 0;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HelloReply {
