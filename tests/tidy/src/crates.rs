@@ -96,7 +96,7 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// Guests are many and alike: one rule for their folder.
-const GUESTS: &str = "/filters-examples/";
+const GUESTS: &str = "filters-examples/";
 const GUEST_USES: &[&str] = &["quern-plugin"];
 
 /// A foreign crate, or a family of them, that only some of ours may name; tests are no exception.
@@ -155,6 +155,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 #[derive(Debug, Clone)]
 pub struct Package {
     pub name: String,
+    /// Its path from the root of the workspace.
     pub manifest: String,
     pub uses: Vec<Edge>,
 }
@@ -169,13 +170,14 @@ pub struct Edge {
 /// Reads the answer of `cargo metadata --no-deps`.
 pub fn packages(metadata: &str) -> Result<Vec<Package>, String> {
     let answer: Value = serde_json::from_str(metadata).map_err(|e| e.to_string())?;
+    let root = answer["workspace_root"].as_str().unwrap_or("");
     let list = answer["packages"]
         .as_array()
         .ok_or("the answer names no packages")?;
-    list.iter().map(package).collect()
+    list.iter().map(|value| package(value, root)).collect()
 }
 
-fn package(value: &Value) -> Result<Package, String> {
+fn package(value: &Value, root: &str) -> Result<Package, String> {
     let text = |v: &Value, key: &str| {
         v[key]
             .as_str()
@@ -193,9 +195,11 @@ fn package(value: &Value) -> Result<Package, String> {
             })
         })
         .collect::<Result<_, String>>()?;
+    let manifest = text(value, "manifest_path")?.replace('\\', "/");
+    let relative = manifest.strip_prefix(root).unwrap_or(&manifest);
     Ok(Package {
         name: text(value, "name")?,
-        manifest: text(value, "manifest_path")?.replace('\\', "/"),
+        manifest: relative.trim_start_matches('/').to_owned(),
         uses,
     })
 }
@@ -224,7 +228,7 @@ fn own_edges(package: &Package, all: &[Package]) -> Vec<Finding> {
     let row = ROWS.iter().find(|r| r.name == package.name);
     let (uses, tests_use) = match row {
         Some(row) => (row.uses, row.tests_use),
-        None if package.manifest.contains(GUESTS) => (GUEST_USES, &[] as &[&str]),
+        None if package.manifest.starts_with(GUESTS) => (GUEST_USES, &[] as &[&str]),
         None => {
             return vec![finding(
                 package,
@@ -292,7 +296,7 @@ fn foreign_edges(package: &Package) -> Vec<Finding> {
 
 fn finding(package: &Package, what: String, fix: &'static str) -> Finding {
     Finding {
-        file: format!("{}/Cargo.toml", package.name),
+        file: package.manifest.clone(),
         hit: Hit::new(0, what),
         rule: "who-uses-whom",
         fix,

@@ -7,6 +7,7 @@
 pub mod crates;
 pub mod finding;
 pub mod lexer;
+pub mod papers;
 
 pub mod rust_rules;
 pub mod tree;

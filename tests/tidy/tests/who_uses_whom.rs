@@ -22,7 +22,7 @@ fn workspace() -> Vec<Package> {
         "cargo metadata: {}",
         String::from_utf8_lossy(&out.stderr)
     );
-    packages(&String::from_utf8(out.stdout).unwrap()).unwrap()
+    packages(&String::from_utf8_lossy(&out.stdout)).expect("cargo answers in its own format")
 }
 
 #[test]

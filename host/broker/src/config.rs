@@ -1,0 +1,35 @@
+//! What an operator decides about a broker. Validated by types: a `Config` that exists can be run.
+
+use quern_protocol::BrokerName;
+
+/// A broker's settings. RocketMQ's names are given where they differ.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `brokerName`; unique among the brokers of a cluster. Default: `broker-a`.
+    pub name: BrokerName,
+    /// `brokerClusterName`. Default: `DefaultCluster`.
+    pub cluster: String,
+    /// `HOST:PORT` that clients are told to connect to.
+    pub advertise: String,
+    /// Name servers to register with, `HOST:PORT` each. Default: none.
+    pub name_servers: Vec<String>,
+    /// `autoCreateTopicEnable`: queues of a topic made by the first send to it; `None` = refuse.
+    pub auto_create_queues: Option<u32>,
+    /// Threads that read for consumers and run filters. Default: one per processor, 2 to 16.
+    pub delivery_threads: usize,
+}
+
+impl Config {
+    /// The defaults, for a broker clients reach at `advertise`.
+    pub fn new(name: BrokerName, advertise: impl Into<String>) -> Self {
+        Self {
+            name,
+            cluster: "DefaultCluster".to_owned(),
+            advertise: advertise.into(),
+            name_servers: Vec::new(),
+            auto_create_queues: None,
+            delivery_threads: std::thread::available_parallelism()
+                .map_or(2, |n| n.get().clamp(2, 16)),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Every bound of the broker.
+
+use std::time::Duration;
+
+/// Queue entries one scan looks at before it gives way to others.
+pub(crate) const SCAN_ENTRIES: usize = 8_192;
+/// Stored bytes one scan reads before it gives way to others, its last message apart.
+pub(crate) const SCAN_BYTES: usize = 8 * 1024 * 1024;
+/// Scans waiting for a delivery thread; beyond, a pull waits its turn.
+pub(crate) const SCAN_QUEUE: usize = 1_024;
+/// Compiled subscriptions kept; the oldest half goes when there are more.
+pub(crate) const SUBSCRIPTIONS: usize = 4_096;
+/// Stalled deliveries remembered.
+pub(crate) const STALLS: usize = 4_096;
+/// A stalled delivery is tried again after this long, doubling …
+pub(crate) const STALL_FIRST: Duration = Duration::from_secs(1);
+/// … up to this.
+pub(crate) const STALL_LAST: Duration = Duration::from_secs(30);
+/// Topics of one broker.
+pub(crate) const TOPICS: usize = 100_000;
+/// A name server is told of life this often.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Longest a name server may take to answer.
+pub(crate) const NAME_SERVER_ANSWER: Duration = Duration::from_secs(3);
+/// Longest a shutdown waits for requests under way.
+pub(crate) const DRAIN: Duration = Duration::from_secs(10);

@@ -1,0 +1,25 @@
+//! Counters of one broker, since it started. Read by `Status`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) messages_in: Counter,
+    pub(crate) messages_out: Counter,
+    /// Queue entries the tag-hash pre-check spared the filters.
+    pub(crate) messages_skipped: Counter,
+}

@@ -1,0 +1,125 @@
+//! Offsets: what groups have committed, as records of the log; a queue's bounds; time to offset.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+
+use quern_protocol::{
+    Code, CommitOffsets, CommitOffsetsReply, GroupName, OffsetAt, OffsetAtReply, OffsetRange,
+    OffsetRangeReply, QueryOffsets, QueryOffsetsReply, QueueId, QueueOffset, QueuePosition,
+    RecordKind, TopicId, WireError,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::state::Body;
+use crate::{Broker, reply};
+
+/// The body of an offset commit (kind 18), version 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Commit {
+    pub(crate) group: GroupName,
+    pub(crate) topic: TopicId,
+    pub(crate) offsets: Vec<QueuePosition>,
+}
+
+impl Body for Commit {
+    const VERSION: u8 = 1;
+}
+
+type Committed = HashMap<TopicId, HashMap<GroupName, BTreeMap<QueueId, QueueOffset>>>;
+
+/// Committed offsets of all groups.
+#[derive(Debug, Default)]
+pub(crate) struct Offsets(Mutex<Committed>);
+
+const POISONED: &str = "no code that can panic runs under the offsets lock";
+
+impl Offsets {
+    pub(crate) fn apply(&self, commit: Commit) {
+        let mut committed = self.0.lock().expect(POISONED);
+        let topic = committed.entry(commit.topic).or_default();
+        topic
+            .entry(commit.group)
+            .or_default()
+            .extend(commit.offsets.iter().map(|at| (at.queue, at.offset)));
+    }
+
+    pub(crate) fn forget_topic(&self, topic: TopicId) {
+        self.0.lock().expect(POISONED).remove(&topic);
+    }
+
+    /// Sorted by queue.
+    fn of(&self, group: &GroupName, topic: TopicId) -> Vec<QueuePosition> {
+        let committed = self.0.lock().expect(POISONED);
+        let Some(queues) = committed.get(&topic).and_then(|groups| groups.get(group)) else {
+            return Vec::new();
+        };
+        queues
+            .iter()
+            .map(|(queue, offset)| QueuePosition {
+                queue: *queue,
+                offset: *offset,
+            })
+            .collect()
+    }
+}
+
+/// Answers once the commit is durable. An offset may go back: that is how a group is reset.
+pub(crate) async fn commit(
+    broker: &Broker,
+    request: CommitOffsets,
+) -> Result<CommitOffsetsReply, WireError> {
+    let topic = broker.topic(&request.topic)?;
+    for at in &request.offsets {
+        reply::queue_exists(&topic, at.queue, topic.has_read_queue(at.queue))?;
+        let (_, max) = broker.store.range(topic.id, at.queue);
+        if at.offset > max {
+            return Err(WireError::new(
+                Code::BAD_REQUEST,
+                format!(
+                    "offset {} of queue {} of topic \"{}\" lies beyond its end, {max}",
+                    at.offset, at.queue, topic.name
+                ),
+            ));
+        }
+    }
+    let record = Commit {
+        group: request.group,
+        topic: topic.id,
+        offsets: request.offsets,
+    };
+    broker.log(RecordKind::OffsetCommit, &record).await?;
+    Ok(CommitOffsetsReply {})
+}
+
+pub(crate) fn query(
+    broker: &Broker,
+    request: &QueryOffsets,
+) -> Result<QueryOffsetsReply, WireError> {
+    let topic = broker.topic(&request.topic)?;
+    Ok(QueryOffsetsReply {
+        offsets: broker.state.offsets.of(&request.group, topic.id),
+    })
+}
+
+pub(crate) fn range(broker: &Broker, request: &OffsetRange) -> Result<OffsetRangeReply, WireError> {
+    let topic = broker.topic(&request.topic)?;
+    reply::queue_exists(&topic, request.queue, topic.has_read_queue(request.queue))?;
+    let (min, max) = broker.store.range(topic.id, request.queue);
+    Ok(OffsetRangeReply { min, max })
+}
+
+/// Reads records on the way, so it runs on a delivery thread.
+pub(crate) async fn at_time(
+    broker: &Broker,
+    request: OffsetAt,
+) -> Result<OffsetAtReply, WireError> {
+    let topic = broker.topic(&request.topic)?;
+    reply::queue_exists(&topic, request.queue, topic.has_read_queue(request.queue))?;
+    let store = broker.store.clone();
+    let offset = broker
+        .delivery
+        .run(move |_| store.offset_at(topic.id, request.queue, request.stored_at))
+        .await?
+        .map_err(|error| reply::read_failed(&error))?;
+    Ok(OffsetAtReply { offset })
+}

@@ -1,0 +1,62 @@
+//! From what goes wrong inside to what the asker is told: the one place where causes get codes.
+
+use quern_protocol::{BlockError, Code, QueueId, TopicName, WireError};
+use quern_store::{AppendError, ReadError};
+
+use crate::topics::Topic;
+
+pub(crate) fn no_topic(name: &TopicName) -> WireError {
+    WireError::new(
+        Code::NOT_FOUND,
+        format!("topic \"{name}\" does not exist here; create it: quern topic create {name}"),
+    )
+}
+
+/// `exists` says whether the queue is open for what the caller wants to do.
+pub(crate) fn queue_exists(topic: &Topic, queue: QueueId, exists: bool) -> Result<(), WireError> {
+    if exists {
+        return Ok(());
+    }
+    Err(WireError::new(
+        Code::NOT_FOUND,
+        format!(
+            "topic \"{}\" has no queue {queue} for this; it reads from {} and writes to {} queues, from 0",
+            topic.name, topic.read_queues, topic.write_queues
+        ),
+    ))
+}
+
+pub(crate) fn bad_request(text: impl Into<String>) -> WireError {
+    WireError::new(Code::BAD_REQUEST, text)
+}
+
+pub(crate) fn bad_block(index: usize, error: &BlockError) -> WireError {
+    WireError::new(
+        error.code(),
+        format!("message {index} of the request: {error}"),
+    )
+}
+
+pub(crate) fn going_away() -> WireError {
+    WireError::new(
+        Code::GOING_AWAY,
+        "this broker is shutting down and takes no new messages",
+    )
+    .after_ms(1_000)
+}
+
+pub(crate) fn append_failed(error: &AppendError) -> WireError {
+    WireError::new(error.code(), error.to_string())
+}
+
+pub(crate) fn read_failed(error: &ReadError) -> WireError {
+    WireError::new(error.code(), error.to_string())
+}
+
+/// A delivery thread is gone: a bug, told once where it happened.
+pub(crate) fn delivery_stopped() -> WireError {
+    WireError::new(
+        Code::INTERNAL,
+        "the broker's delivery threads have stopped; see its log",
+    )
+}

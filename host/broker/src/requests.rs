@@ -1,0 +1,67 @@
+//! THE table: every request a broker answers, and the function that does it. Nothing else decides.
+//!
+//! A name server's requests are refused here and answered in `host/nameserver`.
+
+use std::sync::Arc;
+
+use quern_protocol::frame::{Frame, Outgoing};
+use quern_protocol::operation::Operation;
+use quern_protocol::{
+    Code, CommitOffsets, CreateTopic, DeleteTopic, DescribeTopic, Heartbeat, Hello, ListTopics,
+    OffsetAt, OffsetRange, Pull, QueryOffsets, Request, Send, Status, WireError,
+};
+
+use crate::{Broker, admin, offsets, pull, send, session, status};
+
+/// Answers one frame.
+pub(crate) async fn handle(broker: &Arc<Broker>, frame: Frame) -> Outgoing {
+    let kind = frame.kind;
+    match answer(broker, frame).await {
+        Ok(outgoing) => outgoing,
+        Err(error) => Outgoing::error(kind, &error),
+    }
+}
+
+async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireError> {
+    match Request::decode(&frame)? {
+        Request::Hello(hello) => reply::<Hello>(session::hello(broker, &hello)?),
+        Request::Heartbeat(_) => reply::<Heartbeat>(session::heartbeat(broker)),
+
+        Request::Send(it) => reply::<Send>(send::send(broker, it, frame.body).await?),
+        Request::Pull(it) => pull::pull(broker, it).await,
+
+        Request::CommitOffsets(it) => reply::<CommitOffsets>(offsets::commit(broker, it).await?),
+        Request::QueryOffsets(it) => reply::<QueryOffsets>(offsets::query(broker, &it)?),
+        Request::OffsetRange(it) => reply::<OffsetRange>(offsets::range(broker, &it)?),
+        Request::OffsetAt(it) => reply::<OffsetAt>(offsets::at_time(broker, it).await?),
+
+        Request::CreateTopic(it) => reply::<CreateTopic>(admin::create_topic(broker, it).await?),
+        Request::DescribeTopic(it) => reply::<DescribeTopic>(admin::describe(broker, &it)?),
+        Request::ListTopics(_) => reply::<ListTopics>(admin::list(broker)),
+        Request::DeleteTopic(it) => reply::<DeleteTopic>(admin::delete(broker, it).await?),
+
+        Request::Status(_) => reply::<Status>(status::status(broker)),
+
+        // Taken by the transport, or a name server's.
+        it @ (Request::Cancel(_)
+        | Request::RegisterBroker(_)
+        | Request::PublishTopics(_)
+        | Request::Route(_)
+        | Request::Brokers(_)) => Err(not_here(&it)),
+    }
+}
+
+fn reply<O: Operation>(reply: O::Reply) -> Result<Outgoing, WireError> {
+    Outgoing::reply::<O>(&reply, Vec::new())
+        .map_err(|error| WireError::new(Code::TOO_LARGE, error.to_string()))
+}
+
+fn not_here(request: &Request) -> WireError {
+    WireError::new(
+        Code::UNSUPPORTED,
+        format!(
+            "{} is a question for a name server, and this is a broker; the usual port of a name server is 9876",
+            request.kind().name()
+        ),
+    )
+}

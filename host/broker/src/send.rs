@@ -1,0 +1,102 @@
+//! `Send`: check the blocks, hand them to the log, answer when they are durable.
+//!
+//! Everything up to the hand-over happens when the request is first polled. The session polls
+//! requests of a stream in the order they arrived, so messages of one stream keep their order.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quern_protocol::message::{UNIQUE_KEY, blocks, is_reserved};
+use quern_protocol::{Block, Code, Send, SendReply, SendStatus, WireError, limits};
+use quern_store::Append;
+
+use crate::topics::Topic;
+use crate::{Broker, admin, reply};
+
+pub(crate) async fn send(
+    broker: &Broker,
+    request: Send,
+    body: Bytes,
+) -> Result<SendReply, WireError> {
+    if broker.is_draining() {
+        return Err(reply::going_away());
+    }
+    check_blocks(&request, &body)?;
+    let topic = match broker.state.topics.find(&request.topic) {
+        Some(topic) => topic,
+        None => auto_create(broker, &request).await?,
+    };
+    reply::queue_exists(&topic, request.queue, topic.has_write_queue(request.queue))?;
+    let appended = broker
+        .store
+        .submit(Append {
+            topic: topic.id,
+            queue: request.queue,
+            blocks: body,
+            count: request.messages,
+        })
+        .await
+        .map_err(|error| reply::append_failed(&error))?;
+    broker.metrics.messages_in.add(request.messages.into());
+    Ok(SendReply {
+        status: SendStatus::Ok,
+        first: appended.first,
+        position: appended.position,
+        stored_at: appended.stored_at,
+    })
+}
+
+/// Every block is verified before any is stored: a request is appended whole or not at all.
+fn check_blocks(request: &Send, body: &Bytes) -> Result<(), WireError> {
+    if body.len() > limits::SEND_BYTES {
+        return Err(WireError::new(
+            Code::TOO_LARGE,
+            format!(
+                "a send carries {} bytes of messages, the limit is {}",
+                body.len(),
+                limits::SEND_BYTES
+            ),
+        ));
+    }
+    let mut found = 0;
+    for (index, block) in blocks(body).enumerate() {
+        let block = block.map_err(|error| reply::bad_block(index, &error))?;
+        check_properties(index, &block)?;
+        found += 1;
+    }
+    if found != request.messages as usize || found == 0 || found > limits::SEND_MESSAGES {
+        return Err(reply::bad_request(format!(
+            "a send announces {} messages and carries {found}; allowed are 1 to {}",
+            request.messages,
+            limits::SEND_MESSAGES
+        )));
+    }
+    Ok(())
+}
+
+fn check_properties(index: usize, block: &Block<'_>) -> Result<(), WireError> {
+    match block
+        .properties()
+        .find(|(name, _)| *name != UNIQUE_KEY && is_reserved(name))
+    {
+        None => Ok(()),
+        Some((name, _)) => Err(WireError::new(
+            Code::RESERVED_NAME,
+            format!("message {index} of the request sets the system's property {name:?}"),
+        )),
+    }
+}
+
+async fn auto_create(broker: &Broker, request: &Send) -> Result<Arc<Topic>, WireError> {
+    let Some(queues) = broker.config.auto_create_queues else {
+        return Err(reply::no_topic(&request.topic));
+    };
+    match admin::create(broker, &request.topic, queues, queues).await {
+        // Somebody else was faster.
+        Err(error) if error.is(Code::ALREADY_EXISTS) => broker.topic(&request.topic),
+        created => {
+            tracing::info!(topic = %request.topic, queues, "topic created by its first message");
+            created
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! One connected peer: its greeting, and the way of its frames to the table of requests.
+
+use std::sync::Arc;
+
+use quern_protocol::frame::{Frame, Outgoing};
+use quern_protocol::{Code, HeartbeatReply, Hello, HelloReply, MINOR, Role, WireError};
+use quern_quic::{Connection, Handler};
+
+use crate::{Broker, requests};
+
+/// What a connection's streams are served by.
+#[derive(Debug)]
+pub(crate) struct Session {
+    broker: Arc<Broker>,
+}
+
+impl Session {
+    /// Serves a connection until it ends.
+    pub(crate) async fn run(broker: Arc<Broker>, connection: Connection) {
+        let peer = connection.remote_addr();
+        let _counted = broker.count_connection();
+        let session = Arc::new(Self {
+            broker: Arc::clone(&broker),
+        });
+        let end = quern_quic::serve(connection, session).await;
+        tracing::debug!(%peer, %end, "connection ended");
+    }
+}
+
+impl Handler for Session {
+    async fn handle(&self, frame: Frame) -> Outgoing {
+        let _under_way = self.broker.count_request();
+        requests::handle(&self.broker, frame).await
+    }
+
+    /// The log's queue is full: read no more frames until it has room.
+    async fn ready(&self) {
+        self.broker.store.ready().await;
+    }
+}
+
+pub(crate) fn hello(broker: &Broker, hello: &Hello) -> Result<HelloReply, WireError> {
+    if !(hello.minor_min..=hello.minor_max).contains(&MINOR) {
+        return Err(WireError::new(
+            Code::WRONG_PROTOCOL_VERSION,
+            format!(
+                "{} speaks minor versions {} to {}, this broker {MINOR}",
+                hello.software, hello.minor_min, hello.minor_max
+            ),
+        ));
+    }
+    Ok(HelloReply {
+        role: Role::Broker,
+        software: Hello::new(Role::Broker).software,
+        minor: MINOR,
+        features: 0,
+        node: broker.config.name.to_string(),
+        time_ms: broker.store.now_ms(),
+    })
+}
+
+/// A broker registers with name servers, never with another broker.
+pub(crate) fn heartbeat(broker: &Broker) -> HeartbeatReply {
+    HeartbeatReply {
+        registered: false,
+        time_ms: broker.store.now_ms(),
+    }
+}

@@ -1,0 +1,141 @@
+//! The topics of this broker. The truth is in the log, as one record per creation and deletion;
+//! this table is what those records say, applied in log order. Ids are never reused.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use quern_protocol::{QueueId, TopicId, TopicName};
+use serde::{Deserialize, Serialize};
+
+use crate::state;
+
+/// A topic as created.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Topic {
+    pub(crate) id: TopicId,
+    pub(crate) name: TopicName,
+    pub(crate) read_queues: u32,
+    pub(crate) write_queues: u32,
+    /// ms since 1970.
+    pub(crate) created_at: u64,
+}
+
+impl Topic {
+    pub(crate) fn has_read_queue(&self, queue: QueueId) -> bool {
+        queue.0 < self.read_queues
+    }
+
+    pub(crate) fn has_write_queue(&self, queue: QueueId) -> bool {
+        queue.0 < self.write_queues
+    }
+}
+
+/// The body of a topic record (kind 32), version 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum TopicChange {
+    Created(Topic),
+    Deleted(TopicId),
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_name: HashMap<TopicName, Arc<Topic>>,
+    by_id: HashMap<TopicId, Arc<Topic>>,
+    next_id: u32,
+    /// Deleted since start; their queues are still in the store's hands.
+    deleted: Vec<TopicId>,
+}
+
+/// All topics; cheap to look up, changed only through the log.
+#[derive(Debug, Default)]
+pub(crate) struct Topics(RwLock<Table>);
+
+const POISONED: &str = "no code that can panic runs under the topics lock";
+
+impl Topics {
+    /// Applies a change the log contains. Applying one twice changes nothing.
+    pub(crate) fn apply(&self, change: TopicChange) {
+        let mut table = self.0.write().expect(POISONED);
+        match change {
+            TopicChange::Created(topic) => {
+                table.next_id = table.next_id.max(topic.id.0 + 1);
+                let topic = Arc::new(topic);
+                table.by_id.insert(topic.id, Arc::clone(&topic));
+                table.by_name.insert(topic.name.clone(), topic);
+            }
+            TopicChange::Deleted(id) => {
+                if let Some(topic) = table.by_id.remove(&id) {
+                    table.by_name.remove(&topic.name);
+                    table.deleted.push(id);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn find(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        self.0.read().expect(POISONED).by_name.get(name).cloned()
+    }
+
+    pub(crate) fn exists(&self, id: TopicId) -> bool {
+        self.0.read().expect(POISONED).by_id.contains_key(&id)
+    }
+
+    /// Sorted by name.
+    pub(crate) fn list(&self) -> Vec<Arc<Topic>> {
+        let mut all: Vec<_> = {
+            let table = self.0.read().expect(POISONED);
+            table.by_name.values().cloned().collect()
+        };
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.read().expect(POISONED).by_name.len()
+    }
+
+    pub(crate) fn next_id(&self) -> TopicId {
+        // Id 0 is the broker's own: state records belong to it.
+        TopicId(self.0.read().expect(POISONED).next_id.max(1))
+    }
+
+    /// Topics deleted since the last call.
+    pub(crate) fn take_deleted(&self) -> Vec<TopicId> {
+        std::mem::take(&mut self.0.write().expect(POISONED).deleted)
+    }
+}
+
+impl state::Body for TopicChange {
+    const VERSION: u8 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(id: u32, name: &str) -> Topic {
+        Topic {
+            id: TopicId(id),
+            name: TopicName::new(name).unwrap(),
+            read_queues: 4,
+            write_queues: 4,
+            created_at: 0,
+        }
+    }
+
+    #[test]
+    fn ids_are_never_reused_and_a_name_may_be() {
+        let topics = Topics::default();
+        assert_eq!(topics.next_id(), TopicId(1));
+        topics.apply(TopicChange::Created(topic(1, "a")));
+        topics.apply(TopicChange::Created(topic(1, "a")));
+        topics.apply(TopicChange::Deleted(TopicId(1)));
+        topics.apply(TopicChange::Deleted(TopicId(1)));
+        assert_eq!((topics.count(), topics.next_id()), (0, TopicId(2)));
+        assert_eq!(topics.take_deleted(), [TopicId(1)]);
+        topics.apply(TopicChange::Created(topic(2, "a")));
+        let name = TopicName::new("a").unwrap();
+        assert_eq!(topics.find(&name).unwrap().id, TopicId(2));
+        assert!(!topics.exists(TopicId(1)));
+    }
+}
