@@ -28,7 +28,11 @@ impl Delivery {
             let mut worker = runtime.worker();
             thread::Builder::new()
                 .name(format!("quern-deliver-{number}"))
-                .spawn(move || while let Some(job) = next(&queue) { job(&mut worker) })?;
+                .spawn(move || {
+                    while let Some(job) = next(&queue) {
+                        job(&mut worker)
+                    }
+                })?;
         }
         Ok(Self { jobs })
     }

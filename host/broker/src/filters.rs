@@ -8,9 +8,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use quern_plugins::{Batch, Fault, Field, Number, Plugin, Runtime, SubscribeError, Subscription, Worker};
+use quern_plugins::{
+    Batch, Fault, Field, Number, Plugin, Runtime, SubscribeError, Subscription, Worker,
+};
 use quern_protocol::message::UNIQUE_KEY;
-use quern_protocol::{Code, Filter, QueueId, QueueOffset, RecordView, Tag, TopicId, TopicName, WireError};
+use quern_protocol::{
+    Code, Filter, QueueId, QueueOffset, RecordView, Tag, TopicId, TopicName, WireError,
+};
 
 use crate::limits;
 
@@ -70,7 +74,9 @@ impl Filters {
             return None;
         };
         let subscriptions = self.subscriptions.lock().expect(POISONED);
-        subscriptions.get(&(language.clone(), text.clone())).cloned()
+        subscriptions
+            .get(&(language.clone(), text.clone()))
+            .cloned()
     }
 
     /// Compiles an expression; on a delivery thread.
@@ -105,7 +111,13 @@ impl Filters {
     }
 
     /// Notes that a message could not be judged; says so once, then at every doubling.
-    pub(crate) fn stall(&self, view: &View, offset: QueueOffset, fault: Fault, now: u64) -> Stalled {
+    pub(crate) fn stall(
+        &self,
+        view: &View,
+        offset: QueueOffset,
+        fault: Fault,
+        now: u64,
+    ) -> Stalled {
         let mut stalls = self.stalls.lock().expect(POISONED);
         let attempts = match stalls.get(view) {
             Some(before) if before.offset == offset => before.attempts + 1,
@@ -130,7 +142,10 @@ impl Filters {
     /// The message was judged after all.
     pub(crate) fn judged(&self, view: &View, upto: QueueOffset) {
         let mut stalls = self.stalls.lock().expect(POISONED);
-        if stalls.get(view).is_some_and(|stalled| stalled.offset < upto) {
+        if stalls
+            .get(view)
+            .is_some_and(|stalled| stalled.offset < upto)
+        {
             stalls.remove(view);
         }
     }

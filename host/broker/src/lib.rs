@@ -1,1 +1,240 @@
-//! The broker: topics, groups, send, pull, filtering.
+//! The broker: topics, groups, send, pull and filtering, on top of the store.
+//!
+//! One value, [`Broker`], holds what all sessions share. A session gives each frame to the table in
+//! `requests.rs`; the functions named there do the work and return the reply. What must survive is
+//! in the store's log, messages and state alike; everything else here is derived from it.
+
+mod admin;
+mod config;
+mod delivery;
+mod filters;
+mod limits;
+mod long_poll;
+mod metrics;
+mod offsets;
+mod pull;
+mod registration;
+mod reply;
+mod requests;
+mod send;
+mod session;
+mod state;
+mod status;
+mod topics;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use quern_plugins::{Runtime, RuntimeError};
+use quern_protocol::{Code, RecordKind, TopicName, WireError};
+use quern_quic::{Connector, Listener};
+use quern_store::{Dispatched, Env, OpenError, Report, Store};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+
+pub use crate::config::Config;
+use crate::delivery::Delivery;
+use crate::filters::Filters;
+use crate::long_poll::LongPoll;
+use crate::metrics::Metrics;
+use crate::state::{Body, State};
+use crate::topics::Topic;
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error(transparent)]
+    Plugins(#[from] RuntimeError),
+    #[error("delivery threads could not be started: {0}")]
+    Threads(#[from] std::io::Error),
+    #[error("a state record of the log cannot be applied: {0}")]
+    State(String),
+}
+
+impl StartError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Store(error) => error.code(),
+            Self::State(_) => Code::FORMAT_UNKNOWN,
+            Self::Plugins(_) | Self::Threads(_) => Code::INTERNAL,
+        }
+    }
+}
+
+/// What all sessions of one broker share.
+#[derive(Debug)]
+pub struct Broker {
+    config: Config,
+    store: Store,
+    state: Arc<State>,
+    waits: Arc<LongPoll>,
+    filters: Filters,
+    delivery: Delivery,
+    metrics: Metrics,
+    started_at: u64,
+    topic_gate: Semaphore,
+    /// Counts changes of the topic table, for those who tell name servers.
+    topics_version: watch::Sender<u64>,
+    draining: AtomicBool,
+    connections: AtomicUsize,
+    under_way: AtomicUsize,
+    idle: Notify,
+}
+
+impl Broker {
+    /// Opens the store and rebuilds topics and offsets from its log. Blocks while the log is read.
+    pub fn open(
+        config: Config,
+        store: quern_store::Config,
+        env: Env,
+        plugins: &Runtime,
+    ) -> Result<(Arc<Self>, Report), StartError> {
+        let state = Arc::new(State::default());
+        let waits = Arc::new(LongPoll::default());
+        let (bad_state, first_bad) = std::sync::mpsc::sync_channel(1);
+        let observer = {
+            let (state, waits) = (Arc::clone(&state), Arc::clone(&waits));
+            move |event: Dispatched<'_>| match event {
+                Dispatched::Message { topic, queue, .. } => waits.wake(topic, queue),
+                Dispatched::State { kind, body, .. } => {
+                    if let Err(error) = state.apply(kind, body) {
+                        // Only the first is kept: the broker does not start with any.
+                        let _ = bad_state.try_send(format!("{kind:?}: {error}"));
+                    }
+                }
+            }
+        };
+        let (store, report) = Store::open(store, env, Box::new(observer))?;
+        if let Ok(bad) = first_bad.try_recv() {
+            return Err(StartError::State(bad));
+        }
+        for id in state.topics.take_deleted() {
+            store.remove_topic(id);
+        }
+        let broker = Self {
+            delivery: Delivery::start(config.delivery_threads, plugins)?,
+            filters: Filters::new(plugins),
+            metrics: Metrics::default(),
+            started_at: store.now_ms(),
+            topic_gate: Semaphore::new(1),
+            topics_version: watch::Sender::new(0),
+            draining: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
+            idle: Notify::new(),
+            config,
+            store,
+            state,
+            waits,
+        };
+        Ok((Arc::new(broker), report))
+    }
+
+    /// Serves everyone who connects, until the listener is closed.
+    pub async fn serve(self: Arc<Self>, listener: Arc<Listener>) {
+        while let Some(connection) = listener.accept().await {
+            let broker = Arc::clone(&self);
+            tokio::spawn(session::Session::run(broker, connection));
+        }
+    }
+
+    /// Keeps this broker registered with its name servers until it drains.
+    pub fn register(self: &Arc<Self>, connector: &Connector) {
+        for address in &self.config.name_servers {
+            let task = registration::Registration::new(self, connector, address);
+            tokio::spawn(task.run());
+        }
+    }
+
+    /// Takes no more messages, answers held pulls, waits for requests under way.
+    pub async fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        self.topics_changed();
+        self.waits.wake_all();
+        let quiet = async {
+            loop {
+                let idle = self.idle.notified();
+                if self.under_way.load(Ordering::SeqCst) == 0 {
+                    break;
+                }
+                idle.await;
+            }
+        };
+        if tokio::time::timeout(limits::DRAIN, quiet).await.is_err() {
+            tracing::warn!("requests are still under way; shutting down without them");
+        }
+    }
+
+    /// Makes everything durable and marks the log as cleanly closed.
+    pub fn close(&self) -> Result<(), quern_store::CloseError> {
+        self.store.close()
+    }
+
+    pub fn name(&self) -> &quern_protocol::BrokerName {
+        &self.config.name
+    }
+
+    fn topic(&self, name: &TopicName) -> Result<Arc<Topic>, WireError> {
+        let found = self.state.topics.find(name);
+        found.ok_or_else(|| reply::no_topic(name))
+    }
+
+    /// Appends a state record; it is durable and applied when this returns.
+    async fn log<B: Body>(&self, kind: RecordKind, body: &B) -> Result<(), WireError> {
+        let pending = self.store.submit_state(kind, body.to_record());
+        let appended = pending.await;
+        appended.map_err(|error| reply::append_failed(&error))?;
+        Ok(())
+    }
+
+    async fn topic_changes(&self) -> SemaphorePermit<'_> {
+        let permit = self.topic_gate.acquire().await;
+        permit.expect("the gate is never closed")
+    }
+
+    fn topics_changed(&self) {
+        self.topics_version.send_modify(|version| *version += 1);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    fn count_connection(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |broker| &broker.connections)
+    }
+
+    fn count_request(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |broker| &broker.under_way)
+    }
+}
+
+/// One more connection or request, until dropped.
+struct Counted {
+    broker: Arc<Broker>,
+    counter: fn(&Broker) -> &AtomicUsize,
+}
+
+impl Counted {
+    fn new(broker: &Arc<Broker>, counter: fn(&Broker) -> &AtomicUsize) -> Self {
+        counter(broker).fetch_add(1, Ordering::SeqCst);
+        Self {
+            broker: Arc::clone(broker),
+            counter,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let before = (self.counter)(&self.broker).fetch_sub(1, Ordering::SeqCst);
+        if before == 1 && self.broker.is_draining() {
+            self.broker.idle.notify_waiters();
+        }
+    }
+}

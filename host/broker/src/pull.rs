@@ -11,7 +11,6 @@ use quern_protocol::{
     Code, Filter, Pull, PullReply, QueueOffset, RecordView, Stall, WireError, limits as wire,
 };
 use quern_store::{Entry, ReadError};
-use tokio::time::Instant;
 
 use crate::filters::{self, Stalled, View};
 use crate::topics::Topic;
@@ -29,7 +28,8 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
     let topic = broker.topic(&request.topic)?;
     reply::queue_exists(&topic, request.queue, topic.has_read_queue(request.queue))?;
     check(&request)?;
-    let deadline = Instant::now() + Duration::from_millis(request.wait_ms.into());
+    let wait = Duration::from_millis(request.wait_ms.into());
+    let mut over = std::pin::pin!(tokio::time::sleep(wait));
     let mut scan = Scan {
         view: View {
             filter: request.filter.clone(),
@@ -49,7 +49,15 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
         let (min, max) = broker.store.range(topic.id, request.queue);
         if !(min..=max).contains(&scan.from) {
             let next = scan.from.clamp(min, max);
-            return answer(broker, &scan, Scanned { next, ..Scanned::default() }, true);
+            return answer(
+                broker,
+                &scan,
+                Scanned {
+                    next,
+                    ..Scanned::default()
+                },
+                true,
+            );
         }
         if scan.from < max {
             let scanned = look(broker, &scan).await?;
@@ -58,15 +66,27 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
                 return answer(broker, &scan, scanned, false);
             }
             scan.from = scanned.next;
-            if advanced && Instant::now() < deadline {
+            if advanced && !over.is_elapsed() {
                 continue;
             }
         }
-        let over = broker.is_draining() || !broker.state.topics.exists(topic.id);
-        let timed_out = tokio::time::timeout_at(deadline, bell).await.is_err();
-        if over || timed_out {
+        let gone = broker.is_draining() || !broker.state.topics.exists(topic.id);
+        let rung = !gone
+            && tokio::select! {
+                () = bell => true,
+                () = &mut over => false,
+            };
+        if !rung {
             let next = scan.from;
-            return answer(broker, &scan, Scanned { next, ..Scanned::default() }, false);
+            return answer(
+                broker,
+                &scan,
+                Scanned {
+                    next,
+                    ..Scanned::default()
+                },
+                false,
+            );
         }
     }
 }
@@ -140,7 +160,11 @@ struct Scan {
 /// is work for a delivery thread.
 async fn look(broker: &Arc<Broker>, scan: &Scan) -> Result<Scanned, WireError> {
     match &scan.view.filter {
-        Filter::All if broker.store.is_recent(scan.topic.id, scan.view.queue, scan.from) => {
+        Filter::All
+            if broker
+                .store
+                .is_recent(scan.topic.id, scan.view.queue, scan.from) =>
+        {
             scan.unfiltered(broker)
         }
         Filter::All => {
@@ -285,7 +309,10 @@ impl Judge<'_> {
         let codes = self.subscription.needs().tag_codes.as_deref();
         let (mut read, mut skipped) = (0, 0);
         let mut end = self.scan.from;
-        for entry in self.scan.entries(broker, self.scan.from, limits::SCAN_ENTRIES) {
+        for entry in self
+            .scan
+            .entries(broker, self.scan.from, limits::SCAN_ENTRIES)
+        {
             end = entry.offset.plus(1);
             if codes.is_some_and(|codes| !codes.contains(&entry.tag_code)) {
                 skipped += 1;
@@ -294,9 +321,17 @@ impl Judge<'_> {
             let record = broker.store.record(&entry).map_err(read_failed)?;
             read += record.len();
             let view = RecordView::trusted(&record).map_err(|error| {
-                WireError::new(Code::DATA_CORRUPT, format!("offset {}: {error}", entry.offset))
+                WireError::new(
+                    Code::DATA_CORRUPT,
+                    format!("offset {}: {error}", entry.offset),
+                )
             })?;
-            filters::add(&mut self.batch, self.subscription, &self.scan.topic.name, &view);
+            filters::add(
+                &mut self.batch,
+                self.subscription,
+                &self.scan.topic.name,
+                &view,
+            );
             self.candidates.push((entry.offset, record));
             if self.batch.is_full() || read >= limits::SCAN_BYTES {
                 match self.judge(end) {

@@ -1,1 +1,82 @@
-//! The name server: routes and broker liveness.
+//! The name server: which broker serves which topic. It keeps its table in memory, learns it anew
+//! from the brokers after a restart, and knows nothing of other name servers: run several, give
+//! all their addresses to brokers and clients, and any one of them is enough.
+
+pub mod limits;
+mod requests;
+mod routes;
+mod session;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use quern_quic::Listener;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::routes::{ConnectionId, Now, Routes};
+
+/// Says the time: ms since 1970.
+pub type WallClock = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// One name server.
+pub struct NameServer {
+    name: String,
+    wall_clock: WallClock,
+    started: Instant,
+    routes: Mutex<Routes>,
+    connections: AtomicU64,
+}
+
+impl NameServer {
+    /// `wall_clock` is only told to those who greet; the table runs on steady time.
+    pub fn new(name: impl Into<String>, wall_clock: WallClock) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            wall_clock,
+            started: Instant::now(),
+            routes: Mutex::default(),
+            connections: AtomicU64::new(0),
+        })
+    }
+
+    /// Serves everyone who connects, and forgets silent brokers, until the listener is closed.
+    pub async fn serve(self: Arc<Self>, listener: Arc<Listener>) {
+        let mut sweep = tokio::time::interval(limits::SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                connection = listener.accept() => match connection {
+                    Some(connection) => {
+                        tokio::spawn(session::Session::run(Arc::clone(&self), connection));
+                    }
+                    None => return,
+                },
+                _ = sweep.tick() => {
+                    for broker in self.routes(|routes, now| routes.expire(now)) {
+                        tracing::warn!(%broker, "broker has been silent for {:?}: forgotten", limits::EXPIRY);
+                    }
+                }
+            }
+        }
+    }
+
+    fn routes<T>(&self, act: impl FnOnce(&mut Routes, Now) -> T) -> T {
+        let mut routes = self
+            .routes
+            .lock()
+            .expect("no code that can panic runs under the routes lock");
+        act(&mut routes, self.started.elapsed())
+    }
+
+    fn next_connection(&self) -> ConnectionId {
+        self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn now_ms(&self) -> u64 {
+        (self.wall_clock)()
+    }
+}

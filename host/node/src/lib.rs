@@ -1,1 +1,221 @@
-//! Composes the roles one configuration asks for.
+//! One process: composes the roles one configuration asks for, and takes them down in order.
+//!
+//! Roles in one process meet as they would apart: the broker registers with the name server over
+//! QUIC, so there is one path and no special case.
+
+mod config;
+mod identity;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quern_broker::Broker;
+use quern_nameserver::NameServer;
+use quern_plugins::Runtime;
+use quern_protocol::{BrokerName, Code};
+use quern_quic::{BindError, CloseReason, Connector, Door, ListenConfig, Listener, TlsError};
+use quern_store::{Env, Report};
+
+pub use crate::config::{BadConfig, Config, Identity, Roles};
+use crate::identity::Credentials;
+
+/// Why a process did not start. Whatever had started is stopped again.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] BadConfig),
+    #[error("{role} cannot listen: {source}")]
+    Bind {
+        role: &'static str,
+        source: BindError,
+    },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Broker(#[from] quern_broker::StartError),
+    #[error("the plugin runtime did not start: {0}")]
+    Plugins(#[from] quern_plugins::RuntimeError),
+    #[error("opening the store panicked; its message is above")]
+    Panicked,
+}
+
+impl StartError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Config(error) => error.code(),
+            Self::Bind { source, .. } => source.code(),
+            Self::Tls(error) => error.code(),
+            Self::Broker(error) => error.code(),
+            Self::Plugins(_) | Self::Panicked => Code::INTERNAL,
+        }
+    }
+}
+
+/// The log could not be closed cleanly; the next start verifies it.
+#[derive(Debug, thiserror::Error)]
+#[error("the log was not closed cleanly: {0}")]
+pub struct ShutdownError(#[from] quern_store::CloseError);
+
+/// A running process.
+#[derive(Debug)]
+pub struct Node {
+    namesrv: Option<Arc<Listener>>,
+    broker: Option<RunningBroker>,
+    fingerprint: Option<String>,
+}
+
+#[derive(Debug)]
+struct RunningBroker {
+    broker: Arc<Broker>,
+    listener: Arc<Listener>,
+    report: Report,
+}
+
+impl Node {
+    /// Starts the roles: name server first, so that the broker finds it.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        config.check()?;
+        let names: Vec<String> = config.advertise.iter().map(|it| host(it)).collect();
+        let credentials = Credentials::load(&config.identity, config.name.as_str(), &names)?;
+        let env = Env::real();
+        let mut node = Self {
+            namesrv: None,
+            broker: None,
+            fingerprint: credentials.fingerprint.clone(),
+        };
+        let mut name_servers = config.name_servers.clone();
+        if config.roles.has_name_server() {
+            let listener = bind("the name server", config.namesrv_listen, &credentials)?;
+            name_servers.insert(0, listener.local_addr().to_string());
+            let clock = Arc::clone(&env.clock);
+            let name = listener.local_addr().to_string();
+            let server = NameServer::new(name, Box::new(move || clock.wall_ms()));
+            tokio::spawn(server.serve(Arc::clone(&listener)));
+            node.namesrv = Some(listener);
+        }
+        if config.roles.has_broker() {
+            let started = start_broker(&config, name_servers, &credentials, env).await;
+            match started {
+                Ok(broker) => node.broker = Some(broker),
+                Err(error) => {
+                    // The first error is the one that counts.
+                    let _ = node.shutdown().await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(node)
+    }
+
+    /// Where the name server listens, if this process has one.
+    pub fn namesrv_addr(&self) -> Option<SocketAddr> {
+        self.namesrv.as_ref().map(|listener| listener.local_addr())
+    }
+
+    /// Where the broker listens, if this process has one.
+    pub fn broker_addr(&self) -> Option<SocketAddr> {
+        self.broker.as_ref().map(|it| it.listener.local_addr())
+    }
+
+    pub fn broker_name(&self) -> Option<&BrokerName> {
+        self.broker.as_ref().map(|it| it.broker.name())
+    }
+
+    /// What the store found when it opened.
+    pub fn report(&self) -> Option<&Report> {
+        self.broker.as_ref().map(|it| &it.report)
+    }
+
+    /// Of the development CA, when that is used.
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.fingerprint.as_deref()
+    }
+
+    /// Deregisters, finishes what is under way, flushes, and closes every connection with a reason.
+    pub async fn shutdown(self) -> Result<(), ShutdownError> {
+        let mut closed = Ok(());
+        if let Some(RunningBroker {
+            broker, listener, ..
+        }) = self.broker
+        {
+            broker.drain().await;
+            listener.close(CloseReason::GoingAway);
+            listener.drained().await;
+            let close = tokio::task::spawn_blocking(move || broker.close());
+            // A panic in there has been printed; the log is then simply not marked clean.
+            closed = close.await.unwrap_or(Ok(()));
+        }
+        if let Some(listener) = self.namesrv {
+            listener.close(CloseReason::GoingAway);
+            listener.drained().await;
+        }
+        Ok(closed?)
+    }
+}
+
+fn host(address: &str) -> String {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_matches(['[', ']']).to_owned()
+}
+
+fn bind(
+    role: &'static str,
+    address: SocketAddr,
+    credentials: &Credentials,
+) -> Result<Arc<Listener>, StartError> {
+    let secret = credentials.identity.secret(&format!("reset {address}"));
+    let config = ListenConfig::new(
+        address,
+        credentials.identity.clone(),
+        credentials.peers.clone(),
+        secret,
+    );
+    let listener = Listener::bind(config).map_err(|source| StartError::Bind { role, source })?;
+    Ok(Arc::new(listener))
+}
+
+async fn start_broker(
+    config: &Config,
+    name_servers: Vec<String>,
+    credentials: &Credentials,
+    env: Env,
+) -> Result<RunningBroker, StartError> {
+    let connector = Connector::new(
+        credentials.peers.clone(),
+        Some(credentials.identity.clone()),
+        Door::Peer,
+    )
+    .map_err(|source| StartError::Bind {
+        role: "the broker's way to name servers",
+        source,
+    })?;
+    // Bound before the log is read: a port in use is told at once. Connections wait until then.
+    let listener = bind("the broker", config.listen, credentials)?;
+    let advertise = config.advertise.clone();
+    let broker = quern_broker::Config {
+        cluster: config.cluster.clone(),
+        name_servers,
+        auto_create_queues: config.auto_create_queues,
+        ..quern_broker::Config::new(
+            config.name.clone(),
+            advertise.unwrap_or_else(|| listener.local_addr().to_string()),
+        )
+    };
+    let store = quern_store::Config {
+        segment_size: config.segment_size,
+        ..quern_store::Config::new(config.data.clone())
+    };
+    let open = tokio::task::spawn_blocking(move || {
+        let plugins = Runtime::new(&quern_plugins::Config::default())?;
+        Ok::<_, StartError>(Broker::open(broker, store, env, &plugins)?)
+    });
+    let opened = open.await.map_err(|_| StartError::Panicked)?;
+    let (broker, report) = opened.inspect_err(|_| listener.close(CloseReason::GoingAway))?;
+    tokio::spawn(Arc::clone(&broker).serve(Arc::clone(&listener)));
+    broker.register(&connector);
+    Ok(RunningBroker {
+        broker,
+        listener,
+        report,
+    })
+}

@@ -63,6 +63,12 @@ macro_rules! operations {
         }
 
         impl Request {
+            pub fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$request(_) => Kind::$request,)*
+                }
+            }
+
             /// Decodes the request a frame carries. The body of a non-table request stays in the frame.
             pub fn decode(frame: &Frame) -> Result<Self, WireError> {
                 match Kind::from_number(frame.kind) {

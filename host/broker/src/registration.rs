@@ -1,0 +1,183 @@
+//! Keeps this broker known to one name server: registers, tells of new topics at once, sends a
+//! heartbeat every second, and starts again whenever the name server has forgotten.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use quern_protocol::{
+    Heartbeat, Hello, PublishTopics, RegisterBroker, Role, TopicName, TopicQueues,
+};
+use quern_quic::{Backoff, CallError, CloseReason, ConnectError, Connection, Connector};
+use tokio::sync::watch;
+
+use crate::{Broker, limits};
+
+/// The task of one name server.
+pub(crate) struct Registration {
+    broker: Weak<Broker>,
+    connector: Connector,
+    address: String,
+    topics_version: watch::Receiver<u64>,
+    boot: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// Why a registration ended without an error.
+enum End {
+    BrokerGone,
+    Forgotten,
+}
+
+impl Registration {
+    pub(crate) fn new(broker: &Arc<Broker>, connector: &Connector, address: &str) -> Self {
+        Self {
+            broker: Arc::downgrade(broker),
+            connector: connector.clone(),
+            address: address.to_owned(),
+            topics_version: broker.topics_version.subscribe(),
+            boot: fastrand::u64(..),
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        let mut complained = false;
+        loop {
+            tokio::time::sleep(backoff.next(fastrand::f64())).await;
+            let since = self.steady_ms();
+            let end = self.once().await;
+            backoff.healthy(Duration::from_millis(
+                self.steady_ms().saturating_sub(since),
+            ));
+            match end {
+                Ok(End::BrokerGone) => return,
+                Ok(End::Forgotten) => {
+                    tracing::info!(namesrv = %self.address, "name server has forgotten this broker; registering again");
+                    complained = false;
+                }
+                Err(error) => {
+                    // Once per outage: the back-off would fill the log.
+                    if !complained {
+                        tracing::warn!(namesrv = %self.address, %error, "not registered; trying again");
+                        complained = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One connection, from greeting to its end.
+    async fn once(&mut self) -> Result<End, Failed> {
+        let connection = self.connector.connect(&self.address).await?;
+        let end = self.serve(&connection).await;
+        connection.close(CloseReason::Bye, "");
+        end
+    }
+
+    async fn serve(&mut self, connection: &Connection) -> Result<End, Failed> {
+        connection.hello(&Hello::new(Role::Broker)).await?;
+        self.topics_version.mark_unchanged();
+        let Some((register, mut known)) = self.introduction() else {
+            return Ok(End::BrokerGone);
+        };
+        call(connection, &register).await?;
+        tracing::info!(namesrv = %self.address, topics = register.topics.len(), "registered");
+        let name = register.broker;
+        let mut ticks = tokio::time::interval(limits::HEARTBEAT);
+        loop {
+            let changed = tokio::select! {
+                changed = self.topics_version.changed() => changed.is_ok(),
+                _ = ticks.tick() => false,
+            };
+            let Some(topics) = self.topics() else {
+                return Ok(End::BrokerGone);
+            };
+            let registered = if changed {
+                let news = differences(&name, &known, &topics);
+                known = topics;
+                call(connection, &news).await?.registered
+            } else {
+                let beat = Heartbeat {
+                    broker: Some(name.clone()),
+                };
+                call(connection, &beat).await?.registered
+            };
+            if !registered {
+                return Ok(End::Forgotten);
+            }
+        }
+    }
+
+    fn steady_ms(&self) -> u64 {
+        self.broker
+            .upgrade()
+            .map_or(0, |broker| broker.store.steady_ms())
+    }
+
+    /// The broker's topics; `None` once it drains, which ends the registration.
+    fn topics(&self) -> Option<HashMap<TopicName, TopicQueues>> {
+        let broker = self.broker.upgrade()?;
+        if broker.is_draining() {
+            return None;
+        }
+        let topics = broker.state.topics.list();
+        let topics = topics.iter().map(|topic| TopicQueues {
+            topic: topic.name.clone(),
+            read_queues: topic.read_queues,
+            write_queues: topic.write_queues,
+        });
+        Some(topics.map(|it| (it.topic.clone(), it)).collect())
+    }
+
+    fn introduction(&self) -> Option<(RegisterBroker, HashMap<TopicName, TopicQueues>)> {
+        let topics = self.topics()?;
+        let broker = self.broker.upgrade()?;
+        let register = RegisterBroker {
+            cluster: broker.config.cluster.clone(),
+            broker: broker.config.name.clone(),
+            address: broker.config.advertise.clone(),
+            epoch: broker.store.epoch(),
+            boot: self.boot,
+            auto_create_queues: broker.config.auto_create_queues,
+            topics: topics.values().cloned().collect(),
+        };
+        Some((register, topics))
+    }
+}
+
+async fn call<O: quern_protocol::Operation>(
+    connection: &Connection,
+    operation: &O,
+) -> Result<O::Reply, CallError> {
+    let within: Duration = limits::NAME_SERVER_ANSWER;
+    let (reply, _) = connection.call(operation, Vec::new(), within).await?;
+    Ok(reply)
+}
+
+fn differences(
+    broker: &quern_protocol::BrokerName,
+    before: &HashMap<TopicName, TopicQueues>,
+    now: &HashMap<TopicName, TopicQueues>,
+) -> PublishTopics {
+    PublishTopics {
+        broker: broker.clone(),
+        topics: now
+            .values()
+            .filter(|it| before.get(&it.topic) != Some(it))
+            .cloned()
+            .collect(),
+        deleted: before
+            .keys()
+            .filter(|name| !now.contains_key(*name))
+            .cloned()
+            .collect(),
+    }
+}

@@ -1,0 +1,12 @@
+//! Every bound of the name server.
+
+use std::time::Duration;
+
+/// A broker that has been silent this long is gone.
+pub const EXPIRY: Duration = Duration::from_secs(10);
+/// How often silence is looked for.
+pub(crate) const SWEEP: Duration = Duration::from_millis(500);
+/// Brokers one name server keeps.
+pub(crate) const BROKERS: usize = 10_000;
+/// Topics of one broker.
+pub(crate) const TOPICS_PER_BROKER: usize = 100_000;

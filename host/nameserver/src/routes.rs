@@ -1,0 +1,315 @@
+//! The route table: which broker serves which topic, and which brokers are alive. A pure state
+//! machine: time comes in with every event, so every test can say when it is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use quern_protocol::{
+    BrokerEntry, BrokerName, BrokerRoute, Code, PublishTopics, RegisterBroker, Route, TopicName,
+    TopicQueues, WireError,
+};
+
+use crate::limits;
+
+/// Time since the name server started.
+pub(crate) type Now = Duration;
+/// A connection, numbered by the listener.
+pub(crate) type ConnectionId = u64;
+
+#[derive(Debug)]
+struct Registered {
+    register: RegisterBroker,
+    topics: HashMap<TopicName, TopicQueues>,
+    connection: ConnectionId,
+    last_heard: Now,
+}
+
+/// All brokers this name server knows, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    brokers: BTreeMap<BrokerName, Registered>,
+}
+
+impl Routes {
+    /// A broker introduces itself, or comes back.
+    pub(crate) fn register(
+        &mut self,
+        mut register: RegisterBroker,
+        connection: ConnectionId,
+        now: Now,
+    ) -> Result<(), WireError> {
+        let name = register.broker.clone();
+        if register.topics.len() > limits::TOPICS_PER_BROKER {
+            return Err(too_many("topics of a broker", limits::TOPICS_PER_BROKER));
+        }
+        match self.brokers.get(&name) {
+            Some(other) if other.register.address != register.address => {
+                return Err(WireError::new(
+                    Code::BROKER_NAME_TAKEN,
+                    format!(
+                        "a broker named \"{name}\" is registered at {} and alive; this one is at {}",
+                        other.register.address, register.address
+                    ),
+                ));
+            }
+            None if self.brokers.len() >= limits::BROKERS => {
+                return Err(too_many("brokers", limits::BROKERS));
+            }
+            Some(_) | None => {}
+        }
+        let topics = std::mem::take(&mut register.topics);
+        let registered = Registered {
+            register,
+            topics: topics
+                .into_iter()
+                .map(|it| (it.topic.clone(), it))
+                .collect(),
+            connection,
+            last_heard: now,
+        };
+        self.brokers.insert(name, registered);
+        Ok(())
+    }
+
+    /// False: this broker has to register first.
+    pub(crate) fn heartbeat(
+        &mut self,
+        broker: &BrokerName,
+        connection: ConnectionId,
+        now: Now,
+    ) -> bool {
+        self.hear(broker, connection, now).is_some()
+    }
+
+    /// False: this broker has to register first.
+    pub(crate) fn publish(
+        &mut self,
+        news: PublishTopics,
+        connection: ConnectionId,
+        now: Now,
+    ) -> bool {
+        let Some(registered) = self.hear(&news.broker, connection, now) else {
+            return false;
+        };
+        for name in &news.deleted {
+            registered.topics.remove(name);
+        }
+        for it in news.topics {
+            if registered.topics.len() < limits::TOPICS_PER_BROKER {
+                registered.topics.insert(it.topic.clone(), it);
+            }
+        }
+        true
+    }
+
+    fn hear(
+        &mut self,
+        broker: &BrokerName,
+        connection: ConnectionId,
+        now: Now,
+    ) -> Option<&mut Registered> {
+        let registered = self.brokers.get_mut(broker)?;
+        // Another connection has registered under this name since.
+        if registered.connection != connection {
+            return None;
+        }
+        registered.last_heard = now;
+        Some(registered)
+    }
+
+    /// Forgets the broker of a connection that ended.
+    pub(crate) fn disconnect(&mut self, connection: ConnectionId) -> Option<BrokerName> {
+        self.forget(|registered| registered.connection == connection)
+            .pop()
+    }
+
+    /// Forgets brokers that have been silent for too long.
+    pub(crate) fn expire(&mut self, now: Now) -> Vec<BrokerName> {
+        self.forget(|registered| now.saturating_sub(registered.last_heard) >= limits::EXPIRY)
+    }
+
+    fn forget(&mut self, gone: impl Fn(&Registered) -> bool) -> Vec<BrokerName> {
+        let mut forgotten = Vec::new();
+        self.brokers.retain(|name, registered| {
+            let gone = gone(registered);
+            if gone {
+                forgotten.push(name.clone());
+            }
+            !gone
+        });
+        forgotten
+    }
+
+    /// Brokers that serve a topic; for producers also those that would create it.
+    pub(crate) fn route(&self, ask: &Route) -> Result<Vec<BrokerRoute>, WireError> {
+        let mut found = self.collect(|it| {
+            let queues = it.topics.get(&ask.topic)?;
+            Some((queues.read_queues, queues.write_queues))
+        });
+        if found.is_empty() && ask.to_produce {
+            found = self.collect(|it| {
+                let queues = it.register.auto_create_queues?;
+                Some((queues, queues))
+            });
+        }
+        if found.is_empty() {
+            return Err(no_route(&ask.topic, self.brokers.len()));
+        }
+        Ok(found)
+    }
+
+    fn collect(&self, queues: impl Fn(&Registered) -> Option<(u32, u32)>) -> Vec<BrokerRoute> {
+        let of = |it: &Registered| {
+            let (read_queues, write_queues) = queues(it)?;
+            Some(BrokerRoute {
+                cluster: it.register.cluster.clone(),
+                broker: it.register.broker.clone(),
+                address: it.register.address.clone(),
+                read_queues,
+                write_queues,
+                epoch: it.register.epoch,
+            })
+        };
+        self.brokers.values().filter_map(of).collect()
+    }
+
+    pub(crate) fn brokers(&self, now: Now) -> Vec<BrokerEntry> {
+        let entry = |it: &Registered| BrokerEntry {
+            cluster: it.register.cluster.clone(),
+            broker: it.register.broker.clone(),
+            address: it.register.address.clone(),
+            epoch: it.register.epoch,
+            topics: it.topics.len() as u32,
+            silent_ms: now.saturating_sub(it.last_heard).as_millis() as u32,
+        };
+        self.brokers.values().map(entry).collect()
+    }
+}
+
+fn too_many(what: &str, max: usize) -> WireError {
+    WireError::new(
+        Code::RETRY_AFTER,
+        format!("this name server keeps at most {max} {what}"),
+    )
+    .after_ms(10_000)
+}
+
+fn no_route(topic: &TopicName, brokers: usize) -> WireError {
+    let text = match brokers {
+        0 => format!("topic \"{topic}\" has no route: no broker is registered here"),
+        1 => format!(
+            "topic \"{topic}\" has no route: the one broker registered here does not serve it. Create it: quern topic create {topic}"
+        ),
+        n => format!(
+            "topic \"{topic}\" has no route: none of {n} brokers registered here serves it. Create it: quern topic create {topic}"
+        ),
+    };
+    WireError::new(Code::NO_ROUTE, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quern_protocol::Epoch;
+
+    fn topic(name: &str) -> TopicQueues {
+        TopicQueues {
+            topic: TopicName::new(name).unwrap(),
+            read_queues: 8,
+            write_queues: 4,
+        }
+    }
+
+    fn broker(name: &str, topics: &[&str]) -> RegisterBroker {
+        RegisterBroker {
+            cluster: "c".to_owned(),
+            broker: BrokerName::new(name).unwrap(),
+            address: format!("{name}:10911"),
+            epoch: Epoch(1),
+            boot: 1,
+            auto_create_queues: (name == "auto").then_some(2),
+            topics: topics.iter().map(|name| topic(name)).collect(),
+        }
+    }
+
+    fn route(routes: &Routes, topic: &str, to_produce: bool) -> Result<Vec<String>, u16> {
+        let ask = Route {
+            topic: TopicName::new(topic).unwrap(),
+            to_produce,
+        };
+        match routes.route(&ask) {
+            Ok(found) => Ok(found.iter().map(|it| it.broker.to_string()).collect()),
+            Err(error) => Err(error.code),
+        }
+    }
+
+    const NO: Result<Vec<String>, u16> = Err(Code::NO_ROUTE.number);
+
+    fn names(names: &[&str]) -> Result<Vec<String>, u16> {
+        Ok(names.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    #[test]
+    fn a_topic_is_routed_to_the_living_brokers_that_serve_it() {
+        let s = Duration::from_secs;
+        let mut routes = Routes::default();
+        assert_eq!(route(&routes, "t", true), NO);
+        routes.register(broker("a", &["t"]), 1, s(0)).unwrap();
+        routes.register(broker("b", &["t", "u"]), 2, s(0)).unwrap();
+        assert_eq!(route(&routes, "t", false), names(&["a", "b"]));
+        assert_eq!(route(&routes, "u", false), names(&["b"]));
+
+        // Silence.
+        let a = BrokerName::new("a").unwrap();
+        assert!(routes.heartbeat(&a, 1, s(9)));
+        assert_eq!(routes.expire(s(10)), [BrokerName::new("b").unwrap()]);
+        assert_eq!(route(&routes, "u", false), NO);
+        // An end.
+        assert_eq!(routes.disconnect(1), Some(a.clone()));
+        assert_eq!(route(&routes, "t", false), NO);
+        assert!(!routes.heartbeat(&a, 1, s(11)));
+    }
+
+    #[test]
+    fn news_of_topics_change_the_route_at_once() {
+        let mut routes = Routes::default();
+        let zero = Duration::ZERO;
+        routes.register(broker("a", &["t"]), 1, zero).unwrap();
+        let news = PublishTopics {
+            broker: BrokerName::new("a").unwrap(),
+            topics: vec![topic("u")],
+            deleted: vec![TopicName::new("t").unwrap()],
+        };
+        assert!(routes.publish(news, 1, zero));
+        assert_eq!(route(&routes, "u", false), names(&["a"]));
+        assert_eq!(route(&routes, "t", false), NO);
+    }
+
+    #[test]
+    fn only_producers_are_sent_to_brokers_that_create_topics() {
+        let mut routes = Routes::default();
+        let zero = Duration::ZERO;
+        routes.register(broker("a", &[]), 1, zero).unwrap();
+        routes.register(broker("auto", &[]), 2, zero).unwrap();
+        assert_eq!(route(&routes, "new", true), names(&["auto"]));
+        assert_eq!(route(&routes, "new", false), NO);
+    }
+
+    #[test]
+    fn a_name_belongs_to_one_address_while_that_is_alive() {
+        let s = Duration::from_secs;
+        let mut routes = Routes::default();
+        routes.register(broker("a", &[]), 1, s(0)).unwrap();
+        let mut other = broker("a", &[]);
+        other.address = "elsewhere:1".to_owned();
+        let error = routes.register(other.clone(), 2, s(1)).unwrap_err();
+        assert!(error.is(Code::BROKER_NAME_TAKEN), "{error}");
+        // The same broker restarted: the old connection is heard no more.
+        routes.register(broker("a", &[]), 3, s(2)).unwrap();
+        let a = BrokerName::new("a").unwrap();
+        assert!(!routes.heartbeat(&a, 1, s(3)));
+        assert_eq!(routes.disconnect(1), None);
+        routes.expire(s(20));
+        routes.register(other, 4, s(20)).unwrap();
+    }
+}

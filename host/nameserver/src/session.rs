@@ -1,0 +1,113 @@
+//! One connected peer of a name server. Only brokers, who come through the peers' door, may change
+//! the table; when their connection ends, so does their registration.
+
+use std::sync::Arc;
+
+use quern_protocol::frame::{Frame, Outgoing};
+use quern_protocol::{
+    Code, Heartbeat, HeartbeatReply, Hello, HelloReply, MINOR, PublishTopics, PublishTopicsReply,
+    RegisterBroker, RegisterBrokerReply, Role, WireError,
+};
+use quern_quic::{Connection, Door, Handler};
+
+use crate::routes::{ConnectionId, Now, Routes};
+use crate::{NameServer, limits, requests};
+
+pub(crate) struct Session {
+    server: Arc<NameServer>,
+    connection: ConnectionId,
+    door: Door,
+}
+
+impl Session {
+    /// Serves a connection until it ends.
+    pub(crate) async fn run(server: Arc<NameServer>, connection: Connection) {
+        let session = Arc::new(Self {
+            connection: server.next_connection(),
+            door: connection.door(),
+            server,
+        });
+        quern_quic::serve(connection, Arc::clone(&session)).await;
+        let gone = session.routes(|routes, _| routes.disconnect(session.connection));
+        if let Some(broker) = gone {
+            tracing::info!(%broker, "broker disconnected");
+        }
+    }
+
+    pub(crate) fn routes<T>(&self, act: impl FnOnce(&mut Routes, Now) -> T) -> T {
+        self.server.routes(act)
+    }
+
+    pub(crate) fn hello(&self, hello: &Hello) -> Result<HelloReply, WireError> {
+        if !(hello.minor_min..=hello.minor_max).contains(&MINOR) {
+            return Err(WireError::new(
+                Code::WRONG_PROTOCOL_VERSION,
+                format!(
+                    "{} speaks minor versions {} to {}, this name server {MINOR}",
+                    hello.software, hello.minor_min, hello.minor_max
+                ),
+            ));
+        }
+        Ok(HelloReply {
+            role: Role::NameServer,
+            software: Hello::new(Role::NameServer).software,
+            minor: MINOR,
+            features: 0,
+            node: self.server.name().to_owned(),
+            time_ms: self.server.now_ms(),
+        })
+    }
+
+    pub(crate) fn heartbeat(&self, beat: &Heartbeat) -> Result<HeartbeatReply, WireError> {
+        let registered = match &beat.broker {
+            None => false,
+            Some(broker) => {
+                self.peers_only()?;
+                self.routes(|routes, now| routes.heartbeat(broker, self.connection, now))
+            }
+        };
+        Ok(HeartbeatReply {
+            registered,
+            time_ms: self.server.now_ms(),
+        })
+    }
+
+    pub(crate) fn register(
+        &self,
+        register: RegisterBroker,
+    ) -> Result<RegisterBrokerReply, WireError> {
+        self.peers_only()?;
+        let (broker, address) = (register.broker.clone(), register.address.clone());
+        let topics = register.topics.len();
+        self.routes(|routes, now| routes.register(register, self.connection, now))?;
+        tracing::info!(%broker, address, topics, "broker registered");
+        Ok(RegisterBrokerReply {
+            expires_after_ms: limits::EXPIRY.as_millis() as u32,
+        })
+    }
+
+    pub(crate) fn publish(&self, news: PublishTopics) -> Result<PublishTopicsReply, WireError> {
+        self.peers_only()?;
+        let registered = self.routes(|routes, now| routes.publish(news, self.connection, now));
+        Ok(PublishTopicsReply { registered })
+    }
+
+    fn peers_only(&self) -> Result<(), WireError> {
+        match self.door {
+            Door::Peer => Ok(()),
+            Door::Client => Err(WireError::new(
+                Code::FORBIDDEN,
+                "only brokers register, and they come as quern-peer/1 with a node certificate",
+            )),
+        }
+    }
+}
+
+impl Handler for Session {
+    async fn handle(&self, frame: Frame) -> Outgoing {
+        requests::handle(self, &frame)
+    }
+
+    /// Nothing here waits for anything.
+    async fn ready(&self) {}
+}

@@ -1,0 +1,191 @@
+//! What one process is asked to be: roles, addresses, directory, identity.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use quern_protocol::{BrokerName, Code};
+
+/// Which roles run in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roles {
+    /// Name server and broker.
+    Both,
+    NameServer,
+    Broker,
+}
+
+impl Roles {
+    pub fn has_name_server(self) -> bool {
+        self != Self::Broker
+    }
+
+    pub fn has_broker(self) -> bool {
+        self != Self::NameServer
+    }
+}
+
+/// Where certificates come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// The per-user development CA; `allow_remote` (`tls.allow_dev_ca`) lets it serve beyond loopback.
+    Development { allow_remote: bool },
+    /// A directory with `node.pem`, `node.key` and the cluster's `ca.pem`.
+    Files(PathBuf),
+}
+
+/// One process.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub roles: Roles,
+    /// The broker's data. Default: `./quern-data`.
+    pub data: PathBuf,
+    /// Default: `broker-a`.
+    pub name: BrokerName,
+    /// Default: `DefaultCluster`.
+    pub cluster: String,
+    /// UDP address of the name server. Default: `127.0.0.1:9876`.
+    pub namesrv_listen: SocketAddr,
+    /// UDP address of the broker. Default: `127.0.0.1:10911`.
+    pub listen: SocketAddr,
+    /// `HOST:PORT` clients reach the broker at. Default: the address it listens on.
+    pub advertise: Option<String>,
+    /// Other name servers to register with, `HOST:PORT` each; the one in this process is added.
+    pub name_servers: Vec<String>,
+    /// Queues of a topic made by the first send to it; `None` = topics are made explicitly.
+    pub auto_create_queues: Option<u32>,
+    pub identity: Identity,
+    /// Size of a log segment, bytes; `None` = by the size of the file system.
+    pub segment_size: Option<u64>,
+}
+
+impl Config {
+    /// The defaults of every setting.
+    pub fn new(roles: Roles) -> Self {
+        Self {
+            roles,
+            data: PathBuf::from("quern-data"),
+            name: BrokerName::new("broker-a").expect("the default name is legal"),
+            cluster: "DefaultCluster".to_owned(),
+            namesrv_listen: SocketAddr::from(([127, 0, 0, 1], 9876)),
+            listen: SocketAddr::from(([127, 0, 0, 1], 10911)),
+            advertise: None,
+            name_servers: Vec::new(),
+            auto_create_queues: None,
+            identity: Identity::Development {
+                allow_remote: false,
+            },
+            segment_size: None,
+        }
+    }
+
+    /// Settings that are each legal and make no sense together.
+    pub(crate) fn check(&self) -> Result<(), BadConfig> {
+        let listens = [
+            (self.roles.has_name_server(), self.namesrv_listen),
+            (self.roles.has_broker(), self.listen),
+        ];
+        for (used, address) in listens {
+            let remote = used && !address.ip().is_loopback();
+            let refused = Identity::Development {
+                allow_remote: false,
+            };
+            if remote && self.identity == refused {
+                return Err(BadConfig::RemoteDevelopment(address));
+            }
+            if used
+                && self.roles.has_broker()
+                && address == self.listen
+                && address.ip().is_unspecified()
+                && self.advertise.is_none()
+            {
+                return Err(BadConfig::NoAdvertise(address));
+            }
+        }
+        if self.roles == Roles::Broker && self.name_servers.is_empty() {
+            return Err(BadConfig::NoNameServer);
+        }
+        Ok(())
+    }
+}
+
+/// Why settings were refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadConfig {
+    #[error(
+        "{0} can be reached from other machines, and the development CA is for this one only. \
+         Give certificates with --tls-dir DIR, or say --allow-dev-ca if you mean it"
+    )]
+    RemoteDevelopment(SocketAddr),
+    #[error(
+        "the broker listens on {0}, which is no address clients could connect to. \
+         Say which with --advertise HOST:PORT"
+    )]
+    NoAdvertise(SocketAddr),
+    #[error("a broker without a name server in its process needs --namesrv HOST:PORT[,HOST:PORT]")]
+    NoNameServer,
+}
+
+impl BadConfig {
+    pub fn code(&self) -> Code {
+        Code::BAD_CONFIG
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_together_is_refused_with_a_way_out() {
+        let both = || Config::new(Roles::Both);
+        let any = SocketAddr::from(([0, 0, 0, 0], 10911));
+        let lan = SocketAddr::from(([10, 0, 0, 1], 9876));
+        let remote = Identity::Development { allow_remote: true };
+        let cases = [
+            (both(), Ok(())),
+            (
+                Config {
+                    namesrv_listen: lan,
+                    ..both()
+                },
+                Err(BadConfig::RemoteDevelopment(lan)),
+            ),
+            (
+                Config {
+                    listen: any,
+                    identity: remote.clone(),
+                    ..both()
+                },
+                Err(BadConfig::NoAdvertise(any)),
+            ),
+            (
+                Config {
+                    listen: any,
+                    identity: remote,
+                    advertise: Some("b:10911".to_owned()),
+                    ..both()
+                },
+                Ok(()),
+            ),
+            (
+                Config {
+                    roles: Roles::Broker,
+                    ..both()
+                },
+                Err(BadConfig::NoNameServer),
+            ),
+            // The broker's address does not matter to a name server alone.
+            (
+                Config {
+                    roles: Roles::NameServer,
+                    listen: any,
+                    ..both()
+                },
+                Ok(()),
+            ),
+        ];
+        for (config, expected) in cases {
+            assert_eq!(config.check(), expected, "{config:?}");
+        }
+    }
+}
