@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quern_protocol::frame::TooLarge;
+use quern_protocol::frame::{FrameError, TooLarge};
 use quern_protocol::{Code, WireError};
+
+use crate::limits;
 
 /// Why a connection is closed; the number travels as QUIC's application error code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,30 +117,29 @@ impl Lost {
     }
 }
 
-impl From<quinn::ConnectionError> for Lost {
-    fn from(error: quinn::ConnectionError) -> Self {
-        use quinn::ConnectionError as E;
-        match error {
-            E::ApplicationClosed(close) => {
-                let number = close.error_code.into_inner();
-                let said = String::from_utf8_lossy(&close.reason);
-                match CloseReason::from_number(number) {
-                    Some(reason) => Self::new(EndedBy::Peer, Some(reason), &said),
-                    None => Self::new(
-                        EndedBy::Peer,
-                        None,
-                        &format!("close code {number} is not known here: {said}"),
-                    ),
-                }
-            }
-            E::LocallyClosed => Self::new(EndedBy::Us, None, "closed"),
-            E::Reset => Self::new(
-                EndedBy::Network,
-                None,
-                "the other side does not know this connection: it restarted",
-            ),
-            E::TimedOut => Self::new(EndedBy::Network, None, "nothing was heard any more"),
-            other => Self::new(EndedBy::Network, None, &other.to_string()),
+/// Why a stream gives no more frames.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    #[error("{0}")]
+    Lost(Lost),
+    #[error("the other side gave the stream up")]
+    Reset,
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("the stream ended in the middle of a frame")]
+    Truncated,
+    #[error("a frame did not arrive within {} s of its beginning", limits::ASSEMBLY_WAIT.as_secs())]
+    Slow,
+}
+
+impl StreamError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Lost(lost) => lost.code(),
+            Self::Reset => Code::CONNECTION_LOST,
+            Self::Frame(error) => error.code(),
+            Self::Truncated => Code::PROTOCOL,
+            Self::Slow => Code::DEADLINE,
         }
     }
 }

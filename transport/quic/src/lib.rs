@@ -1,7 +1,35 @@
-//! QUIC endpoints, TLS, connections and framed streams.
+//! How processes of Quernstone reach each other: QUIC endpoints, identity, framed streams.
+//!
+//! A [`Listener`] takes connections and [`serve`] answers what comes on them; a [`Connector`] makes
+//! connections, and a [`Lane`] carries many requests over one of them. Everything that a peer can
+//! hold is bounded by `limits.rs`. No other crate names the libraries of QUIC and TLS.
 
+mod backoff;
+mod batch;
+mod config;
+mod connection;
+mod connector;
+mod dev_ca;
+mod endpoint;
 mod error;
-mod skeleton;
+mod lane;
+pub mod limits;
+mod serve;
+mod slots;
+mod socket;
+mod stream;
+mod tls;
 
-pub use error::{BindError, CallError, CloseReason, ConnectError, EndedBy, Lost, TlsError};
-pub use skeleton::*;
+pub use backoff::Backoff;
+pub use config::{Door, ListenConfig};
+pub use connection::Connection;
+pub use connector::Connector;
+pub use dev_ca::DevAuthority;
+pub use endpoint::Listener;
+pub use error::{
+    BindError, CallError, CloseReason, ConnectError, EndedBy, Lost, StreamError, TlsError,
+};
+pub use lane::{Lane, LaneCall};
+pub use serve::{Handler, serve};
+pub use stream::{FrameReceiver, FrameSender};
+pub use tls::{NodeIdentity, Trust};

@@ -1,0 +1,15 @@
+//! All generated code: the contract of `wit/` as Rust. Nothing here is written by hand.
+#![expect(
+    clippy::allow_attributes_without_reason,
+    clippy::undocumented_unsafe_blocks,
+    clippy::use_self,
+    reason = "generated from wit/ by wit-bindgen"
+)]
+
+wit_bindgen::generate!({
+    path: "../wit",
+    world: "filter-plugin",
+    pub_export_macro: true,
+    export_macro_name: "export_filter_plugin",
+    default_bindings_module: "quern_plugin::bindings",
+});

@@ -1,0 +1,97 @@
+//! Builds the guests this crate ships or tests with, and makes components of them, so that a fresh
+//! clone needs no extra command. They get a target directory of their own: the outer cargo holds
+//! the lock of the usual one.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Package, and the variable that tells the crate where its component lies.
+const GUESTS: &[(&str, &str)] = &[
+    ("quern-filter-tag", "TAG_COMPONENT"),
+    ("quern-hostile", "HOSTILE_COMPONENT"),
+];
+
+/// Settings of the outer build that must not reach the guests.
+const FOREIGN: &[&str] = &[
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_BUILD_RUSTFLAGS",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_BUILD_TARGET",
+    "CARGO_TARGET_DIR",
+    "CARGO_BUILD_TARGET_DIR",
+    "RUSTC",
+    "RUSTDOC",
+    "RUSTC_LINKER",
+];
+
+fn main() {
+    let here = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
+    let root = here.join("../..");
+    for watched in [
+        "wit",
+        "guest-sdk",
+        "filters-examples/tag",
+        "host/plugins/tests/guests",
+        "host/plugins/build.rs",
+        "Cargo.lock",
+    ] {
+        println!("cargo:rerun-if-changed={}", root.join(watched).display());
+    }
+    let built = build(&root);
+    let out = PathBuf::from(variable("OUT_DIR"));
+    for (package, name) in GUESTS {
+        let module = built.join(package.replace('-', "_")).with_extension("wasm");
+        let component = out.join(package).with_extension("wasm");
+        write_component(&module, &component);
+        println!("cargo:rustc-env={name}={}", component.display());
+    }
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name} for build scripts"))
+}
+
+/// Compiles all guests in one run and says where they are.
+fn build(root: &Path) -> PathBuf {
+    let target = root.join("target").join("guests");
+    let mut cargo = Command::new(variable("CARGO"));
+    cargo
+        .current_dir(root)
+        .args(["build", "--release", "--locked", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(&target)
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_PROFILE_RELEASE_PANIC", "abort");
+    for (package, _) in GUESTS {
+        cargo.args(["-p", package]);
+    }
+    for name in FOREIGN {
+        cargo.env_remove(name);
+    }
+    let status = cargo
+        .status()
+        .unwrap_or_else(|error| panic!("cargo could not be started for the guests: {error}"));
+    assert!(
+        status.success(),
+        "the guests do not build for {TARGET}; if the target is missing: rustup target add {TARGET}"
+    );
+    target.join(TARGET).join("release")
+}
+
+fn write_component(module: &Path, component: &Path) {
+    let bytes = fs::read(module)
+        .unwrap_or_else(|error| panic!("{} is not there: {error}", module.display()));
+    let encoded = wit_component::ComponentEncoder::default()
+        .validate(true)
+        .module(&bytes)
+        .and_then(|encoder| encoder.encode())
+        .unwrap_or_else(|error| panic!("{} makes no component: {error:#}", module.display()));
+    fs::write(component, encoded)
+        .unwrap_or_else(|error| panic!("{} cannot be written: {error}", component.display()));
+}

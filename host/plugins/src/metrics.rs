@@ -1,0 +1,66 @@
+//! What each plugin did, counted without locks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::Cause;
+
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) calls: AtomicU64,
+    pub(crate) messages: AtomicU64,
+    pub(crate) fuel: AtomicU64,
+    traps: AtomicU64,
+    out_of_fuel: AtomicU64,
+    out_of_memory: AtomicU64,
+    bad_answers: AtomicU64,
+    failures: AtomicU64,
+}
+
+/// A plugin's figures at one moment, since it was loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Calls into the guest, repeated ones included.
+    pub calls: u64,
+    /// Messages handed over in those calls.
+    pub messages: u64,
+    pub fuel: u64,
+    pub traps: u64,
+    pub out_of_fuel: u64,
+    pub out_of_memory: u64,
+    pub bad_answers: u64,
+    pub failures: u64,
+}
+
+impl Snapshot {
+    /// Calls that brought no verdict, whatever the cause.
+    pub fn faults(&self) -> u64 {
+        self.traps + self.out_of_fuel + self.out_of_memory + self.bad_answers + self.failures
+    }
+}
+
+impl Metrics {
+    pub(crate) fn fault(&self, cause: Cause) {
+        let counter = match cause {
+            Cause::Trap => &self.traps,
+            Cause::Fuel => &self.out_of_fuel,
+            Cause::Memory => &self.out_of_memory,
+            Cause::Answer => &self.bad_answers,
+            Cause::Failure => &self.failures,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Snapshot {
+            calls: read(&self.calls),
+            messages: read(&self.messages),
+            fuel: read(&self.fuel),
+            traps: read(&self.traps),
+            out_of_fuel: read(&self.out_of_fuel),
+            out_of_memory: read(&self.out_of_memory),
+            bad_answers: read(&self.bad_answers),
+            failures: read(&self.failures),
+        }
+    }
+}
