@@ -190,11 +190,9 @@ async fn look(broker: &Arc<Broker>, scan: &Scan) -> Result<Scanned, WireError> {
 
 impl Scan {
     fn entries(&self, broker: &Broker, from: QueueOffset, most: usize) -> Vec<Entry> {
-        let mut entries = Vec::new();
         broker
             .store
-            .entries(self.topic.id, self.view.queue, from, most, &mut entries);
-        entries
+            .entries(self.topic.id, self.view.queue, from, most)
     }
 
     fn unfiltered(&self, broker: &Broker) -> Result<Scanned, WireError> {

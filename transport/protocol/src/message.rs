@@ -249,6 +249,18 @@ impl Message {
     }
 }
 
+/// A block of the broker's own: a body and nothing else.
+pub fn state_block(body: &[u8], born_at: u64) -> Bytes {
+    lay_out(&Parts {
+        tag: "",
+        keys: "",
+        pairs_len: 0,
+        pairs: std::iter::empty,
+        body,
+        born_at,
+    })
+}
+
 struct Parts<'a, P> {
     tag: &'a str,
     keys: &'a str,

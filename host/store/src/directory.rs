@@ -1,0 +1,124 @@
+//! The data directory: is it ours, is it free, and what is its log called?
+//!
+//! `FORMAT` is text, two lines: `quern store format 0` and `log` with 32 hexadecimal digits. It is
+//! the first file written, so a directory that has none and is not empty is not ours.
+
+use std::io;
+use std::path::Path;
+
+use crate::error::OpenError;
+use crate::fs::{self, Fs, Lock};
+use crate::segment::{FORMAT, LogId};
+
+const FORMAT_FILE: &str = "FORMAT";
+const LOCK_FILE: &str = "lock";
+const FIRST_LINE: &str = "quern store format ";
+
+/// Makes or enters a data directory; it is ours alone while the lock is held.
+pub(crate) fn enter(fs: &dyn Fs, dir: &Path) -> Result<(Lock, LogId), OpenError> {
+    let unusable = |source| OpenError::Unusable {
+        path: dir.to_owned(),
+        source,
+    };
+    fs.create_dir(dir).map_err(unusable)?;
+    refuse_foreign(fs, dir)?;
+    let lock = match fs.lock(&dir.join(LOCK_FILE)).map_err(unusable)? {
+        Ok(lock) => lock,
+        Err(pid) => {
+            return Err(OpenError::Locked {
+                dir: dir.to_owned(),
+                pid: if pid.is_empty() {
+                    "unknown".to_owned()
+                } else {
+                    pid
+                },
+            });
+        }
+    };
+    let log = match read_format(fs, dir)? {
+        Some(log) => log,
+        None => {
+            let log = new_log_id();
+            let text = format!("{FIRST_LINE}{FORMAT}\nlog {}\n", hex(&log));
+            fs::write_whole(fs, dir, FORMAT_FILE, text.as_bytes()).map_err(unusable)?;
+            log
+        }
+    };
+    fs.create_dir(&dir.join("commitlog")).map_err(unusable)?;
+    Ok((lock, log))
+}
+
+fn refuse_foreign(fs: &dyn Fs, dir: &Path) -> Result<(), OpenError> {
+    let names = fs.list(dir).map_err(|source| OpenError::Unusable {
+        path: dir.to_owned(),
+        source,
+    })?;
+    if names.iter().any(|name| name == FORMAT_FILE) {
+        return Ok(());
+    }
+    // What a first start leaves behind that was stopped before it wrote FORMAT.
+    let ours = |name: &&String| *name != LOCK_FILE && **name != format!("{FORMAT_FILE}.new");
+    match names.iter().find(ours) {
+        None => Ok(()),
+        Some(found) => Err(OpenError::Foreign {
+            dir: dir.to_owned(),
+            found: found.clone(),
+        }),
+    }
+}
+
+fn read_format(fs: &dyn Fs, dir: &Path) -> Result<Option<LogId>, OpenError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let file = fs.open(&dir.join(FORMAT_FILE))?;
+        fs::read_all(&*file)
+    };
+    let bytes = match read() {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(OpenError::Unusable {
+                path: dir.join(FORMAT_FILE),
+                source,
+            });
+        }
+    };
+    let unknown = |found: &str| OpenError::Format {
+        dir: dir.to_owned(),
+        found: found.to_owned(),
+        ours: FORMAT,
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let Some(number) = first.strip_prefix(FIRST_LINE) else {
+        return Err(unknown("that does not say which it is"));
+    };
+    if number != FORMAT.to_string() {
+        return Err(unknown(number));
+    }
+    let log = lines
+        .next()
+        .and_then(|line| line.strip_prefix("log "))
+        .and_then(unhex);
+    log.map(Some)
+        .ok_or_else(|| unknown("0, yet its FORMAT file is damaged"))
+}
+
+fn new_log_id() -> LogId {
+    fastrand::u128(..).to_le_bytes()
+}
+
+fn hex(id: &LogId) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<LogId> {
+    if text.len() != 32 || !text.is_ascii() {
+        return None;
+    }
+    let mut id = [0; 16];
+    for (index, byte) in id.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16).ok()?;
+    }
+    Some(id)
+}

@@ -1,0 +1,116 @@
+//! What goes wrong with storage, as facts.
+
+use std::io;
+use std::path::PathBuf;
+
+use quern_protocol::{Code, LogPosition};
+
+/// Why a store did not open. Nothing was changed, unless it says so.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("data directory {dir} is in use by process {pid}", dir = dir.display())]
+    Locked { dir: PathBuf, pid: String },
+    #[error(
+        "{dir} holds files and no FORMAT file: it is not a data directory (found {found:?})",
+        dir = dir.display()
+    )]
+    Foreign { dir: PathBuf, found: String },
+    #[error(
+        "{dir} was written in format {found}; this version reads format {ours}",
+        dir = dir.display()
+    )]
+    Format {
+        dir: PathBuf,
+        found: String,
+        ours: u16,
+    },
+    #[error("data directory {path} cannot be used: {source}", path = path.display())]
+    Unusable { path: PathBuf, source: io::Error },
+    #[error(
+        "{file} is damaged at {position}, below {durable} which was durable: corruption, not a crash ({why}). \
+         Nothing was changed. Copy the data directory, then restore this file from a replica or backup"
+    )]
+    Corrupt {
+        file: String,
+        position: LogPosition,
+        durable: LogPosition,
+        why: String,
+    },
+    #[error("the log has a hole: segment {missing} is not there, yet later ones are")]
+    Hole { missing: LogPosition },
+    #[error("segment_size is {size} bytes; it is at least {min}")]
+    SegmentSize { size: u64, min: u64 },
+}
+
+impl OpenError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Locked { .. } => Code::DIRECTORY_LOCKED,
+            Self::Foreign { .. } => Code::DIRECTORY_FOREIGN,
+            Self::Format { .. } => Code::FORMAT_UNKNOWN,
+            Self::Unusable { source, .. } if is_full(source) => Code::DISK_FULL,
+            Self::Unusable { .. } => Code::DIRECTORY_UNUSABLE,
+            Self::Corrupt { .. } | Self::Hole { .. } => Code::DATA_CORRUPT,
+            Self::SegmentSize { .. } => Code::BAD_CONFIG,
+        }
+    }
+}
+
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// Why messages were not stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    #[error("the disk is full; nothing of this request was stored")]
+    DiskFull,
+    /// What was under way may or may not be in the log.
+    #[error("the log has failed and takes no more messages: {0}")]
+    Failed(String),
+    #[error("a batch of {len} bytes does not fit a segment of {max}; nothing of it was stored")]
+    TooLarge { len: usize, max: u64 },
+    #[error("the log is closed")]
+    Closed,
+}
+
+impl AppendError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::DiskFull => Code::DISK_FULL,
+            Self::Failed(_) => Code::STORAGE_FAILED,
+            Self::TooLarge { .. } => Code::TOO_LARGE,
+            Self::Closed => Code::GOING_AWAY,
+        }
+    }
+}
+
+/// Why a record could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    #[error("the record at {position} is damaged: {why}")]
+    Damaged { position: LogPosition, why: String },
+    #[error("the record at {position} could not be read: {why}")]
+    Io { position: LogPosition, why: String },
+}
+
+impl ReadError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Damaged { .. } => Code::DATA_CORRUPT,
+            Self::Io { .. } => Code::STORAGE_FAILED,
+        }
+    }
+}
+
+/// The log was not marked as cleanly closed; the next start verifies it.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    #[error("the log had failed: {0}")]
+    Failed(String),
+    #[error("the checkpoint could not be written: {0}")]
+    Checkpoint(#[from] io::Error),
+}

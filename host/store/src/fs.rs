@@ -1,0 +1,184 @@
+//! The file seam: all the store asks of a file system. Paths are absolute or relative to the
+//! working directory; every call blocks. [`crate::sim::SimFs`] is the other implementation.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::fs::{File as StdFile, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
+
+/// A file system.
+pub trait Fs: Debug + Send + Sync {
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Names in a directory, sorted; an error of kind `NotFound` when there is none.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// A new file of `len` zero bytes, its space taken. Replaces what was there.
+    fn create(&self, path: &Path, len: u64) -> io::Result<Arc<dyn File>>;
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes names durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes of the whole file system.
+    fn capacity(&self, dir: &Path) -> io::Result<u64>;
+    /// Held until dropped; `Err(text)` with what the holder wrote when somebody else holds it.
+    fn lock(&self, path: &Path) -> io::Result<Result<Lock, String>>;
+}
+
+/// Releases a lock when dropped.
+pub type Lock = Box<dyn Any + Send + Sync>;
+
+/// An open file.
+pub trait File: Debug + Send + Sync {
+    fn len(&self) -> io::Result<u64>;
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Bytes read, fewer than asked only at the end.
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
+    /// Makes contents durable. After an error nothing is known about what was written before.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Makes the next reads come from the disk itself.
+    fn evict(&self) -> io::Result<()>;
+}
+
+/// The machine's file system.
+#[derive(Debug)]
+pub struct RealFs;
+
+#[derive(Debug)]
+struct RealFile(StdFile);
+
+impl Fs for RealFs {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = std::fs::read_dir(dir)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn create(&self, path: &Path, len: u64) -> io::Result<Arc<dyn File>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)?;
+        if len > 0 {
+            match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
+                Ok(()) => {}
+                // A file system that cannot reserve still works, one ENOSPC later.
+                Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(len)?,
+                Err(error) => {
+                    let _ = std::fs::remove_file(path);
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        StdFile::open(dir)?.sync_all()
+    }
+
+    fn capacity(&self, dir: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Result<Lock, String>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                let pid = std::process::id().to_string();
+                file.set_len(0)?;
+                file.write_all_at(pid.as_bytes(), 0)?;
+                Ok(Ok(Box::new(file)))
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let holder = std::fs::read_to_string(path).unwrap_or_default();
+                Ok(Err(holder))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl File for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.0.read_at(&mut buffer[filled..], at + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, at)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn evict(&self) -> io::Result<()> {
+        rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed)?;
+        Ok(())
+    }
+}
+
+/// Reads a small file whole.
+pub(crate) fn read_all(file: &dyn File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; file.len()? as usize];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Writes a small file so that it is there whole or not at all.
+pub(crate) fn write_whole(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary: PathBuf = dir.join(format!("{name}.new"));
+    let file = fs.create(&temporary, 0)?;
+    file.write_at(bytes, 0)?;
+    file.sync_data()?;
+    fs.rename(&temporary, &dir.join(name))?;
+    fs.sync_dir(dir)
+}

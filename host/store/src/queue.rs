@@ -1,0 +1,177 @@
+//! The way from sessions to the appender and on to the syncer: two bounded queues under one lock,
+//! and who waits for what.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use quern_protocol::RecordKind;
+
+use crate::consume_queue::Key;
+use crate::error::AppendError;
+use crate::fs::File;
+use crate::limits;
+use crate::pending::{Appended, Slot};
+
+/// What is known of one block without looking at it again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockFacts {
+    pub(crate) len: u32,
+    pub(crate) crc: u32,
+    pub(crate) tag_code: i32,
+}
+
+/// A batch on its way to the log.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) key: Key,
+    pub(crate) kind: RecordKind,
+    pub(crate) blocks: Bytes,
+    pub(crate) facts: Vec<BlockFacts>,
+    pub(crate) slot: Slot,
+}
+
+/// A batch in the log.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) batch: Batch,
+    pub(crate) appended: Appended,
+}
+
+/// One write, not yet durable.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) position: u64,
+    pub(crate) bytes: Bytes,
+    pub(crate) batches: Vec<Written>,
+    pub(crate) file: Arc<dyn File>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) batches: VecDeque<Batch>,
+    pub(crate) submitted: usize,
+    pub(crate) closed: bool,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) unsynced: usize,
+    pub(crate) syncing: bool,
+    pub(crate) appender_done: bool,
+    pub(crate) failed: Option<String>,
+    waiting_for_room: Vec<Waker>,
+}
+
+impl State {
+    /// Whether the appender should write now.
+    pub(crate) fn write_now(&self) -> bool {
+        let idle = !self.syncing && self.groups.is_empty();
+        !self.batches.is_empty()
+            && self.unsynced < limits::UNSYNCED
+            && (idle || self.closed || self.submitted >= limits::GROUP_WHILE_SYNCING)
+    }
+
+    fn has_room(&self) -> bool {
+        self.submitted < limits::SUBMITTED || self.closed
+    }
+}
+
+/// Shared by sessions, appender and syncer.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    pub(crate) for_appender: Condvar,
+    pub(crate) for_syncer: Condvar,
+}
+
+const POISONED: &str = "no code that can panic runs under the log's lock";
+
+impl Queue {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(POISONED)
+    }
+
+    pub(crate) fn wait<'a>(
+        &self,
+        event: &Condvar,
+        state: MutexGuard<'a, State>,
+    ) -> MutexGuard<'a, State> {
+        event.wait(state).expect(POISONED)
+    }
+
+    /// Takes a batch; the order of calls is the order in the log.
+    pub(crate) fn submit(&self, batch: Batch) {
+        let refused = {
+            let mut state = self.lock();
+            if let Some(why) = &state.failed {
+                Some((batch, AppendError::Failed(why.clone())))
+            } else if state.closed {
+                Some((batch, AppendError::Closed))
+            } else {
+                state.submitted += batch.blocks.len();
+                state.batches.push_back(batch);
+                if state.write_now() {
+                    self.for_appender.notify_one();
+                }
+                None
+            }
+        };
+        if let Some((batch, error)) = refused {
+            batch.slot.settle(Err(error));
+        }
+    }
+
+    /// Lets those go on who waited for room.
+    pub(crate) fn announce_room(state: &mut State) -> Vec<Waker> {
+        if state.has_room() {
+            std::mem::take(&mut state.waiting_for_room)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Resolves when the appender's queue has room.
+    pub(crate) fn ready(&self) -> Ready<'_> {
+        Ready(self)
+    }
+
+    /// The log takes no more writes; everything under way fails.
+    pub(crate) fn fail(&self, why: &str) {
+        let (batches, groups, wakers) = {
+            let mut state = self.lock();
+            state.failed.get_or_insert_with(|| why.to_owned());
+            state.submitted = 0;
+            state.unsynced = 0;
+            self.for_appender.notify_all();
+            self.for_syncer.notify_all();
+            (
+                std::mem::take(&mut state.batches),
+                std::mem::take(&mut state.groups),
+                Self::announce_room(&mut state),
+            )
+        };
+        let error = AppendError::Failed(why.to_owned());
+        let written = groups.into_iter().flat_map(|group| group.batches);
+        for batch in batches.into_iter().chain(written.map(|it| it.batch)) {
+            batch.slot.settle(Err(error.clone()));
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// See [`Queue::ready`].
+pub(crate) struct Ready<'a>(&'a Queue);
+
+impl Future for Ready<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.has_room() {
+            return Poll::Ready(());
+        }
+        state.waiting_for_room.push(context.waker().clone());
+        Poll::Pending
+    }
+}

@@ -1,0 +1,127 @@
+//! A segment: one file of the log. Its name is its base position, twenty digits; the next segment
+//! begins where it ends. Little-endian.
+//!
+//! ```text
+//! segment header, 4,096 B; crc of 0..12 and 16..4,096
+//!   0 u8[8] "QUERNSEG"   8 u16 format  10 u16 flags  12 u32 crc  16 u8[16] log uuid
+//!  32 u64 base          40 u64 size                  48 u64 created_at
+//!  56 u32 epoch         60 u32 alignment = 8         64 zeros
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use quern_protocol::message::crc_around;
+use quern_protocol::{Epoch, LogPosition};
+
+use crate::fs::File;
+
+/// The format this version writes and reads.
+pub const FORMAT: u16 = 0;
+/// Bytes before the first group.
+pub(crate) const SEGMENT_HEADER: u64 = 4_096;
+const MAGIC: &[u8; 8] = b"QUERNSEG";
+
+/// Identifies one log, so that a file of another is never taken for one of ours.
+pub(crate) type LogId = [u8; 16];
+
+/// What a segment says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) log: LogId,
+    pub(crate) base: LogPosition,
+    pub(crate) size: u64,
+    pub(crate) created_at: u64,
+    pub(crate) epoch: Epoch,
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&bytes[at..at + N]);
+    out
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![0; SEGMENT_HEADER as usize];
+        out[0..8].copy_from_slice(MAGIC);
+        out[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+        out[16..32].copy_from_slice(&self.log);
+        out[32..40].copy_from_slice(&self.base.0.to_le_bytes());
+        out[40..48].copy_from_slice(&self.size.to_le_bytes());
+        out[48..56].copy_from_slice(&self.created_at.to_le_bytes());
+        out[56..60].copy_from_slice(&self.epoch.0.to_le_bytes());
+        out[60..64].copy_from_slice(&8u32.to_le_bytes());
+        let crc = crc_around(&out, 12..16);
+        out[12..16].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        if bytes.len() < SEGMENT_HEADER as usize || &bytes[0..8] != MAGIC {
+            return Err("its header is not a segment's".to_owned());
+        }
+        let bytes = &bytes[..SEGMENT_HEADER as usize];
+        let stored = u32::from_le_bytes(array(bytes, 12));
+        if stored != crc_around(bytes, 12..16) {
+            return Err("its header's checksum is wrong".to_owned());
+        }
+        let format = u16::from_le_bytes(array(bytes, 8));
+        if format != FORMAT {
+            return Err(format!("it has format {format}, not {FORMAT}"));
+        }
+        Ok(Self {
+            log: array(bytes, 16),
+            base: LogPosition(u64::from_le_bytes(array(bytes, 32))),
+            size: u64::from_le_bytes(array(bytes, 40)),
+            created_at: u64::from_le_bytes(array(bytes, 48)),
+            epoch: Epoch(u32::from_le_bytes(array(bytes, 56))),
+        })
+    }
+}
+
+/// An open segment.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub(crate) base: u64,
+    pub(crate) size: u64,
+    pub(crate) file: Arc<dyn File>,
+}
+
+impl Segment {
+    /// First position of the next segment.
+    pub(crate) fn end(&self) -> u64 {
+        self.base + self.size
+    }
+
+    pub(crate) fn file_name(base: u64) -> String {
+        format!("{base:020}.seg")
+    }
+
+    pub(crate) fn path(dir: &Path, base: u64) -> PathBuf {
+        dir.join(Self::file_name(base))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_reads_back_and_every_flipped_bit_is_noticed() {
+        let header = SegmentHeader {
+            log: [7; 16],
+            base: LogPosition(1 << 30),
+            size: 1 << 23,
+            created_at: 5,
+            epoch: Epoch(3),
+        };
+        let bytes = header.encode();
+        assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
+        for bit in (0..bytes.len() * 8).step_by(7) {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(SegmentHeader::decode(&damaged).is_err(), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! All segments of a log, for readers: which file holds a position, and the tail of the log that is
+//! still in memory.
+
+use std::collections::VecDeque;
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use quern_protocol::{LogPosition, RecordView};
+
+use crate::consume_queue::Entry;
+use crate::error::ReadError;
+use crate::limits;
+use crate::segment::Segment;
+
+const POISONED: &str = "no code that can panic runs under the segments lock";
+
+#[derive(Debug, Default)]
+struct Tail {
+    /// Group buffers by position, contiguous but for segment headers.
+    groups: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+}
+
+/// Shared by the writer, who adds, and all readers.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    files: RwLock<Vec<Segment>>,
+    tail: RwLock<Tail>,
+    /// Where the tail in memory begins.
+    recent: AtomicU64,
+}
+
+impl Segments {
+    pub(crate) fn new(files: Vec<Segment>, end: LogPosition) -> Self {
+        Self {
+            files: RwLock::new(files),
+            tail: RwLock::default(),
+            recent: AtomicU64::new(end.0),
+        }
+    }
+
+    pub(crate) fn add(&self, segment: Segment) {
+        self.files.write().expect(POISONED).push(segment);
+    }
+
+    /// Keeps a durable group for readers.
+    pub(crate) fn keep(&self, position: u64, group: Bytes) {
+        let mut tail = self.tail.write().expect(POISONED);
+        tail.bytes += group.len();
+        tail.groups.push_back((position, group));
+        while tail.bytes > limits::TAIL_CACHE && tail.groups.len() > 1 {
+            if let Some((_, old)) = tail.groups.pop_front() {
+                tail.bytes -= old.len();
+            }
+        }
+        if let Some((first, _)) = tail.groups.front() {
+            self.recent.store(*first, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn is_recent(&self, position: LogPosition) -> bool {
+        position.0 >= self.recent.load(Ordering::Acquire)
+    }
+
+    /// A record: a slice of the tail, or read from disk and verified.
+    pub(crate) fn record(&self, entry: &Entry) -> Result<Bytes, ReadError> {
+        match self.in_tail(entry) {
+            Some(record) => Ok(record),
+            None => self.on_disk(entry),
+        }
+    }
+
+    fn in_tail(&self, entry: &Entry) -> Option<Bytes> {
+        let tail = self.tail.read().expect(POISONED);
+        let after = tail
+            .groups
+            .partition_point(|(position, _)| *position <= entry.position.0);
+        let (position, group) = tail.groups.get(after.checked_sub(1)?)?;
+        let from = (entry.position.0 - position) as usize;
+        let to = from + entry.size as usize;
+        (to <= group.len()).then(|| group.slice(from..to))
+    }
+
+    fn on_disk(&self, entry: &Entry) -> Result<Bytes, ReadError> {
+        let bytes = self.read(entry.position, entry.size as usize)?;
+        let damaged = |why: String| ReadError::Damaged {
+            position: entry.position,
+            why,
+        };
+        let view = RecordView::parse(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let header = &view.header;
+        if header.position != entry.position || header.queue_offset != entry.offset {
+            return Err(damaged(format!(
+                "another record lies here, offset {} of position {}",
+                header.queue_offset, header.position
+            )));
+        }
+        Ok(Bytes::from(bytes))
+    }
+
+    /// Bytes of the log as they are on disk.
+    pub(crate) fn read(&self, position: LogPosition, len: usize) -> Result<Vec<u8>, ReadError> {
+        let failed = |why: String| ReadError::Io { position, why };
+        let segment = {
+            let files = self.files.read().expect(POISONED);
+            let after = files.partition_point(|segment| segment.base <= position.0);
+            let found = after.checked_sub(1).and_then(|index| files.get(index));
+            found.cloned()
+        };
+        let segment = segment.ok_or_else(|| failed("no segment holds it".to_owned()))?;
+        let mut bytes = vec![0; len];
+        let read = segment
+            .file
+            .read_at(&mut bytes, position.0 - segment.base)
+            .map_err(|error| failed(error.to_string()))?;
+        if read != len {
+            return Err(failed(format!("the file ends {} bytes early", len - read)));
+        }
+        Ok(bytes)
+    }
+}
