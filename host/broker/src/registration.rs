@@ -153,7 +153,7 @@ impl Registration {
     }
 }
 
-async fn call<O: quern_protocol::Operation>(
+async fn call<O: quern_protocol::Operation + Sync>(
     connection: &Connection,
     operation: &O,
 ) -> Result<O::Reply, CallError> {

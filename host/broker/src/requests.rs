@@ -8,7 +8,7 @@ use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
     Code, CommitOffsets, CreateTopic, DeleteTopic, DescribeTopic, Heartbeat, Hello, ListTopics,
-    OffsetAt, OffsetRange, Pull, QueryOffsets, Request, Send, Status, WireError,
+    OffsetAt, OffsetRange, QueryOffsets, Request, Send, Status, WireError,
 };
 
 use crate::{Broker, admin, offsets, pull, send, session, status};

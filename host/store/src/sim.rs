@@ -274,12 +274,18 @@ impl File for SimFile {
             world.fault == Some(Fault::SyncError(world.syncs - 1))
         };
         let mut contents = lock(&self.contents);
-        contents.dirty.clear();
+        let dirty = std::mem::take(&mut contents.dirty);
         if failing {
             // As Linux does it: told once, then forgotten, pages clean and never written.
             return Err(io::Error::other("simulated sync error"));
         }
-        contents.durable = contents.now.clone();
+        let Contents { now, durable, .. } = &mut *contents;
+        durable.resize(now.len(), 0);
+        for sector in dirty {
+            let from = sector * SECTOR;
+            let to = (from + SECTOR).min(now.len());
+            durable[from..to].copy_from_slice(&now[from..to]);
+        }
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! The store at its boundary: append, read, roll, close, reopen, refuse. Data-driven, on the real
 //! and on the simulated file system; crashes by seed.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -94,7 +96,8 @@ fn some_bodies(from: usize, count: usize) -> Vec<String> {
 
 #[test]
 fn what_was_appended_is_read_back_live_and_after_every_kind_of_end() {
-    let file_systems: [(&str, Box<dyn Fn() -> Env>, PathBuf); 2] = {
+    type World = (&'static str, Box<dyn Fn() -> Env>, PathBuf);
+    let file_systems: [World; 2] = {
         let dir = tempfile::tempdir().unwrap().keep();
         let sim = SimFs::default();
         [

@@ -26,9 +26,7 @@ impl Backoff {
             self.tries = 1;
             return Duration::ZERO;
         };
-        let bound = FIRST
-            .saturating_mul(1 << doublings.min(10))
-            .min(LONGEST);
+        let bound = FIRST.saturating_mul(1 << doublings.min(10)).min(LONGEST);
         self.tries = self.tries.saturating_add(1);
         bound.mul_f64(random.clamp(0.0, 1.0))
     }

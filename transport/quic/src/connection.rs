@@ -84,8 +84,19 @@ impl Connection {
         self.0.link.quinn.rtt()
     }
 
-    /// Opens a stream; waits while the other side allows no more.
+    /// Opens a long stream; waits while the other side allows no more. It has a window of its own,
+    /// so that what is not read on it holds up nothing else.
     pub async fn open(&self) -> Result<(FrameSender, FrameReceiver), Lost> {
+        let share = self.0.link.widen().map_err(|error| {
+            Lost::new(EndedBy::Us, Some(CloseReason::Limit), &error.to_string())
+        })?;
+        let (sender, mut receiver) = self.open_short().await?;
+        receiver.keep(share);
+        Ok((sender, receiver))
+    }
+
+    /// The same for a stream that carries little and is always read.
+    pub(crate) async fn open_short(&self) -> Result<(FrameSender, FrameReceiver), Lost> {
         let streams = self.0.link.quinn.open_bi().await;
         self.framed(streams)
     }
@@ -155,7 +166,7 @@ impl Connection {
 
     async fn ask<O: Operation>(&self, frame: Outgoing) -> Result<(O::Reply, Bytes), CallError> {
         let _one_of_few = self.0.calls.acquire().await.expect("never closed");
-        let (mut sender, mut receiver) = self.open().await?;
+        let (mut sender, mut receiver) = self.open_short().await?;
         // A stream whose other half refuses still brings the answer that says why.
         match sender.send(frame).await {
             Ok(()) => sender.finish(),
@@ -167,6 +178,15 @@ impl Connection {
             Ok(None) => Err(Lost::new(EndedBy::Peer, None, "the stream ended unanswered").into()),
             Err(error) => Err(error.into_lost().into()),
         }
+    }
+
+    /// QUIC's own handle with a lane's windows, for measuring what our streams cost over it.
+    #[doc(hidden)]
+    pub fn widened(&self) -> quinn::Connection {
+        let quinn = self.0.link.quinn.clone();
+        quinn.set_receive_window((limits::FIRST_WINDOW + limits::LANE_WINDOW).into());
+        quinn.set_send_window(limits::SEND_WINDOW);
+        quinn
     }
 
     pub(crate) fn first_frame(&self) -> Duration {

@@ -43,13 +43,9 @@ impl Connector {
         let socket = socket::bind_any(Path::Loopback.mtu()).map_err(cannot)?;
         let mut config = EndpointConfig::default();
         config::large_datagrams(&mut config);
-        let endpoint = quinn::Endpoint::new_with_abstract_socket(
-            config,
-            None,
-            socket,
-            Arc::new(TokioRuntime),
-        )
-        .map_err(cannot)?;
+        let endpoint =
+            quinn::Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(TokioRuntime))
+                .map_err(cannot)?;
         Ok(Self {
             endpoint,
             network,

@@ -117,11 +117,14 @@ impl DevAuthority {
         let certificate = params
             .signed_by(&key, &Issuer::from_params(&authority, &self.key))
             .map_err(made)?;
-        let private =
-            PrivateKeyDer::try_from(key.serialize_der()).map_err(|why| TlsError::Make(why.to_owned()))?;
+        let private = PrivateKeyDer::try_from(key.serialize_der())
+            .map_err(|why| TlsError::Make(why.to_owned()))?;
+        // The certificate is new at every start; the authority's key is not.
+        let root = [self.key.serialized_der(), role.as_bytes(), node.as_bytes()].concat();
         Ok(NodeIdentity::new(
             vec![certificate.der().clone(), self.certificate.clone()],
             private,
+            &root,
         ))
     }
 }
@@ -150,9 +153,17 @@ fn alternative_names(role: &str, node: &str, names: &[String]) -> Result<Vec<San
         SanType::DnsName("localhost".try_into().map_err(made)?),
         SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)),
-        SanType::URI(format!("quern://dev/{role}/{node}").try_into().map_err(made)?),
+        SanType::URI(
+            format!("quern://dev/{role}/{node}")
+                .try_into()
+                .map_err(made)?,
+        ),
     ];
-    for name in names.iter().map(String::as_str).chain(host_name().as_deref()) {
+    for name in names
+        .iter()
+        .map(String::as_str)
+        .chain(host_name().as_deref())
+    {
         let san = match name.parse::<IpAddr>() {
             Ok(address) => SanType::IpAddress(address),
             Err(_) => SanType::DnsName(name.try_into().map_err(made)?),
@@ -178,7 +189,10 @@ fn make(dir: &Path) -> Result<(), TlsError> {
     let key = KeyPair::generate().map_err(made)?;
     let certificate = authority_params(&key).self_signed(&key).map_err(made)?;
     let parent = dir.parent().unwrap_or(Path::new("."));
-    private_dirs().recursive(true).create(parent).map_err(file(parent))?;
+    private_dirs()
+        .recursive(true)
+        .create(parent)
+        .map_err(file(parent))?;
     let draft = parent.join(format!(
         ".dev-ca.{}.{:016x}",
         std::process::id(),
@@ -247,7 +261,10 @@ mod tests {
             let racers: Vec<_> = (0..8)
                 .map(|_| scope.spawn(|| DevAuthority::open_in(&dir).unwrap().fingerprint))
                 .collect();
-            racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+            racers
+                .into_iter()
+                .map(|racer| racer.join().unwrap())
+                .collect()
         });
         assert!(prints.iter().all(|print| *print == prints[0]), "{prints:?}");
 

@@ -229,7 +229,9 @@ fn admit(connection: &quinn::Connection) -> Result<Door, &'static str> {
         .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
         .is_some_and(|chain| !chain.is_empty());
     match door {
-        Door::Peer if !certified => Err("a node must show a certificate of the cluster's authority"),
+        Door::Peer if !certified => {
+            Err("a node must show a certificate of the cluster's authority")
+        }
         door => Ok(door),
     }
 }

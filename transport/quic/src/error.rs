@@ -180,7 +180,9 @@ pub enum TlsError {
     Content { path: PathBuf, why: String },
     #[error("a pin is `sha256:` and 64 hexadecimal digits, not {0:?}")]
     Pin(String),
-    #[error("no home: neither XDG_DATA_HOME nor HOME is set, so there is no place for the development CA")]
+    #[error(
+        "no home: neither XDG_DATA_HOME nor HOME is set, so there is no place for the development CA"
+    )]
     NoHome,
     #[error("the certificate could not be made: {0}")]
     Make(String),

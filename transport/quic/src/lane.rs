@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use crate::batch::Batch;
-use crate::connection::{Connection, LaneWindow, decode};
+use crate::connection::{Connection, decode};
 use crate::error::{CallError, CloseReason, EndedBy, Lost, StreamError};
 use crate::limits;
 use crate::slots::{Outcome, Slots};
@@ -89,20 +89,15 @@ impl Shared {
 impl Lane {
     /// Opens a stream of the connection as a lane.
     pub async fn open(connection: &Connection) -> Result<Self, Lost> {
-        let share = connection
-            .link()
-            .widen()
-            .map_err(|error| Lost::new(EndedBy::Us, Some(CloseReason::Limit), &error.to_string()))?;
-        Self::start(connection, Some(share)).await
+        Ok(Self::start(connection.open().await?))
     }
 
     /// The same for the session, whose frames are few and small.
     pub(crate) async fn session(connection: &Connection) -> Result<Self, Lost> {
-        Self::start(connection, None).await
+        Ok(Self::start(connection.open_short().await?))
     }
 
-    async fn start(connection: &Connection, share: Option<LaneWindow>) -> Result<Self, Lost> {
-        let (sender, receiver) = connection.open().await?;
+    fn start((sender, receiver): (FrameSender, FrameReceiver)) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 slots: Slots::new(),
@@ -128,9 +123,8 @@ impl Lane {
             let lost = std::future::poll_fn(|cx| driver.poll(cx)).await;
             driver.sender.finish();
             driver.shared.end(lost);
-            drop(share);
         });
-        Ok(Self(Arc::new(Handle { shared })))
+        Self(Arc::new(Handle { shared }))
     }
 
     /// Makes a call. It is under way when this returns, in the order of the calls, unless the lane

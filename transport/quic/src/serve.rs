@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
 use crate::batch::Batch;
-use crate::connection::{Connection, LaneWindow};
+use crate::connection::Connection;
 use crate::error::{CloseReason, Lost, StreamError};
 use crate::limits;
 use crate::stream::{FrameReceiver, FrameSender};
@@ -168,18 +168,9 @@ struct Exchange<'a, H, W> {
     batch: Batch,
     /// The handler's leave to read on, while it is being waited for.
     leave: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
-    window: Window,
+    /// Of the session's few small frames no window is needed.
+    is_session: bool,
     at_end: bool,
-}
-
-/// Whether the stream has its share of the connection's window.
-enum Window {
-    /// A short stream, or one that has not shown what it is.
-    Untold,
-    /// The session: small frames only.
-    Exempt,
-    #[expect(dead_code, reason = "held for its drop, which gives the share back")]
-    Lane(LaneWindow),
 }
 
 /// So many turns of the loop before other tasks get theirs.
@@ -199,11 +190,7 @@ impl<'a, H: Handler> Exchange<'a, H, ()> {
             running: FuturesUnordered::new(),
             batch: Batch::new(),
             leave: None,
-            window: if stream.is_session {
-                Window::Exempt
-            } else {
-                Window::Untold
-            },
+            is_session: stream.is_session,
             at_end: false,
         }
     }
@@ -306,13 +293,13 @@ impl<'a, H: Handler, W: Future<Output = Outgoing> + Send + 'a> Exchange<'a, H, W
 
     /// A stream with correlation ids is a lane, and gets a share of the window as one.
     fn claim_window(&mut self, correlation: u64) -> Result<(), WireError> {
-        if correlation != 0 && matches!(self.window, Window::Untold) {
+        if correlation != 0 && !self.is_session && !self.receiver.has_share() {
             let share = self
                 .receiver
                 .link()
                 .widen()
                 .map_err(|error| WireError::new(Code::RETRY_AFTER, error.to_string()))?;
-            self.window = Window::Lane(share);
+            self.receiver.keep(share);
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Sleep, sleep};
 
 use crate::batch::Batch;
-use crate::connection::Link;
+use crate::connection::{LaneWindow, Link};
 use crate::error::{CloseReason, EndedBy, Lost, StreamError};
 use crate::limits;
 
@@ -56,7 +56,9 @@ impl FrameSender {
     pub fn reset(&mut self) {
         self.finished = true;
         // Fails only if the stream has ended already.
-        let _ = self.stream.reset(VarInt::from_u32(CloseReason::Bye.number()));
+        let _ = self
+            .stream
+            .reset(VarInt::from_u32(CloseReason::Bye.number()));
     }
 
     pub(crate) async fn write(&mut self, batch: &mut Batch) -> Result<(), StreamError> {
@@ -125,6 +127,8 @@ pub struct FrameReceiver {
     partial: Option<Partial>,
     /// A prefix that crosses deliveries.
     prefix: BytesMut,
+    /// Held while the stream is.
+    share: Option<LaneWindow>,
 }
 
 /// A frame of which some bytes are still to come.
@@ -163,7 +167,17 @@ impl FrameReceiver {
             chunks: VecDeque::new(),
             partial: None,
             prefix: BytesMut::new(),
+            share: None,
         }
+    }
+
+    /// Keeps the stream's share of the connection's window while the stream lives.
+    pub(crate) fn keep(&mut self, share: LaneWindow) {
+        self.share = Some(share);
+    }
+
+    pub(crate) fn has_share(&self) -> bool {
+        self.share.is_some()
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -183,7 +197,11 @@ impl FrameReceiver {
             if let Some(frame) = self.assemble()? {
                 return Poll::Ready(Ok(Some(frame)));
             }
-            if let Some(large) = self.partial.as_mut().and_then(|partial| partial.large.as_mut()) {
+            if let Some(large) = self
+                .partial
+                .as_mut()
+                .and_then(|partial| partial.large.as_mut())
+            {
                 if large.patience.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Err(StreamError::Slow));
                 }
@@ -244,7 +262,11 @@ impl FrameReceiver {
         };
         let length = partial.prefix.header_len + partial.prefix.body_len;
         // Nothing of a large frame is copied before it is paid for.
-        if let Some(Large { charge: Charge::Waiting(_), .. }) = partial.large {
+        if let Some(Large {
+            charge: Charge::Waiting(_),
+            ..
+        }) = partial.large
+        {
             return Ok(None);
         }
         while partial.payload.len() < length {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use ring::digest;
+use ring::{digest, hmac};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -24,6 +24,8 @@ use crate::error::TlsError;
 pub struct NodeIdentity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    /// Keys whatever else this identity must keep the same over restarts.
+    root: hmac::Key,
 }
 
 impl Clone for NodeIdentity {
@@ -31,6 +33,7 @@ impl Clone for NodeIdentity {
         Self {
             chain: self.chain.clone(),
             key: self.key.clone_key(),
+            root: self.root.clone(),
         }
     }
 }
@@ -45,11 +48,28 @@ impl NodeIdentity {
             path,
             why: format!("no private key in PEM form: {error}"),
         })?;
-        Ok(Self { chain, key })
+        let root = key.secret_der().to_vec();
+        Ok(Self::new(chain, key, &root))
     }
 
-    pub(crate) fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
-        Self { chain, key }
+    /// `root` is secret and outlives this process.
+    pub(crate) fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        root: &[u8],
+    ) -> Self {
+        Self {
+            chain,
+            key,
+            root: hmac::Key::new(hmac::HMAC_SHA256, root),
+        }
+    }
+
+    /// A secret for one purpose, the same after every restart with this identity.
+    pub fn secret(&self, purpose: &str) -> [u8; 32] {
+        let mut secret = [0; 32];
+        secret.copy_from_slice(hmac::sign(&self.root, purpose.as_bytes()).as_ref());
+        secret
     }
 }
 
@@ -311,7 +331,10 @@ mod tests {
         let client = client(&authority.trust(), None, Door::Client).unwrap();
         assert!(!client.enable_early_data);
         let resumption = format!("{:?}", client.resumption);
-        assert!(resumption.contains("NoClientSessionStorage"), "{resumption}");
+        assert!(
+            resumption.contains("NoClientSessionStorage"),
+            "{resumption}"
+        );
     }
 
     #[test]
@@ -321,7 +344,13 @@ mod tests {
             Fingerprint::parse(&good).map(|pin| pin.to_string()),
             Some(good.clone())
         );
-        for bad in ["", "sha256:", "sha256:abcd", &good[7..], &good.replace('a', "x")] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:abcd",
+            &good[7..],
+            &good.replace('a', "x"),
+        ] {
             assert!(Trust::pin(bad).is_err(), "{bad}");
         }
     }

@@ -21,10 +21,17 @@ async fn ten_thousand_calls_come_back_with_their_own_answers() {
     let calls: Vec<_> = (0..10_000u32)
         .map(|number| {
             // Sizes on both sides of what is copied into a batch.
-            let size = if number % 500 == 0 { 40_000 } else { number % 300 };
+            let size = if number % 500 == 0 {
+                40_000
+            } else {
+                number % 300
+            };
             let mut bytes = vec![b'e'; 5 + size as usize];
             bytes[1..5].copy_from_slice(&number.to_le_bytes());
-            (bytes.clone(), lane.call(&beat(), vec![bytes.into()], WITHIN))
+            (
+                bytes.clone(),
+                lane.call(&beat(), vec![bytes.into()], WITHIN),
+            )
         })
         .collect();
     for (sent, call) in calls {
@@ -78,7 +85,12 @@ async fn a_dropped_call_ends_its_handler_and_nothing_else() {
     // The same for a call on a stream of its own.
     let on_its_own = tokio::spawn({
         let connection = connection.clone();
-        async move { connection.call(&beat(), body(b"h"), WITHIN).await.map(|_| ()) }
+        async move {
+            connection
+                .call(&beat(), body(b"h"), WITHIN)
+                .await
+                .map(|_| ())
+        }
     });
     eventually("it hangs", || hanging.load(Ordering::SeqCst) == 2).await;
     on_its_own.abort();
@@ -97,9 +109,10 @@ async fn a_call_ends_at_its_deadline_on_both_sides() {
     let lane = Lane::open(&connection).await.unwrap();
     let within = Duration::from_millis(60);
     let start = Instant::now();
+    let asked = beat();
     let (on_lane, alone) = tokio::join!(
-        lane.call(&beat(), body(b"h"), within),
-        connection.call(&beat(), body(b"h"), within),
+        lane.call(&asked, body(b"h"), within),
+        connection.call(&asked, body(b"h"), within),
     );
     for error in [on_lane.unwrap_err(), alone.unwrap_err()] {
         assert_eq!(code(&error), "DEADLINE");
@@ -117,7 +130,10 @@ async fn the_server_keeps_the_deadline_of_a_client_that_does_not() {
     let connection = node.connect().await;
     let (mut sender, mut receiver) = connection.open().await.unwrap();
     let frame = Outgoing::request(&beat(), body(b"h")).unwrap();
-    sender.send(frame.correlation(9).deadline_ms(30)).await.unwrap();
+    sender
+        .send(frame.correlation(9).deadline_ms(30))
+        .await
+        .unwrap();
     let reply = receiver.receive().await.unwrap().unwrap();
     assert!(reply.flags.is_error());
     let error = quern_protocol::operation::decode_reply::<Heartbeat>(&reply).unwrap_err();
@@ -133,7 +149,13 @@ async fn more_calls_than_a_lane_holds_wait_their_turn() {
     let calls: FuturesUnordered<_> = (0..count)
         .map(|_| lane.call(&beat(), body(b"e"), WITHIN))
         .collect();
-    assert_eq!(calls.filter(|result| std::future::ready(result.is_ok())).count().await, count);
+    assert_eq!(
+        calls
+            .filter(|result| std::future::ready(result.is_ok()))
+            .count()
+            .await,
+        count
+    );
     // Calls made and dropped leave the lane as it was.
     for _ in 0..3 * quern_quic::limits::LANE_CALLS {
         drop(lane.call(&beat(), body(b"h"), WITHIN));
@@ -147,9 +169,15 @@ async fn a_large_body_travels_and_a_larger_one_is_refused_before_it_is_sent() {
     let connection = node.connect().await;
     let lane = Lane::open(&connection).await.unwrap();
     let large = Bytes::from(vec![b'e'; quern_protocol::limits::FRAME_BODY]);
-    let (_, back) = lane.call(&beat(), vec![large.clone()], WITHIN).await.unwrap();
+    let (_, back) = lane
+        .call(&beat(), vec![large.clone()], WITHIN)
+        .await
+        .unwrap();
     assert_eq!(back, large);
-    let (_, back) = connection.call(&beat(), vec![large.clone()], WITHIN).await.unwrap();
+    let (_, back) = connection
+        .call(&beat(), vec![large.clone()], WITHIN)
+        .await
+        .unwrap();
     assert_eq!(back, large);
     let larger = vec![large, Bytes::from_static(b"e")];
     let error = lane.call(&beat(), larger, WITHIN).await.unwrap_err();
@@ -181,7 +209,9 @@ async fn a_stalled_stream_does_not_delay_another() {
     let lane = Lane::open(&connection).await.unwrap();
     for _ in 0..100 {
         let asked = Instant::now();
-        lane.call(&beat(), body(&[b'e'; 1_000]), WITHIN).await.unwrap();
+        lane.call(&beat(), body(&[b'e'; 1_000]), WITHIN)
+            .await
+            .unwrap();
         connection.call(&beat(), body(b"e"), WITHIN).await.unwrap();
         assert!(asked.elapsed() < Duration::from_secs(1));
     }
@@ -190,33 +220,28 @@ async fn a_stalled_stream_does_not_delay_another() {
 
 #[tokio::test]
 async fn a_handler_that_is_not_ready_stops_the_reading() {
+    let (gate, watched) = tokio::sync::watch::channel(true);
     let echo = Echo {
-        gate: Some(tokio::sync::Notify::new()),
+        gate: Some(watched),
         ..Echo::default()
     };
     let node = Node::start_with(echo, |_| {});
-    let open = || node.echo.gate.as_ref().unwrap().notify_one();
-    let connection = node.connector().connect(&node.address()).await.unwrap();
-    open();
-    connection.hello(&Hello::new(Role::Client)).await.unwrap();
+    let connection = node.connect().await;
     let lane = Lane::open(&connection).await.unwrap();
-    let mut calls = (0..3)
-        .map(|_| lane.call(&beat(), body(b"e"), WITHIN))
-        .collect::<Vec<_>>()
-        .into_iter();
-    for number in 0..3 {
-        assert_eq!(node.echo.handled.load(Ordering::SeqCst), number);
-        // Both streams of the connection wait for leave; the session has nothing to do with it.
-        let call = calls.next().unwrap();
-        tokio::pin!(call);
-        while futures_util::poll!(&mut call).is_pending() {
-            open();
-            tokio::task::yield_now().await;
-            if node.echo.handled.load(Ordering::SeqCst) > number {
-                call.await.unwrap();
-                break;
-            }
-        }
+    node.assert_others_are_served(&lane).await;
+
+    gate.send_replace(false);
+    let mut held: Vec<_> = (0..3)
+        .map(|_| Box::pin(lane.call(&beat(), body(b"e"), WITHIN)))
+        .collect();
+    // The lane's loop waits already for what comes next, with leave asked before: one gets through.
+    let first = tokio::time::timeout(Duration::from_millis(200), held.remove(0)).await;
+    let through = usize::from(first.is_ok());
+    assert_eq!(node.echo.handled.load(Ordering::SeqCst), 1 + through);
+
+    gate.send_replace(true);
+    for call in held {
+        call.await.unwrap();
     }
 }
 
@@ -255,7 +280,10 @@ async fn every_call_learns_why_the_connection_ended() {
     assert!(matches!(error, CallError::Lost(_)));
     assert!(connection.is_closed());
     let lost = node.ended.recv().await.unwrap();
-    assert_eq!((lost.by, lost.reason), (EndedBy::Us, Some(CloseReason::GoingAway)));
+    assert_eq!(
+        (lost.by, lost.reason),
+        (EndedBy::Us, Some(CloseReason::GoingAway))
+    );
     assert!(node.listener.accept().await.is_none());
     node.listener.drained().await;
 }
@@ -272,12 +300,18 @@ async fn a_closing_client_says_goodbye() {
     connection.close(CloseReason::Bye, "enough");
     connector.drained().await;
     let lost = node.ended.recv().await.unwrap();
-    assert_eq!((lost.by, lost.reason), (EndedBy::Peer, Some(CloseReason::Bye)));
+    assert_eq!(
+        (lost.by, lost.reason),
+        (EndedBy::Peer, Some(CloseReason::Bye))
+    );
     assert_eq!(&*lost.text, "enough");
     assert_eq!(connection.closed().await.by, EndedBy::Us);
 
     // The same when the last handle is just dropped.
     let connection = node.connect().await;
     drop(connection);
-    assert_eq!(node.ended.recv().await.unwrap().reason, Some(CloseReason::Bye));
+    assert_eq!(
+        node.ended.recv().await.unwrap().reason,
+        Some(CloseReason::Bye)
+    );
 }

@@ -17,7 +17,7 @@ use quern_quic::{
     Listener, Lost, serve,
 };
 use tempfile::TempDir;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub const WITHIN: Duration = Duration::from_secs(20);
@@ -28,8 +28,8 @@ pub const WITHIN: Duration = Duration::from_secs(20);
 pub struct Echo {
     pub hanging: Arc<AtomicUsize>,
     pub handled: AtomicUsize,
-    /// Resolved by [`Handler::ready`] only once told, when there is one.
-    pub gate: Option<Notify>,
+    /// While it holds `false`, [`Handler::ready`] waits.
+    pub gate: Option<watch::Receiver<bool>>,
 }
 
 struct Hanging(Arc<AtomicUsize>);
@@ -44,7 +44,9 @@ impl Handler for Echo {
     async fn handle(&self, frame: Frame) -> Outgoing {
         match Request::decode(&frame) {
             Err(error) => Outgoing::error(frame.kind, &error),
-            Ok(Request::Hello(_)) => Outgoing::reply::<Hello>(&hello_reply(), Vec::new()).expect("small"),
+            Ok(Request::Hello(_)) => {
+                Outgoing::reply::<Hello>(&hello_reply(), Vec::new()).expect("small")
+            }
             Ok(Request::Heartbeat(_)) => self.act(frame.body).await,
             Ok(_) => Outgoing::error(frame.kind, &WireError::new(Code::UNSUPPORTED, "not here")),
         }
@@ -52,7 +54,8 @@ impl Handler for Echo {
 
     async fn ready(&self) {
         if let Some(gate) = &self.gate {
-            gate.notified().await;
+            // A gate whose keeper is gone stands open.
+            let _ = gate.clone().wait_for(|open| *open).await;
         }
     }
 }
@@ -155,8 +158,15 @@ impl Node {
 
     /// A connection that has said hello.
     pub async fn connect(&self) -> Connection {
-        let connection = self.connector().connect(&self.address()).await.expect("a connection");
-        connection.hello(&Hello::new(Role::Client)).await.expect("a hello");
+        let connection = self
+            .connector()
+            .connect(&self.address())
+            .await
+            .expect("a connection");
+        connection
+            .hello(&Hello::new(Role::Client))
+            .await
+            .expect("a hello");
         connection
     }
 
@@ -211,7 +221,8 @@ pub async fn by_hand(node: &Node, alpn: &str) -> Result<quinn::Connection, quinn
         .with_no_client_auth();
     tls.alpn_protocols = vec![alpn.as_bytes().to_vec()];
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3");
-    let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a socket");
+    let endpoint =
+        quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a socket");
     endpoint
         .connect_with(
             quinn::ClientConfig::new(Arc::new(crypto)),
