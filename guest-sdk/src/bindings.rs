@@ -1,10 +1,4 @@
 //! All generated code: the contract of `wit/` as Rust. Nothing here is written by hand.
-#![expect(
-    clippy::allow_attributes_without_reason,
-    clippy::undocumented_unsafe_blocks,
-    clippy::use_self,
-    reason = "generated from wit/ by wit-bindgen"
-)]
 
 wit_bindgen::generate!({
     path: "../wit",

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::limits;
+
 /// The runtime itself could not start.
 #[derive(Debug, thiserror::Error)]
 #[error("the WebAssembly runtime did not start: {0}")]
@@ -59,6 +61,12 @@ impl fmt::Display for Refusal {
             None => Ok(()),
         }
     }
+}
+
+/// A guest's own words, cut to what an error has room for.
+pub(crate) fn cut(mut words: String) -> String {
+    words.truncate(words.floor_char_boundary(limits::WORDS));
+    words
 }
 
 /// Why there is no subscription.

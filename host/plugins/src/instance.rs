@@ -1,86 +1,19 @@
-//! One guest at work: its memory, its fuel, and what it may ask of the host. An instance that
-//! trapped is thrown away; nothing it did outlives it.
+//! One guest at work: its memory, its fuel, its subscriptions. An instance that trapped is thrown
+//! away; nothing it did outlives it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
-use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime::{Store, Trap};
 
 use crate::bindings::FilterPlugin;
 use crate::bindings::exports::quern::plugin::about::Description;
-use crate::bindings::quern::plugin::host::{Host, Level};
 use crate::bindings::quern::plugin::types;
 use crate::error::{Cause, Fault};
+use crate::host::State;
 use crate::limits;
-use crate::plugin::{Identity, Plugin};
-
-/// What a store of wasmtime carries for us.
-pub(crate) struct State {
-    identity: Identity,
-    memory_refused: bool,
-    lines: u32,
-    counted: HashMap<String, u64>,
-}
-
-impl State {
-    pub(crate) fn new(identity: Identity) -> Self {
-        Self {
-            identity,
-            memory_refused: false,
-            lines: 0,
-            counted: HashMap::new(),
-        }
-    }
-}
-
-impl ResourceLimiter for State {
-    fn memory_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let granted = desired <= limits::MEMORY;
-        self.memory_refused |= !granted;
-        Ok(granted)
-    }
-
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(desired <= limits::TABLE)
-    }
-}
-
-impl Host for State {
-    fn log(&mut self, level: Level, line: String) {
-        self.lines += 1;
-        if self.lines > limits::LOG_LINES {
-            return;
-        }
-        let line = &line[..line.floor_char_boundary(limits::LOG_LINE)];
-        let Identity { name, version } = &self.identity;
-        match level {
-            Level::Debug => tracing::debug!(plugin = %name, %version, "{line}"),
-            Level::Info => tracing::info!(plugin = %name, %version, "{line}"),
-            Level::Warn => tracing::warn!(plugin = %name, %version, "{line}"),
-            Level::Error => tracing::error!(plugin = %name, %version, "{line}"),
-        }
-    }
-
-    fn count(&mut self, name: String, by: u32) {
-        let known = self.counted.len() < limits::COUNTERS || self.counted.contains_key(&name);
-        if known && name.len() <= limits::LOG_LINE {
-            *self.counted.entry(name).or_default() += u64::from(by);
-        }
-    }
-}
-
-impl types::Host for State {}
+use crate::plugin::Plugin;
 
 /// Expression and parameters, as given.
 pub(crate) type Expression = (Arc<str>, Arc<Vec<(String, String)>>);
@@ -102,7 +35,8 @@ impl Instance {
                 guest,
                 compiled: HashMap::new(),
             }),
-            Err(error) => Err(fault(plugin, &error, &store)),
+            Err(error) if store.data().memory_refused => Err(fault(plugin, &error, &store)),
+            Err(error) => Err(plugin.fault(Cause::Trap, format!("did not start: {error:#}"))),
         }
     }
 
@@ -115,11 +49,6 @@ impl Instance {
         answer.map_err(|error| fault(plugin, &error, &instance.store))
     }
 
-    /// Room for no more subscriptions: time for a new instance.
-    pub(crate) fn is_worn(&self) -> bool {
-        self.compiled.len() >= limits::SUBSCRIPTIONS
-    }
-
     /// The guest's own handle of a subscription, compiled on first use.
     pub(crate) fn compile(
         &mut self,
@@ -128,6 +57,9 @@ impl Instance {
     ) -> Result<Result<ResourceAny, types::Refusal>, Fault> {
         if let Some(compiled) = self.compiled.get(expression) {
             return Ok(Ok(*compiled));
+        }
+        if self.compiled.len() >= limits::SUBSCRIPTIONS {
+            *self = Self::new(plugin)?;
         }
         refuel(&mut self.store, limits::FUEL_SETUP);
         let subscription = self.guest.quern_plugin_filter().subscription();
@@ -160,7 +92,9 @@ impl Instance {
         compiled: ResourceAny,
         batch: &types::Batch,
     ) -> Result<Result<Vec<u32>, String>, Fault> {
-        let fuel = limits::FUEL_BATCH + u64::from(batch.len) * limits::FUEL_MESSAGE;
+        let fuel = limits::FUEL_BATCH
+            + u64::from(batch.len) * limits::FUEL_MESSAGE
+            + batch.text.len() as u64 * limits::FUEL_BYTE;
         refuel(&mut self.store, fuel);
         let subscription = self.guest.quern_plugin_filter().subscription();
         let answer = subscription.call_matches(&mut self.store, compiled, batch);
@@ -171,7 +105,7 @@ impl Instance {
 }
 
 fn refuel(store: &mut Store<State>, fuel: u64) {
-    store.data_mut().lines = 0;
+    store.data_mut().begin_call();
     store
         .set_fuel(fuel)
         .expect("the engine is configured to count fuel");
@@ -179,18 +113,22 @@ fn refuel(store: &mut Store<State>, fuel: u64) {
 
 /// What a failed call was, from the facts wasmtime and the limiter left.
 fn fault(plugin: &Plugin, error: &wasmtime::Error, store: &Store<State>) -> Fault {
-    let trap = error.downcast_ref::<Trap>();
-    let (cause, message) = match trap {
-        Some(Trap::OutOfFuel) => (
+    let (cause, message) = if store.get_fuel().is_ok_and(|left| left == 0) {
+        (
             Cause::Fuel,
             "used more computing than it is allowed, perhaps for ever".to_owned(),
-        ),
-        _ if store.data().memory_refused => (
+        )
+    } else if store.data().memory_refused {
+        (
             Cause::Memory,
             format!("asked for more than its {} bytes of memory", limits::MEMORY),
-        ),
-        Some(trap) => (Cause::Trap, format!("stopped with a trap: {trap}")),
-        None => (Cause::Answer, format!("broke the contract: {error}")),
+        )
+    } else if error.is::<Trap>() {
+        let trap = error.root_cause();
+        (Cause::Trap, format!("stopped with a trap: {trap}"))
+    } else {
+        let reason = error.root_cause();
+        (Cause::Answer, format!("broke the contract: {reason}"))
     };
     plugin.fault(cause, message)
 }

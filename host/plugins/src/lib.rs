@@ -7,6 +7,7 @@
 mod batch;
 mod bindings;
 mod error;
+mod host;
 mod instance;
 mod limits;
 mod metrics;

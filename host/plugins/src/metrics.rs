@@ -1,8 +1,11 @@
-//! What each plugin did, counted without locks.
+//! What each plugin did. Only what a guest counts by itself takes a lock.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::Cause;
+use crate::limits;
 
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -14,6 +17,7 @@ pub(crate) struct Metrics {
     out_of_memory: AtomicU64,
     bad_answers: AtomicU64,
     failures: AtomicU64,
+    counters: Mutex<BTreeMap<String, u64>>,
 }
 
 /// A plugin's figures at one moment, since it was loaded.
@@ -48,6 +52,22 @@ impl Metrics {
             Cause::Failure => &self.failures,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A guest counts for itself; names beyond the limit are ignored.
+    pub(crate) fn count(&self, name: String, by: u32) {
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = counters.len() < limits::COUNTERS || counters.contains_key(&name);
+        if known && name.len() <= limits::NAME {
+            let counter = counters.entry(name).or_default();
+            *counter = counter.saturating_add(by.into());
+        }
+    }
+
+    pub(crate) fn counters(&self) -> Vec<(String, u64)> {
+        let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let pairs = counters.iter();
+        pairs.map(|(name, count)| (name.clone(), *count)).collect()
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {

@@ -10,7 +10,8 @@ use wasmtime::{Engine, Store};
 
 use crate::bindings::FilterPluginPre;
 use crate::error::{Cause, Fault, LoadError};
-use crate::instance::{Instance, State};
+use crate::host::State;
+use crate::instance::Instance;
 use crate::limits;
 use crate::metrics::{Metrics, Snapshot};
 
@@ -24,11 +25,11 @@ pub(crate) struct Identity {
 /// A component that has passed verification.
 pub struct Plugin {
     identity: Identity,
-    digest: String,
+    digest: Arc<str>,
     language: Option<String>,
     engine: Engine,
     pub(crate) pre: FilterPluginPre<State>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -66,13 +67,22 @@ impl Plugin {
                 name: name.into(),
                 version: "unknown".into(),
             },
-            digest: digest(bytes),
+            digest: digest(bytes).into(),
             language: None,
             engine: engine.clone(),
             pre,
-            metrics: Metrics::default(),
+            metrics: Arc::default(),
         };
         let about = Instance::describe(&plugin)?;
+        let named = [Some(&about.version), about.language.as_ref()];
+        if named
+            .into_iter()
+            .flatten()
+            .any(|it| it.len() > limits::NAME)
+        {
+            let message = format!("version and language have at most {} bytes", limits::NAME);
+            return Err(plugin.fault(Cause::Answer, message).into());
+        }
         plugin.identity.version = about.version.into();
         plugin.language = about.language;
         Ok(plugin)
@@ -101,6 +111,15 @@ impl Plugin {
         self.metrics.snapshot()
     }
 
+    /// What the guest counted for itself, by name.
+    pub fn counters(&self) -> Vec<(String, u64)> {
+        self.metrics.counters()
+    }
+
+    pub(crate) fn shared_digest(&self) -> Arc<str> {
+        Arc::clone(&self.digest)
+    }
+
     pub(crate) fn called(&self, messages: u32, fuel: u64) {
         self.metrics.calls.fetch_add(1, Ordering::Relaxed);
         self.metrics
@@ -122,9 +141,10 @@ impl Plugin {
 
     /// A fresh store for one instance.
     pub(crate) fn store(&self) -> Store<State> {
-        let state = State::new(self.identity.clone());
+        let state = State::new(self.identity.clone(), Arc::clone(&self.metrics));
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| state);
+        store.set_hostcall_fuel(limits::ANSWER);
         store
     }
 }

@@ -9,7 +9,7 @@ use wasmtime::{
 
 use crate::bindings::FilterPlugin;
 use crate::error::{LoadError, RuntimeError};
-use crate::instance::State;
+use crate::host::State;
 use crate::limits;
 use crate::plugin::Plugin;
 use crate::worker::Worker;

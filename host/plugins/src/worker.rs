@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, Field, Needs, Number};
 use crate::bindings::quern::plugin::types;
-use crate::error::{Cause, Fault, Refusal, SubscribeError};
+use crate::error::{Cause, Fault, Refusal, SubscribeError, cut};
 use crate::instance::{Expression, Instance};
 use crate::limits;
 use crate::plugin::Plugin;
@@ -46,7 +46,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
     pub verdicts: Vec<Verdict>,
-    /// Why some are unjudged: the first cause.
+    /// Why the first unjudged one is that; `None` = all are judged.
     pub fault: Option<Fault>,
 }
 
@@ -54,7 +54,7 @@ pub struct Judged {
 #[derive(Default)]
 pub struct Worker {
     /// By the plugin's digest.
-    instances: HashMap<String, Instance>,
+    instances: HashMap<Arc<str>, Instance>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -79,7 +79,7 @@ impl Worker {
             };
             instance.needs(plugin, compiled).map(Ok)
         })?;
-        let needs = needs.map_err(|it| SubscribeError::Refused(it.into()))?;
+        let needs = needs.map_err(|it| SubscribeError::Refused(refused(&expression, it)))?;
         let needs = Needs::from(needs);
         check(plugin, &needs)?;
         Ok(Subscription(Arc::new(Accepted {
@@ -95,35 +95,54 @@ impl Worker {
             verdicts: vec![Verdict::Unjudged; batch.len()],
             fault: None,
         };
+        if batch.is_empty() {
+            return judged;
+        }
         match self.ask(subscription, &batch.flat) {
             Ok(bits) => judged.write(0, batch.len(), &bits),
-            Err(fault) => {
+            Err(Unanswered::Judging(fault)) if batch.len() > 1 => {
+                judged.fault = self.bisect(subscription, batch, &mut judged, fault);
+            }
+            Err(Unanswered::Judging(fault) | Unanswered::Compiling(fault)) => {
                 judged.fault = Some(fault);
-                self.bisect(subscription, batch, &mut judged);
             }
         }
         judged
     }
 
     /// Finds the messages at fault: halves from the front, so that what precedes the first of them
-    /// is judged even when the patience runs out.
-    fn bisect(&mut self, subscription: &Subscription, batch: &Batch, judged: &mut Judged) {
-        if batch.len() < 2 {
-            return;
-        }
+    /// is judged even when the patience runs out. Gives the fault of the first unjudged one.
+    fn bisect(
+        &mut self,
+        subscription: &Subscription,
+        batch: &Batch,
+        judged: &mut Judged,
+        whole: Fault,
+    ) -> Option<Fault> {
+        let (mut first, mut latest) = (None, whole);
         let middle = batch.len() / 2;
         let mut parts = vec![middle..batch.len(), 0..middle];
         for _ in 0..limits::BISECTIONS {
-            let Some(part) = parts.pop() else { return };
+            let Some(part) = parts.pop() else {
+                return first;
+            };
             match self.ask(subscription, &batch.slice(part.clone())) {
                 Ok(bits) => judged.write(part.start, part.len(), &bits),
-                Err(_) if part.len() == 1 => {}
-                Err(_) => {
+                Err(Unanswered::Compiling(fault)) => return Some(first.unwrap_or(fault)),
+                Err(Unanswered::Judging(fault)) if part.len() == 1 => {
+                    first.get_or_insert(fault);
+                }
+                Err(Unanswered::Judging(fault)) => {
+                    latest = fault;
                     let middle = part.start + part.len() / 2;
                     parts.push(middle..part.end);
                     parts.push(part.start..middle);
                 }
             }
+        }
+        match parts.is_empty() {
+            true => first,
+            false => Some(first.unwrap_or(latest)),
         }
     }
 
@@ -132,24 +151,38 @@ impl Worker {
         &mut self,
         subscription: &Subscription,
         batch: &types::Batch,
-    ) -> Result<Vec<u32>, Fault> {
+    ) -> Result<Vec<u32>, Unanswered> {
         let Accepted {
             plugin, expression, ..
         } = &*subscription.0;
+        let compile = |instance: &mut Instance| match instance.compile(plugin, expression)? {
+            Ok(compiled) => Ok(compiled),
+            Err(refusal) => Err(plugin.fault(
+                Cause::Answer,
+                format!(
+                    "refuses an expression it has accepted: {}",
+                    cut(refusal.reason)
+                ),
+            )),
+        };
+        let compiled = self
+            .with_instance(plugin, compile)
+            .map_err(Unanswered::Compiling)?;
         let answer = self.with_instance(plugin, |instance| {
-            match instance.compile(plugin, expression)? {
-                Ok(compiled) => instance.matches(plugin, compiled, batch),
-                Err(refusal) => Err(plugin.fault(
-                    Cause::Answer,
-                    format!("refuses an expression it has accepted: {}", refusal.reason),
-                )),
+            let answer = instance.matches(plugin, compiled, batch)?;
+            if let Ok(bits) = &answer {
+                check_shape(plugin, batch.len, bits)?;
             }
-        })?;
-        let bits = answer.map_err(|said| {
-            plugin.fault(Cause::Failure, format!("cannot judge the batch: {said}"))
-        })?;
-        check_shape(plugin, batch.len, &bits)?;
-        Ok(bits)
+            Ok(answer)
+        });
+        answer
+            .and_then(|answer| {
+                answer.map_err(|said| {
+                    let message = format!("cannot judge the batch: {}", cut(said));
+                    plugin.fault(Cause::Failure, message)
+                })
+            })
+            .map_err(Unanswered::Judging)
     }
 
     /// Uses the plugin's instance; one that failed is thrown away.
@@ -159,13 +192,23 @@ impl Worker {
         act: impl FnOnce(&mut Instance) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let mut instance = match self.instances.remove(plugin.digest()) {
-            Some(instance) if !instance.is_worn() => instance,
-            Some(_) | None => Instance::new(plugin)?,
+            Some(instance) => instance,
+            None => Instance::new(plugin)?,
         };
         let done = act(&mut instance)?;
-        self.instances.insert(plugin.digest().to_owned(), instance);
+        if self.instances.len() >= limits::WORKER_INSTANCES {
+            self.instances.clear();
+        }
+        self.instances.insert(plugin.shared_digest(), instance);
         Ok(done)
     }
+}
+
+/// Why a call brought no verdicts.
+enum Unanswered {
+    /// The batch is not to blame: smaller ones would fare no better.
+    Compiling(Fault),
+    Judging(Fault),
 }
 
 impl Judged {
@@ -219,8 +262,15 @@ fn check(plugin: &Plugin, needs: &Needs) -> Result<(), SubscribeError> {
         }
     }
     for number in &needs.numbers {
-        if let Number::Other(name) = number {
-            return Err(unknown(name));
+        match number {
+            Number::Other(name) => return Err(unknown(name)),
+            Number::Sequence | Number::Random => {
+                return Err(refusal(format!(
+                    "plugin {} needs {number:?}, which only selectors are given",
+                    plugin.name()
+                )));
+            }
+            _ => {}
         }
     }
     let codes = needs.tag_codes.as_ref().map_or(0, Vec::len);
@@ -248,14 +298,23 @@ fn refusal(reason: String) -> SubscribeError {
     })
 }
 
-impl From<types::Refusal> for Refusal {
-    fn from(refusal: types::Refusal) -> Self {
-        Self {
-            param: refusal.param,
-            at: refusal.at,
-            len: refusal.len,
-            reason: refusal.reason,
-            help: refusal.help,
-        }
+/// A guest's refusal, its span within what it speaks of.
+fn refused(expression: &Expression, refusal: types::Refusal) -> Refusal {
+    let (text, params) = expression;
+    let spoken_of = match &refusal.param {
+        None => Some(text.len()),
+        Some(name) => params
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.len()),
+    };
+    let end = spoken_of.unwrap_or(0) as u32;
+    let at = refusal.at.min(end);
+    Refusal {
+        param: refusal.param.map(cut),
+        at,
+        len: refusal.len.min(end - at),
+        reason: cut(refusal.reason),
+        help: refusal.help.map(cut),
     }
 }

@@ -20,16 +20,16 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-pub const WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const WITHIN: Duration = Duration::from_secs(20);
 
 /// Does what the first byte of a body asks: `e` echo, `d` echo after as many ms as the second byte
 /// says, `h` hang, `p` panic.
 #[derive(Debug, Default)]
-pub struct Echo {
-    pub hanging: Arc<AtomicUsize>,
-    pub handled: AtomicUsize,
+pub(crate) struct Echo {
+    pub(crate) hanging: Arc<AtomicUsize>,
+    pub(crate) handled: AtomicUsize,
     /// While it holds `false`, [`Handler::ready`] waits.
-    pub gate: Option<watch::Receiver<bool>>,
+    pub(crate) gate: Option<watch::Receiver<bool>>,
 }
 
 struct Hanging(Arc<AtomicUsize>);
@@ -95,28 +95,28 @@ fn hello_reply() -> HelloReply {
     }
 }
 
-pub fn authority() -> (TempDir, DevAuthority) {
+pub(crate) fn authority() -> (TempDir, DevAuthority) {
     let dir = tempfile::tempdir().expect("a directory");
     let authority = DevAuthority::open_in(&dir.path().join("ca")).expect("an authority");
     (dir, authority)
 }
 
-pub struct Node {
-    pub listener: Arc<Listener>,
-    pub echo: Arc<Echo>,
-    pub ca: DevAuthority,
+pub(crate) struct Node {
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) echo: Arc<Echo>,
+    pub(crate) ca: DevAuthority,
     /// How connections ended, as seen by `serve`.
-    pub ended: mpsc::Receiver<Lost>,
+    pub(crate) ended: mpsc::Receiver<Lost>,
     task: JoinHandle<()>,
     _dir: TempDir,
 }
 
 impl Node {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(Echo::default(), |_| {})
     }
 
-    pub fn start_with(echo: Echo, change: impl FnOnce(&mut ListenConfig)) -> Self {
+    pub(crate) fn start_with(echo: Echo, change: impl FnOnce(&mut ListenConfig)) -> Self {
         let (dir, ca) = authority();
         let identity = ca.issue("broker", "node").expect("a certificate");
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -148,16 +148,16 @@ impl Node {
         }
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.listener.local_addr().to_string()
     }
 
-    pub fn connector(&self) -> Connector {
+    pub(crate) fn connector(&self) -> Connector {
         Connector::new(self.ca.trust(), None, Door::Client).expect("a socket")
     }
 
     /// A connection that has said hello.
-    pub async fn connect(&self) -> Connection {
+    pub(crate) async fn connect(&self) -> Connection {
         let connection = self
             .connector()
             .connect(&self.address())
@@ -171,7 +171,7 @@ impl Node {
     }
 
     /// Somebody who has nothing to do with what a test does to others still gets answers.
-    pub async fn assert_others_are_served(&self, bystander: &Lane) {
+    pub(crate) async fn assert_others_are_served(&self, bystander: &Lane) {
         let (_, body) = bystander
             .call(&beat(), body(b"e"), WITHIN)
             .await
@@ -186,20 +186,20 @@ impl Drop for Node {
     }
 }
 
-pub fn beat() -> Heartbeat {
+pub(crate) fn beat() -> Heartbeat {
     Heartbeat { broker: None }
 }
 
-pub fn body(bytes: &[u8]) -> Vec<Bytes> {
+pub(crate) fn body(bytes: &[u8]) -> Vec<Bytes> {
     vec![Bytes::copy_from_slice(bytes)]
 }
 
-pub fn code(error: &CallError) -> &'static str {
+pub(crate) fn code(error: &CallError) -> &'static str {
     error.code().name
 }
 
 /// Polls a condition until it holds.
-pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !holds() {
         assert!(Instant::now() < deadline, "not in time: {what}");
@@ -208,7 +208,10 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// A QUIC client with nothing of ours in it: for what our own side never sends.
-pub async fn by_hand(node: &Node, alpn: &str) -> Result<quinn::Connection, quinn::ConnectionError> {
+pub(crate) async fn by_hand(
+    node: &Node,
+    alpn: &str,
+) -> Result<quinn::Connection, quinn::ConnectionError> {
     let mut roots = rustls::RootCertStore::empty();
     let pem = std::fs::read(node.ca.dir().join("ca.pem")).expect("the authority");
     let certificate = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(&pem);
@@ -234,14 +237,14 @@ pub async fn by_hand(node: &Node, alpn: &str) -> Result<quinn::Connection, quinn
 }
 
 /// The frame of a hello, as bytes.
-pub fn hello_bytes() -> Vec<u8> {
+pub(crate) fn hello_bytes() -> Vec<u8> {
     Outgoing::request(&Hello::new(Role::Client), Vec::new())
         .expect("small")
         .to_vec()
 }
 
 /// Why the other side closed, as it said.
-pub fn said(error: &quinn::ConnectionError) -> (Option<CloseReason>, String) {
+pub(crate) fn said(error: &quinn::ConnectionError) -> (Option<CloseReason>, String) {
     match error {
         quinn::ConnectionError::ApplicationClosed(close) => (
             CloseReason::from_number(close.error_code.into_inner()),
@@ -252,7 +255,7 @@ pub fn said(error: &quinn::ConnectionError) -> (Option<CloseReason>, String) {
 }
 
 /// Writes an identity that [`quern_quic::NodeIdentity::load`] reads.
-pub fn write_identity(dir: &Path, chain: &str, key: &str) {
+pub(crate) fn write_identity(dir: &Path, chain: &str, key: &str) {
     std::fs::write(dir.join("node.pem"), chain).expect("written");
     std::fs::write(dir.join("node.key"), key).expect("written");
 }

@@ -1,8 +1,9 @@
 //! A filter that misbehaves as its expression asks, for tests of the runtime.
 //!
-//! `loop`, `bomb`, `trap`, `fail`, `short`, `long`, `spare`: what it does when it judges.
-//! `compile-loop`, `compile-trap`: what it does when it compiles. `poison`: it traps only on
-//! messages tagged `poison` and delivers all others. Written against the bare contract, because the
+//! `loop`, `bomb`, `trap`, `deep`, `fail`, `short`, `long`, `huge`, `spare`: what it does when it
+//! judges. `compile-loop`, `compile-trap`, `refuse`: what it does when it compiles. `needs-…`: what
+//! it says it reads. It delivers on `poison`, unless a message is tagged so; on `heavy`, working
+//! with the square of the batch; on `chatty`, logging and counting under a thousand names. Written against the bare contract, because the
 //! SDK would not let an answer have a wrong shape.
 
 use quern_plugin::bindings::exports::quern::plugin::{about, filter};
@@ -22,8 +23,30 @@ fn spin() -> ! {
 fn devour() -> ! {
     let mut hoard: Vec<Vec<u8>> = Vec::new();
     loop {
-        hoard.push(vec![1; 1 << 20]);
+        // Not written to: its fuel must not end before its memory.
+        hoard.push(Vec::with_capacity(1 << 20));
         std::hint::black_box(&hoard);
+    }
+}
+
+fn descend(depth: u64) -> u64 {
+    let below = std::hint::black_box([depth; 64]);
+    match depth {
+        u64::MAX => 0,
+        _ => descend(std::hint::black_box(depth + 1)) + below[0],
+    }
+}
+
+fn toil(turns: u32) {
+    for turn in 0..turns {
+        std::hint::black_box(turn);
+    }
+}
+
+fn chatter() {
+    for name in 0..1_000 {
+        quern_plugin::count(&format!("name-{name}"), 2);
+        quern_plugin::log(quern_plugin::Level::Debug, "again");
     }
 }
 
@@ -55,14 +78,31 @@ impl filter::GuestSubscription for Subscription {
         match expression.as_str() {
             "compile-loop" => spin(),
             "compile-trap" => trap(),
+            "refuse" => Err(types::Refusal {
+                code: types::RefusalCode::Syntax,
+                param: None,
+                at: 1_000,
+                len: u32::MAX,
+                reason: "x".repeat(100_000),
+                help: None,
+            }),
             _ => Ok(filter::Subscription::new(Self(expression))),
         }
     }
 
     fn needs(&self) -> types::Needs {
+        let fields = match self.0.as_str() {
+            "needs-many" => vec![types::Field::Tag; 1_000],
+            "needs-other" => vec![types::Field::Other("mood".to_owned())],
+            _ => vec![types::Field::Tag],
+        };
+        let numbers = match self.0.as_str() {
+            "needs-random" => vec![types::Number::Random],
+            _ => Vec::new(),
+        };
         types::Needs {
-            fields: vec![types::Field::Tag],
-            numbers: Vec::new(),
+            fields,
+            numbers,
             tag_codes: None,
         }
     }
@@ -73,12 +113,19 @@ impl filter::GuestSubscription for Subscription {
             "loop" => spin(),
             "bomb" => devour(),
             "trap" => trap(),
+            "deep" => Ok(vec![descend(1) as u32]),
             "fail" => Err("as asked".to_owned()),
             "short" => Ok(Vec::new()),
             "long" => Ok(vec![0; words + 1]),
+            "huge" => Ok(vec![0; 300_000]),
             "spare" => Ok(vec![u32::MAX; words]),
             "poison" if batch.text.contains("poison") => trap(),
-            _ => {
+            which => {
+                match which {
+                    "heavy" => toil(batch.len * batch.len * 50),
+                    "chatty" => chatter(),
+                    _ => {}
+                }
                 let mut verdicts = vec![0; words];
                 for message in 0..batch.len {
                     verdicts[message as usize / 32] |= 1 << (message % 32);

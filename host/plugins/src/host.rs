@@ -1,0 +1,81 @@
+//! What a guest may ask of its host, all of it: memory up to its limit, lines in the log, counters.
+
+use std::sync::Arc;
+
+use wasmtime::ResourceLimiter;
+
+use crate::bindings::quern::plugin::host::{Host, Level};
+use crate::bindings::quern::plugin::types;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::plugin::Identity;
+
+/// What a store of wasmtime carries for us.
+pub(crate) struct State {
+    identity: Identity,
+    pub(crate) memory_refused: bool,
+    lines: u32,
+    metrics: Arc<Metrics>,
+}
+
+impl State {
+    pub(crate) fn new(identity: Identity, metrics: Arc<Metrics>) -> Self {
+        Self {
+            identity,
+            memory_refused: false,
+            lines: 0,
+            metrics,
+        }
+    }
+
+    /// What the call before did is no excuse for this one.
+    pub(crate) fn begin_call(&mut self) {
+        self.lines = 0;
+        self.memory_refused = false;
+    }
+}
+
+impl ResourceLimiter for State {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let granted = desired <= limits::MEMORY;
+        self.memory_refused |= !granted;
+        Ok(granted)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= limits::TABLE)
+    }
+}
+
+impl Host for State {
+    fn log(&mut self, level: Level, line: String) {
+        self.lines += 1;
+        if self.lines > limits::LOG_LINES {
+            return;
+        }
+        let line = &line[..line.floor_char_boundary(limits::LOG_LINE)];
+        let Identity { name, version } = &self.identity;
+        match level {
+            Level::Debug => tracing::debug!(plugin = %name, %version, "{line}"),
+            Level::Info => tracing::info!(plugin = %name, %version, "{line}"),
+            Level::Warn => tracing::warn!(plugin = %name, %version, "{line}"),
+            Level::Error => tracing::error!(plugin = %name, %version, "{line}"),
+        }
+    }
+
+    fn count(&mut self, name: String, by: u32) {
+        self.metrics.count(name, by);
+    }
+}
+
+impl types::Host for State {}

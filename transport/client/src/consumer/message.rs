@@ -1,0 +1,88 @@
+//! A message as a consumer receives it: a slice of the reply it came in, read in place.
+
+use bytes::Bytes;
+use quern_protocol::message::UNIQUE_KEY;
+use quern_protocol::record::RECORD_HEADER;
+use quern_protocol::{Block, LogPosition, QueueOffset, RecordHeader};
+
+use crate::routes::MessageQueue;
+
+/// A received message. Its checksums have been verified.
+#[derive(Debug, Clone)]
+pub struct MessageView {
+    queue: MessageQueue,
+    header: RecordHeader,
+    record: Bytes,
+}
+
+impl MessageView {
+    /// `record` has been verified.
+    pub(crate) fn new(queue: MessageQueue, header: RecordHeader, record: Bytes) -> Self {
+        Self {
+            queue,
+            header,
+            record,
+        }
+    }
+
+    fn block(&self) -> Block<'_> {
+        let block = Block::lengths(&self.record[RECORD_HEADER..]);
+        block.expect("the record was verified when it arrived")
+    }
+
+    /// Topic, broker and queue it came from.
+    pub fn queue(&self) -> &MessageQueue {
+        &self.queue
+    }
+
+    /// Its place in the queue.
+    pub fn offset(&self) -> QueueOffset {
+        self.header.queue_offset
+    }
+
+    /// Its place in the broker's log.
+    pub fn position(&self) -> LogPosition {
+        self.header.position
+    }
+
+    /// By the broker's log clock, ms since 1970.
+    pub fn stored_at(&self) -> u64 {
+        self.header.stored_at
+    }
+
+    /// By the producer's clock, ms since 1970.
+    pub fn born_at(&self) -> u64 {
+        self.block().born_at()
+    }
+
+    /// Empty = none.
+    pub fn tag(&self) -> &str {
+        self.block().tag()
+    }
+
+    /// Separated by spaces; empty = none.
+    pub fn keys(&self) -> &str {
+        self.block().keys()
+    }
+
+    /// The id its producer gave it; empty for one that gave none.
+    pub fn message_id(&self) -> &str {
+        self.property(UNIQUE_KEY).unwrap_or_default()
+    }
+
+    /// A property, the system's included.
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.block().property(name)
+    }
+
+    /// Properties its producer set, in order.
+    pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.block().properties();
+        all.filter(|(name, _)| *name != UNIQUE_KEY)
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        self.block().body()
+    }
+}

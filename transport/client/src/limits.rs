@@ -1,0 +1,29 @@
+//! Every bound of the client.
+
+use std::time::Duration;
+
+/// Bytes of messages under way per producer; beyond, `send` waits.
+pub(crate) const IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
+/// Messages handed to a producer and not yet looked at.
+pub(crate) const HANDED_OVER: usize = 16 * 1024;
+/// A frame is sent at the latest with this many messages or bytes.
+pub(crate) const BATCH_MESSAGES: usize = 256;
+pub(crate) const BATCH_BYTES: usize = 256 * 1024;
+/// Unanswered frames of one topic.
+pub(crate) const FRAMES: usize = 16;
+/// Batches of messages pulled ahead of the application.
+pub(crate) const PULLED_AHEAD: usize = 8;
+/// Bytes one pull asks for.
+pub(crate) const PULL_BYTES: u32 = 1024 * 1024;
+/// Messages one pull asks for.
+pub(crate) const PULL_MESSAGES: u32 = 1_024;
+/// A route is asked for again after this long.
+pub(crate) const ROUTE_AGE: Duration = Duration::from_secs(30);
+/// The next name server is asked too when one has not answered for this long.
+pub(crate) const NEXT_NAME_SERVER: Duration = Duration::from_millis(250);
+/// A pull is held this long by the broker.
+pub(crate) const POLL: Duration = Duration::from_secs(15);
+/// What may pass on the way of a held pull besides.
+pub(crate) const POLL_SLACK: Duration = Duration::from_secs(5);
+/// Consumed offsets are committed this often.
+pub(crate) const COMMIT: Duration = Duration::from_secs(5);

@@ -1,0 +1,178 @@
+//! Producing. One task per producer owns what is under way: it gathers messages into frames, gives
+//! each frame a queue in turn, and hands every answer back.
+//!
+//! A message goes out at once when nothing of its topic is unanswered. Otherwise messages collect
+//! until an answer comes, 256 of them or 256 KiB are there, or `linger` is over. A frame's messages
+//! share a queue, and frames take the write queues in turn: alone, messages are spread one by one;
+//! under load, batch by batch.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use quern_protocol::{
+    BrokerRoute, Code, LogPosition, Message, QueueId, QueueOffset, Send, SendReply, SendStatus,
+    TopicName,
+};
+use quern_quic::CallError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::client::{self, Client};
+use crate::error::{Error, Result};
+use crate::routes::MessageQueue;
+use crate::{limits, message_id};
+
+/// Settings of a [`Producer`].
+#[derive(Debug, Clone)]
+pub struct ProducerBuilder {
+    client: Client,
+    group: String,
+    linger: Duration,
+}
+
+impl ProducerBuilder {
+    pub(crate) fn new(client: Client, group: &str) -> Self {
+        Self {
+            client,
+            group: group.to_owned(),
+            linger: Duration::from_millis(1),
+        }
+    }
+
+    /// Longest a message waits for company while others are unanswered. Default: 1 ms.
+    #[must_use]
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// Starts the producer.
+    pub async fn start(self) -> Result<Producer> {
+        client::group(&self.group)?;
+        let (jobs, incoming) = mpsc::channel(limits::HANDED_OVER);
+        let task = Task {
+            client: self.client.clone(),
+            linger: self.linger,
+            topics: HashMap::new(),
+            under_way: FuturesUnordered::new(),
+        };
+        tokio::spawn(task.run(incoming));
+        Ok(Producer {
+            jobs,
+            room: Arc::new(Semaphore::new(limits::IN_FLIGHT_BYTES)),
+            within: self.client.0.within,
+        })
+    }
+}
+
+/// Sends messages. Cheap to clone; clones share what is under way.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    jobs: mpsc::Sender<Job>,
+    room: Arc<Semaphore>,
+    within: Duration,
+}
+
+/// Where a message went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendResult {
+    message_id: String,
+    status: SendStatus,
+    queue: MessageQueue,
+    offset: QueueOffset,
+    position: LogPosition,
+    stored_at: u64,
+}
+
+impl SendResult {
+    /// The message's id, made by this producer.
+    pub fn message_id(&self) -> &str {
+        &self.message_id
+    }
+
+    /// How durable it is.
+    pub fn status(&self) -> SendStatus {
+        self.status
+    }
+
+    /// Topic, broker and queue.
+    pub fn queue(&self) -> &MessageQueue {
+        &self.queue
+    }
+
+    /// Its place in the queue.
+    pub fn offset(&self) -> QueueOffset {
+        self.offset
+    }
+
+    /// Log position of the first message it travelled with.
+    pub fn position(&self) -> LogPosition {
+        self.position
+    }
+
+    /// By the broker's log clock, ms since 1970.
+    pub fn stored_at(&self) -> u64 {
+        self.stored_at
+    }
+}
+
+/// One message on its way.
+#[derive(Debug)]
+struct Job {
+    topic: TopicName,
+    id: String,
+    block: Bytes,
+    deadline: Instant,
+    attempts: u32,
+    answer: oneshot::Sender<Result<SendResult>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Producer {
+    /// Sends a message. It is under way when this returns, in the order of the calls, unless 32 MiB
+    /// are: then it waits its turn when first polled. The future resolves when the message is
+    /// durable; dropped, the message is still sent.
+    pub fn send(&self, message: Message) -> Sending {
+        let prepared = self.prepare(message);
+        let (topic, id, block) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return Sending(Stage::Refused(Some(error))),
+        };
+        let (answer, answered) = oneshot::channel();
+        let deadline = Instant::now() + self.within;
+        let job = move |room| Job {
+            topic,
+            id,
+            deadline,
+            attempts: 0,
+            answer,
+            _room: room,
+            block,
+        };
+        // Semaphores count in u32, and a block is far smaller.
+        let cost = job_cost(&job);
+        self.hand_over(cost, job, answered)
+    }
+
+    /// Waits until everything sent so far has its answer.
+    pub async fn flush(&self) {
+        let all = limits::IN_FLIGHT_BYTES as u32;
+        let _everything = self.room.acquire_many(all).await;
+    }
+
+    fn prepare(&self, message: Message) -> Result<(TopicName, String, Bytes)> {
+        let topic = message.topic()?;
+        let id = message_id::next();
+        let born = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let born = born.map_or(0, |since| since.as_millis() as u64);
+        let block = message.encode(&id, born)?;
+        Ok((topic, id, block))
+    }
+}
