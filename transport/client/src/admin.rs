@@ -58,7 +58,10 @@ impl Admin {
     }
 
     /// A topic on each broker that has it.
-    pub async fn describe_topic(&self, name: &str) -> Result<Vec<(BrokerName, DescribeTopicReply)>> {
+    pub async fn describe_topic(
+        &self,
+        name: &str,
+    ) -> Result<Vec<(BrokerName, DescribeTopicReply)>> {
         let request = DescribeTopic {
             topic: TopicName::new(name)?,
         };

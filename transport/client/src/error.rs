@@ -88,7 +88,10 @@ impl Error {
     pub(crate) fn is_worth_another_route(&self) -> bool {
         self.kind != ErrorKind::Unknown
             && (matches!(self.code.retry, Retry::AfterRoutes | Retry::Elsewhere)
-                || matches!(self.code, Code::CONNECT | Code::CONNECTION_LOST | Code::NOT_FOUND))
+                || matches!(
+                    self.code,
+                    Code::CONNECT | Code::CONNECTION_LOST | Code::NOT_FOUND
+                ))
     }
 }
 

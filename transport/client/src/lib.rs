@@ -1,1 +1,47 @@
-//! The client SDK: producer, consumers, admin.
+//! The client SDK: what applications link to talk to Quernstone.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), quern_client::Error> {
+//! use quern_client::{Client, Filter, Message};
+//!
+//! let client = Client::connect("quern://127.0.0.1:9876").await?;
+//! let producer = client.producer("order-producers").start().await?;
+//! let sent = producer
+//!     .send(Message::new("orders", "{\"sku\":\"A7\"}").tag("paid").key("order-42"))
+//!     .await?;
+//! println!("{} is durable at {:?}", sent.message_id(), sent.queue());
+//!
+//! let mut billing = client
+//!     .consumer("billing")
+//!     .subscribe("orders", Filter::tag("paid || refunded"))
+//!     .start()
+//!     .await?;
+//! let message = billing.recv().await?;
+//! println!("{}", String::from_utf8_lossy(message.body()));
+//! billing.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod admin;
+mod client;
+mod connections;
+mod consumer;
+mod error;
+mod limits;
+mod message_id;
+mod producer;
+mod routes;
+
+pub use crate::admin::Admin;
+pub use crate::client::{Client, ClientBuilder};
+pub use crate::consumer::{
+    Consumer, ConsumerBuilder, From, MessageView, PullConsumer, PullOptions, PullResult,
+};
+pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
+pub use crate::routes::MessageQueue;
+pub use quern_protocol::{Filter, Message, SendStatus};
+pub use quern_quic::{NodeIdentity, Trust};

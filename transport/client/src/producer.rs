@@ -132,7 +132,19 @@ struct Job {
     deadline: Instant,
     attempts: u32,
     answer: oneshot::Sender<Result<SendResult>>,
-    _room: OwnedSemaphorePermit,
+    /// Its share of the bytes under way, given back when it is answered.
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Job {
+    /// Semaphores count in u32, and a message is far smaller.
+    fn cost(&self) -> u32 {
+        self.block.len() as u32
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(Code::INTERNAL, "the producer's task has stopped")
 }
 
 impl Producer {
@@ -146,19 +158,49 @@ impl Producer {
             Err(error) => return Sending(Stage::Refused(Some(error))),
         };
         let (answer, answered) = oneshot::channel();
-        let deadline = Instant::now() + self.within;
-        let job = move |room| Job {
+        let job = Job {
             topic,
             id,
-            deadline,
+            block,
+            deadline: Instant::now() + self.within,
             attempts: 0,
             answer,
-            _room: room,
-            block,
+            room: None,
         };
-        // Semaphores count in u32, and a block is far smaller.
-        let cost = job_cost(&job);
-        self.hand_over(cost, job, answered)
+        // Straight to the task if both queues have room; else in turn.
+        match self.try_hand_over(job) {
+            None => Sending(Stage::UnderWay(answered)),
+            Some(job) => {
+                let producer = self.clone();
+                let turn = Box::pin(async move {
+                    producer.hand_over(job).await?;
+                    answered.await.unwrap_or_else(|_| Err(stopped()))
+                });
+                Sending(Stage::Waiting(turn))
+            }
+        }
+    }
+
+    /// Gives the job back when there is no room.
+    fn try_hand_over(&self, mut job: Job) -> Option<Job> {
+        match Arc::clone(&self.room).try_acquire_many_owned(job.cost()) {
+            Ok(room) => job.room = Some(room),
+            Err(_) => return Some(job),
+        }
+        let refused = self.jobs.try_send(job).err()?;
+        Some(match refused {
+            mpsc::error::TrySendError::Full(mut job)
+            | mpsc::error::TrySendError::Closed(mut job) => {
+                job.room = None;
+                job
+            }
+        })
+    }
+
+    async fn hand_over(&self, mut job: Job) -> Result<()> {
+        let room = Arc::clone(&self.room).acquire_many_owned(job.cost());
+        job.room = Some(room.await.map_err(|_| stopped())?);
+        self.jobs.send(job).await.map_err(|_| stopped())
     }
 
     /// Waits until everything sent so far has its answer.
@@ -174,5 +216,307 @@ impl Producer {
         let born = born.map_or(0, |since| since.as_millis() as u64);
         let block = message.encode(&id, born)?;
         Ok((topic, id, block))
+    }
+}
+
+/// A message on its way; see [`Producer::send`].
+#[must_use = "the outcome is known when this resolves"]
+pub struct Sending(Stage);
+
+type Turn = Pin<Box<dyn Future<Output = Result<SendResult>> + std::marker::Send>>;
+
+enum Stage {
+    Refused(Option<Error>),
+    UnderWay(oneshot::Receiver<Result<SendResult>>),
+    Waiting(Turn),
+}
+
+impl Future for Sending {
+    type Output = Result<SendResult>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Stage::Refused(error) => Poll::Ready(Err(error.take().unwrap_or_else(stopped))),
+            Stage::UnderWay(answered) => {
+                let answer = ready!(Pin::new(answered).poll(context));
+                Poll::Ready(answer.unwrap_or_else(|_| Err(stopped())))
+            }
+            Stage::Waiting(turn) => turn.as_mut().poll(context),
+        }
+    }
+}
+
+/// What became of one frame.
+struct Answered {
+    topic: TopicName,
+    jobs: Vec<Job>,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Stored(MessageQueue, SendReply),
+    /// Certainly not stored; another queue may take it.
+    Again(Error),
+    Failed(Error),
+}
+
+type Frame = Pin<Box<dyn Future<Output = Answered> + std::marker::Send>>;
+
+#[derive(Default)]
+struct Topic {
+    waiting: VecDeque<Job>,
+    waiting_bytes: usize,
+    /// When the oldest of them has waited long enough.
+    linger_ends: Option<Instant>,
+    unanswered: usize,
+    /// Frames given a queue so far.
+    turn: usize,
+}
+
+impl Topic {
+    fn push_back(&mut self, job: Job) {
+        self.waiting_bytes += job.block.len();
+        self.waiting.push_back(job);
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        !self.waiting.is_empty()
+            && self.unanswered < limits::FRAMES
+            && (self.unanswered == 0
+                || self.waiting.len() >= limits::BATCH_MESSAGES
+                || self.waiting_bytes >= limits::BATCH_BYTES
+                || self.linger_ends.is_some_and(|ends| ends <= now))
+    }
+
+    /// The messages of the next frame.
+    fn take(&mut self) -> Vec<Job> {
+        let mut jobs = Vec::with_capacity(self.waiting.len().min(limits::BATCH_MESSAGES));
+        let mut bytes = 0;
+        while let Some(job) = self.waiting.front() {
+            let more = bytes + job.block.len();
+            let full = jobs.len() >= limits::BATCH_MESSAGES || more > limits::BATCH_BYTES;
+            if full && !jobs.is_empty() {
+                break;
+            }
+            bytes = more;
+            jobs.extend(self.waiting.pop_front());
+        }
+        self.waiting_bytes -= bytes;
+        self.linger_ends = None;
+        jobs
+    }
+}
+
+/// The producer's task.
+struct Task {
+    client: Client,
+    linger: Duration,
+    topics: HashMap<TopicName, Topic>,
+    under_way: FuturesUnordered<Frame>,
+}
+
+impl Task {
+    async fn run(mut self, mut incoming: mpsc::Receiver<Job>) {
+        let mut jobs = Vec::new();
+        let mut open = true;
+        while open || !self.under_way.is_empty() || self.next_linger().is_some() {
+            let linger_ends = self.next_linger();
+            let lingering = async {
+                match linger_ends {
+                    Some(ends) => tokio::time::sleep_until(ends).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(answered) = self.under_way.next(), if !self.under_way.is_empty() => {
+                    self.settle(answered);
+                }
+                count = incoming.recv_many(&mut jobs, limits::BATCH_MESSAGES), if open => {
+                    open = count > 0;
+                    for job in jobs.drain(..) {
+                        self.enqueue(job);
+                    }
+                }
+                () = lingering => {}
+            }
+            self.send_due();
+        }
+    }
+
+    fn enqueue(&mut self, job: Job) {
+        match self.topics.get_mut(&job.topic) {
+            Some(topic) => topic.push_back(job),
+            None => {
+                let name = job.topic.clone();
+                self.topics.entry(name).or_default().push_back(job);
+            }
+        }
+    }
+
+    fn next_linger(&self) -> Option<Instant> {
+        let topics = self.topics.values();
+        let lingering = topics.filter(|topic| topic.unanswered < limits::FRAMES);
+        lingering.filter_map(|topic| topic.linger_ends).min()
+    }
+
+    fn send_due(&mut self) {
+        let now = Instant::now();
+        for (name, topic) in &mut self.topics {
+            while topic.is_due(now) {
+                let jobs = topic.take();
+                let frame = send(self.client.clone(), name.clone(), topic.turn, jobs);
+                topic.turn += 1;
+                topic.unanswered += 1;
+                self.under_way.push(Box::pin(frame));
+            }
+            if !topic.waiting.is_empty() && topic.linger_ends.is_none() {
+                topic.linger_ends = Some(now + self.linger);
+            }
+        }
+    }
+
+    fn settle(&mut self, answered: Answered) {
+        if let Some(topic) = self.topics.get_mut(&answered.topic) {
+            topic.unanswered -= 1;
+        }
+        match answered.outcome {
+            Outcome::Stored(queue, reply) => {
+                for (index, job) in answered.jobs.into_iter().enumerate() {
+                    // Whoever asked may have gone; the message is stored all the same.
+                    let _ = job.answer.send(Ok(SendResult {
+                        message_id: job.id,
+                        status: reply.status,
+                        queue: queue.clone(),
+                        offset: reply.first.plus(index as u64),
+                        position: reply.position,
+                        stored_at: reply.stored_at,
+                    }));
+                }
+            }
+            Outcome::Failed(error) => {
+                for job in answered.jobs {
+                    let _ = job.answer.send(Err(error.clone()));
+                }
+            }
+            Outcome::Again(error) => {
+                let now = Instant::now();
+                for mut job in answered.jobs {
+                    job.attempts += 1;
+                    if job.deadline <= now {
+                        let _ = job.answer.send(Err(error.clone()));
+                    } else {
+                        self.enqueue(job);
+                    }
+                }
+            }
+        }
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+
+/// Sends one frame. What was certainly not stored comes back for another try, after a pause.
+async fn send(client: Client, topic: TopicName, turn: usize, jobs: Vec<Job>) -> Answered {
+    let attempts = jobs.iter().map(|job| job.attempts).max().unwrap_or(0);
+    let outcome = match try_send(&client, &topic, turn, &jobs).await {
+        Ok((queue, reply)) => Outcome::Stored(queue, reply),
+        Err(error) if error.is_worth_another_route() => {
+            client.0.routes.forget(&topic);
+            // An unknown topic is asked for twice: the first answer may have come from a memory.
+            let hopeless = error.coded() == Code::NO_ROUTE || error.coded() == Code::NOT_FOUND;
+            if hopeless && attempts > 0 {
+                Outcome::Failed(error)
+            } else {
+                tokio::time::sleep(FIRST_PAUSE * (1 << attempts.min(4))).await;
+                Outcome::Again(error)
+            }
+        }
+        Err(error) => Outcome::Failed(error),
+    };
+    Answered {
+        topic,
+        jobs,
+        outcome,
+    }
+}
+
+async fn try_send(
+    client: &Client,
+    topic: &TopicName,
+    turn: usize,
+    jobs: &[Job],
+) -> Result<(MessageQueue, SendReply)> {
+    let route = client.0.routes.of(topic, true).await?;
+    let (broker, queue) = queue_for(&route, turn)?;
+    let live = client.live(broker).await?;
+    let request = Send {
+        topic: topic.clone(),
+        queue,
+        messages: jobs.len() as u32,
+    };
+    let body = jobs.iter().map(|job| job.block.clone()).collect();
+    let call = live.sends.call(&request, body, client.0.within);
+    let (reply, _) = call.await.map_err(outcome_of)?;
+    let queue = MessageQueue {
+        topic: topic.clone(),
+        broker: broker.broker.clone(),
+        queue,
+    };
+    Ok((queue, reply))
+}
+
+/// Once a send has left, only an answer tells what it did.
+fn outcome_of(error: CallError) -> Error {
+    match error {
+        CallError::Remote(_) | CallError::TooLarge(_) => error.into(),
+        CallError::Lost(_) | CallError::Deadline(_) | CallError::Reply(_) => {
+            Error::from(error).unknown()
+        }
+    }
+}
+
+/// Write queues of all brokers, in turn.
+fn queue_for(route: &[BrokerRoute], turn: usize) -> Result<(&BrokerRoute, QueueId)> {
+    let all: usize = route.iter().map(|it| it.write_queues as usize).sum();
+    let mut index = turn.checked_rem(all).unwrap_or(0);
+    for broker in route {
+        let queues = broker.write_queues as usize;
+        if index < queues {
+            return Ok((broker, QueueId(index as u32)));
+        }
+        index -= queues;
+    }
+    Err(Error::new(
+        Code::NO_ROUTE,
+        "the topic has no queues to write to",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quern_protocol::{BrokerName, Epoch};
+
+    #[test]
+    fn frames_take_the_queues_of_all_brokers_in_turn() {
+        let broker = |name: &str, write_queues| BrokerRoute {
+            cluster: String::new(),
+            broker: BrokerName::new(name).unwrap(),
+            address: String::new(),
+            read_queues: 9,
+            write_queues,
+            epoch: Epoch(1),
+        };
+        let route = [broker("a", 2), broker("b", 0), broker("c", 1)];
+        let queues: Vec<_> = (0..6)
+            .map(|turn| {
+                let (broker, queue) = queue_for(&route, turn).unwrap();
+                format!("{}{}", broker.broker, queue)
+            })
+            .collect();
+        assert_eq!(queues, ["a0", "a1", "c0", "a0", "a1", "c0"]);
+        assert!(queue_for(&route[1..2], 0).is_err());
+        assert!(queue_for(&[], 0).is_err());
     }
 }

@@ -200,11 +200,7 @@ impl Puller {
         let mut backoff = Backoff::new();
         loop {
             let began = Instant::now();
-            match self
-                .pull
-                .pull(&self.queue, self.from, &self.options)
-                .await
-            {
+            match self.pull.pull(&self.queue, self.from, &self.options).await {
                 Ok(batch) => {
                     backoff.healthy(began.elapsed());
                     self.from = batch.next;
