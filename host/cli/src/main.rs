@@ -1,2 +1,95 @@
-//! The `quern` binary.
-fn main() {}
+//! `quern`: the one binary. Server roles, administration, producing, consuming, measuring.
+//!
+//! One file per command; what they share is in `connect.rs` (finding the cluster), `failure.rs`
+//! (errors and exit codes) and `output.rs` (tables and JSON). Data goes to stdout, all else to
+//! stderr.
+
+mod bench;
+mod connect;
+mod consume;
+mod demo;
+mod explain;
+mod failure;
+mod format;
+mod output;
+mod produce;
+mod read;
+mod start;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::failure::Failure;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A message broker whose decisions are programmable.
+#[derive(Debug, Parser)]
+#[command(name = "quern", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a name server, a broker, or both in this process.
+    Start(start::Args),
+    /// Run a node, send it real messages and consume them through a WebAssembly filter.
+    Demo(demo::Args),
+    /// Send messages.
+    Produce(produce::Args),
+    /// Receive messages.
+    Consume(consume::Args),
+    /// Create, list, describe, route and remove topics.
+    #[command(subcommand)]
+    Topic(topic::Command),
+    /// Measure a broker beside the ceilings of this machine.
+    #[command(subcommand)]
+    Bench(bench::Command),
+    /// What an error code means and what to do about it.
+    Explain(explain::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("QUERN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime did not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run(cli.command));
+    // Reading stdin cannot be interrupted; do not wait for it.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Start(args) => start::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Produce(args) => produce::run(args).await,
+        Command::Consume(args) => consume::run(args).await,
+        Command::Topic(command) => topic::run(command).await,
+        Command::Bench(command) => bench::run(command).await,
+        Command::Explain(args) => explain::run(&args),
+    }
+}

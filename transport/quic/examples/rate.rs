@@ -198,6 +198,11 @@ async fn run(lasting: Duration) {
         .expect("a connection")
         .widened();
 
+    compare(&raw, &connection, lasting).await;
+    std::fs::remove_dir_all(dir).expect("removed");
+}
+
+async fn compare(raw: &quinn::Connection, connection: &Connection, lasting: Duration) {
     let loads = [
         (
             "small frames, 128 in flight",
@@ -227,8 +232,8 @@ async fn run(lasting: Duration) {
     for (name, load, each) in loads {
         let mut ratios = Vec::new();
         for _ in 0..5 {
-            let by_hand = raw_client(&raw, load, lasting).await * each;
-            let by_lane = lane_client(&connection, load, lasting).await * each;
+            let by_hand = raw_client(raw, load, lasting).await * each;
+            let by_lane = lane_client(connection, load, lasting).await * each;
             println!(
                 "{name}: raw {by_hand:>9.0}/s  lane {by_lane:>9.0}/s  {:.2}",
                 by_lane / by_hand
@@ -238,5 +243,4 @@ async fn run(lasting: Duration) {
         ratios.sort_by(f64::total_cmp);
         println!("{name}: median of ratios {:.2}", ratios[2]);
     }
-    std::fs::remove_dir_all(dir).expect("removed");
 }

@@ -192,10 +192,6 @@ impl Connection {
     pub(crate) fn first_frame(&self) -> Duration {
         self.0.first_frame
     }
-
-    pub(crate) fn link(&self) -> &Arc<Link> {
-        &self.0.link
-    }
 }
 
 /// The reply in a frame, or what came instead.

@@ -188,7 +188,7 @@ fn host_name() -> Option<String> {
 fn make(dir: &Path) -> Result<(), TlsError> {
     let key = KeyPair::generate().map_err(made)?;
     let certificate = authority_params(&key).self_signed(&key).map_err(made)?;
-    let parent = dir.parent().unwrap_or(Path::new("."));
+    let parent = dir.parent().unwrap_or_else(|| Path::new("."));
     private_dirs()
         .recursive(true)
         .create(parent)

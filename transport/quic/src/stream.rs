@@ -288,17 +288,16 @@ impl FrameReceiver {
     }
 
     fn take_prefix(&mut self) -> Result<Option<Prefix>, StreamError> {
-        if self.prefix.is_empty() {
-            if let Some(front) = self.chunks.front_mut()
-                && let Some(bytes) = front.first_chunk::<FRAME_PREFIX>()
-            {
-                let prefix = Prefix::decode(bytes)?;
-                front.advance(FRAME_PREFIX);
-                if front.is_empty() {
-                    self.chunks.pop_front();
-                }
-                return Ok(Some(prefix));
+        if self.prefix.is_empty()
+            && let Some(front) = self.chunks.front_mut()
+            && let Some(bytes) = front.first_chunk::<FRAME_PREFIX>()
+        {
+            let prefix = Prefix::decode(bytes)?;
+            front.advance(FRAME_PREFIX);
+            if front.is_empty() {
+                self.chunks.pop_front();
             }
+            return Ok(Some(prefix));
         }
         while let Some(front) = self.chunks.front_mut() {
             let wanted = FRAME_PREFIX - self.prefix.len();

@@ -83,8 +83,8 @@ async fn what_is_no_frame_is_answered_and_ends_its_connection_only() {
         (
             "not ours at all",
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
-            1002,
-            "the limit is",
+            1005,
+            "flags",
         ),
     ];
     for (what, bytes, code, words) in cases {

@@ -1,0 +1,279 @@
+//! `quern produce`: sends one message, or one a line.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, IsTerminal as _, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use indicatif::{ProgressBar, ProgressStyle};
+use quern_client::{Message, Producer, SendResult, Sending};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::connect::Connect;
+use crate::failure::Failure;
+use crate::output::{self, thousands};
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    topic: String,
+    /// The body; `-` reads standard input, one message a line.
+    body: Option<String>,
+    /// Read this file, one message a line.
+    #[arg(long, value_name = "FILE", conflicts_with = "body")]
+    file: Option<PathBuf>,
+    /// Lines are JSON objects with `body` and, if wanted, `tag`, `key`, `properties`.
+    #[arg(long)]
+    ndjson: bool,
+    /// Tag of every message that names none.
+    #[arg(long, short = 't')]
+    tag: Option<String>,
+    /// Key of every message that names none.
+    #[arg(long, short = 'k')]
+    key: Option<String>,
+    /// A property of every message, NAME=VALUE; may be repeated.
+    #[arg(short = 'H', long = "property", value_name = "NAME=VALUE", value_parser = property)]
+    properties: Vec<(String, String)>,
+    /// Send the body this many times.
+    #[arg(long, default_value_t = 1)]
+    count: u64,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Sends under way at once.
+const UNDER_WAY: usize = 8_192;
+/// Lines read ahead.
+const LINES: usize = 4_096;
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it is NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// A line of `--ndjson`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    /// A text; any other JSON is sent as it is written.
+    body: Value,
+    #[serde(default)]
+    tag: Option<String>,
+    #[serde(default)]
+    key: Option<String>,
+    #[serde(default)]
+    properties: Map<String, Value>,
+}
+
+pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+    let from_stdin = args.body.as_deref() == Some("-");
+    let client = args.connect.client().await?;
+    let producer = client.producer("quern-produce").start().await?;
+    match (&args.body, &args.file) {
+        (Some(body), None) if !from_stdin && args.count == 1 && !args.ndjson => {
+            let sent = producer.send(args.message(body.clone())).await?;
+            print_one(&sent)?;
+        }
+        (Some(body), None) if !from_stdin => {
+            let mut sender = Sender::new(producer, Some(args.count));
+            for _ in 0..args.count {
+                sender.send(args.parse(body.clone().into_bytes())?).await?;
+            }
+            sender.finish().await?;
+        }
+        (_, Some(file)) => {
+            let opened = std::fs::File::open(file);
+            let opened =
+                opened.map_err(|error| Failure::new(3, format!("{}: {error}", file.display())))?;
+            send_lines(&args, producer, opened).await?;
+        }
+        (Some(_), None) => send_lines(&args, producer, std::io::stdin()).await?,
+        (None, None) => {
+            return Err(Failure::usage(
+                "nothing to send: give a BODY, `-` for standard input, or --file FILE",
+            ));
+        }
+    }
+    client.close().await;
+    Ok(())
+}
+
+fn print_one(sent: &SendResult) -> Result<(), Failure> {
+    let queue = sent.queue();
+    output::print(&format!(
+        "{} {} queue {} offset {}\n",
+        sent.message_id(),
+        queue.broker,
+        queue.queue,
+        sent.offset()
+    ))
+}
+
+impl Args {
+    fn message(&self, body: impl Into<bytes::Bytes>) -> Message {
+        self.dress(Message::new(self.topic.clone(), body), None, None)
+    }
+
+    fn dress(&self, mut message: Message, tag: Option<String>, key: Option<String>) -> Message {
+        if let Some(tag) = tag.or_else(|| self.tag.clone()) {
+            message = message.tag(tag);
+        }
+        if let Some(key) = key.or_else(|| self.key.clone()) {
+            message = message.key(&key);
+        }
+        for (name, value) in &self.properties {
+            message = message.prop(name, value);
+        }
+        message
+    }
+
+    /// The message a line stands for.
+    fn parse(&self, line: Vec<u8>) -> Result<Message, Failure> {
+        if !self.ndjson {
+            return Ok(self.message(line));
+        }
+        let line: Line = serde_json::from_slice(&line)
+            .map_err(|error| Failure::usage(format!("not a message: {error}")))?;
+        let body = text(line.body);
+        let message = Message::new(self.topic.clone(), body);
+        let mut message = self.dress(message, line.tag, line.key);
+        for (name, value) in line.properties {
+            message = message.prop(name, text(value));
+        }
+        Ok(message)
+    }
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// Sends one message a line. A line that is no message stops the command, by its number.
+async fn send_lines(
+    args: &Args,
+    producer: Producer,
+    source: impl Read + Send + 'static,
+) -> Result<(), Failure> {
+    let (lines, mut incoming) = mpsc::channel::<std::io::Result<Vec<u8>>>(LINES);
+    tokio::task::spawn_blocking(move || {
+        for line in BufReader::with_capacity(1 << 16, source).split(b'\n') {
+            if lines.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let mut sender = Sender::new(producer, None);
+    let mut number = 0u64;
+    let mut failed = None;
+    while let Some(line) = incoming.recv().await {
+        number += 1;
+        let mut line = line?;
+        if line.last() == Some(&b'\r') {
+            line.pop();
+        }
+        if line.is_empty() && args.ndjson {
+            continue;
+        }
+        match args.parse(line) {
+            Ok(message) => sender.send(message).await?,
+            Err(failure) => {
+                failed = Some(Failure::usage(format!("line {number}: {failure}")));
+                break;
+            }
+        }
+    }
+    sender.finish().await?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// Keeps many sends under way and counts what became of them.
+struct Sender {
+    producer: Producer,
+    under_way: VecDeque<Sending>,
+    stored: u64,
+    refused: u64,
+    first_error: Option<quern_client::Error>,
+    began: Instant,
+    bar: ProgressBar,
+}
+
+impl Sender {
+    fn new(producer: Producer, total: Option<u64>) -> Self {
+        let bar = if std::io::stderr().is_terminal() {
+            total.map_or_else(ProgressBar::new_spinner, ProgressBar::new)
+        } else {
+            ProgressBar::hidden()
+        };
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} messages, {per_sec}")
+        {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self {
+            producer,
+            under_way: VecDeque::new(),
+            stored: 0,
+            refused: 0,
+            first_error: None,
+            began: Instant::now(),
+            bar,
+        }
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), Failure> {
+        self.under_way.push_back(self.producer.send(message));
+        if self.under_way.len() > UNDER_WAY {
+            self.settle_one().await?;
+        }
+        Ok(())
+    }
+
+    async fn settle_one(&mut self) -> Result<(), Failure> {
+        let Some(sending) = self.under_way.pop_front() else {
+            return Ok(());
+        };
+        match sending.await {
+            Ok(_) => {
+                self.stored += 1;
+                self.bar.inc(1);
+                Ok(())
+            }
+            Err(error) => {
+                self.refused += 1;
+                let hopeless = self.stored == 0 && !error.is_retryable();
+                let failure = Failure::from(error.clone());
+                self.first_error.get_or_insert(error);
+                // Nothing was stored and nothing will be: a missing topic, say.
+                if hopeless { Err(failure) } else { Ok(()) }
+            }
+        }
+    }
+
+    async fn finish(mut self) -> Result<(), Failure> {
+        while !self.under_way.is_empty() {
+            self.settle_one().await?;
+        }
+        self.bar.finish_and_clear();
+        let took = self.began.elapsed().as_secs_f64().max(1e-6);
+        eprintln!(
+            "{} messages stored in {took:.2} s ({}/s)",
+            thousands(self.stored),
+            thousands((self.stored as f64 / took) as u64)
+        );
+        match self.first_error {
+            None => Ok(()),
+            Some(error) if self.stored == 0 => Err(error.into()),
+            Some(error) => Err(Failure::partial(format!(
+                "{error} (and so {} of {} messages)",
+                thousands(self.refused),
+                thousands(self.stored + self.refused)
+            ))),
+        }
+    }
+}
