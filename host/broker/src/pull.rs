@@ -28,6 +28,7 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
     let topic = broker.topic(&request.topic)?;
     reply::queue_exists(&topic, request.queue, topic.has_read_queue(request.queue))?;
     check(&request)?;
+    compile(broker, &request.filter).await?;
     let wait = Duration::from_millis(request.wait_ms.into());
     let mut over = std::pin::pin!(tokio::time::sleep(wait));
     let mut scan = Scan {
@@ -116,6 +117,20 @@ fn check(request: &Pull) -> Result<(), WireError> {
         }
         Filter::Expression { .. } | Filter::All => Ok(()),
     }
+}
+
+/// A bad expression is refused at once, not when the first message comes.
+async fn compile(broker: &Arc<Broker>, filter: &Filter) -> Result<(), WireError> {
+    let Filter::Expression { language, text } = filter else {
+        return Ok(());
+    };
+    if broker.filters.known(filter).is_some() {
+        return Ok(());
+    }
+    let (broker_, language, text) = (Arc::clone(broker), language.clone(), text.clone());
+    let work = move |worker: &mut Worker| broker_.filters.compile(worker, &language, &text);
+    broker.delivery.run(work).await??;
+    Ok(())
 }
 
 fn answer(

@@ -107,6 +107,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         }
         committer.now_and_then(&mut printing.progress).await?;
     }
+    // Its queues are read no further.
+    drop(reader);
     printing.close()?;
     committer.commit(&mut printing.progress).await?;
     if outcome.is_ok() && printing.printed == 0 {

@@ -114,7 +114,10 @@ struct OneQueue {
 
 impl OneQueue {
     async fn run(mut self) {
-        while self.end.is_none_or(|end| self.from < end) {
+        // Once in any case, so that a bad filter is told of an empty queue too.
+        let mut first = true;
+        while first || self.end.is_none_or(|end| self.from < end) {
+            first = false;
             match self.pull.pull(&self.queue, self.from, &self.options).await {
                 Ok(mut batch) => {
                     let stall = batch.stall.take();

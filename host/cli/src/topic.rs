@@ -16,24 +16,24 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 8)]
         queues: u32,
         #[command(flatten)]
-        common: Common,
+        options: Options,
     },
     /// All topics.
     Ls {
         #[command(flatten)]
-        common: Common,
+        options: Options,
     },
     /// A topic's queues and what is in them.
     Describe {
         topic: String,
         #[command(flatten)]
-        common: Common,
+        options: Options,
     },
     /// Which brokers serve a topic.
     Route {
         topic: String,
         #[command(flatten)]
-        common: Common,
+        options: Options,
     },
     /// Remove a topic; its messages can no longer be read.
     Rm {
@@ -42,12 +42,12 @@ pub(crate) enum Command {
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
-        common: Common,
+        options: Options,
     },
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Common {
+pub(crate) struct Options {
     #[command(flatten)]
     connect: Connect,
     /// Form of the result.
@@ -88,17 +88,21 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Create {
             topic,
             queues,
-            common,
-        } => create(&topic, queues, &common).await,
-        Command::Ls { common } => ls(&common).await,
-        Command::Describe { topic, common } => describe(&topic, &common).await,
-        Command::Route { topic, common } => route(&topic, &common).await,
-        Command::Rm { topic, yes, common } => rm(&topic, yes, &common).await,
+            options,
+        } => create(&topic, queues, &options).await,
+        Command::Ls { options } => ls(&options).await,
+        Command::Describe { topic, options } => describe(&topic, &options).await,
+        Command::Route { topic, options } => route(&topic, &options).await,
+        Command::Rm {
+            topic,
+            yes,
+            options,
+        } => rm(&topic, yes, &options).await,
     }
 }
 
-async fn create(topic: &str, queues: u32, common: &Common) -> Result<(), Failure> {
-    let client = common.connect.client().await?;
+async fn create(topic: &str, queues: u32, options: &Options) -> Result<(), Failure> {
+    let client = options.connect.client().await?;
     let brokers = client.admin().create_topic(topic, queues).await?;
     for broker in brokers {
         eprintln!("created topic {topic} with {queues} queues on {broker}");
@@ -106,8 +110,8 @@ async fn create(topic: &str, queues: u32, common: &Common) -> Result<(), Failure
     Ok(())
 }
 
-async fn ls(common: &Common) -> Result<(), Failure> {
-    let client = common.connect.client().await?;
+async fn ls(options: &Options) -> Result<(), Failure> {
+    let client = options.connect.client().await?;
     let topics = client.admin().list_topics().await?;
     let rows: Vec<TopicRow> = topics
         .into_iter()
@@ -120,7 +124,7 @@ async fn ls(common: &Common) -> Result<(), Failure> {
         })
         .collect();
     output::rows(
-        common.output,
+        options.output,
         &rows,
         &["TOPIC", "BROKER", "QUEUES", "MESSAGES"],
         |row| {
@@ -132,8 +136,8 @@ async fn ls(common: &Common) -> Result<(), Failure> {
     )
 }
 
-async fn describe(topic: &str, common: &Common) -> Result<(), Failure> {
-    let client = common.connect.client().await?;
+async fn describe(topic: &str, options: &Options) -> Result<(), Failure> {
+    let client = options.connect.client().await?;
     let mut rows = Vec::new();
     for (broker, found) in client.admin().describe_topic(topic).await? {
         rows.extend(found.queues.into_iter().map(|it| QueueRow {
@@ -146,7 +150,7 @@ async fn describe(topic: &str, common: &Common) -> Result<(), Failure> {
         }));
     }
     output::rows(
-        common.output,
+        options.output,
         &rows,
         &["BROKER", "QUEUE", "FIRST", "NEXT", "MESSAGES"],
         |row| {
@@ -159,8 +163,8 @@ async fn describe(topic: &str, common: &Common) -> Result<(), Failure> {
     )
 }
 
-async fn route(topic: &str, common: &Common) -> Result<(), Failure> {
-    let client = common.connect.client().await?;
+async fn route(topic: &str, options: &Options) -> Result<(), Failure> {
+    let client = options.connect.client().await?;
     let route = client.admin().route(topic).await?;
     let rows: Vec<RouteRow> = route
         .into_iter()
@@ -173,7 +177,7 @@ async fn route(topic: &str, common: &Common) -> Result<(), Failure> {
         })
         .collect();
     output::rows(
-        common.output,
+        options.output,
         &rows,
         &["BROKER", "CLUSTER", "ADDRESS", "QUEUES"],
         |row| {
@@ -185,7 +189,7 @@ async fn route(topic: &str, common: &Common) -> Result<(), Failure> {
     )
 }
 
-async fn rm(topic: &str, yes: bool, common: &Common) -> Result<(), Failure> {
+async fn rm(topic: &str, yes: bool, options: &Options) -> Result<(), Failure> {
     use std::io::IsTerminal as _;
     if !yes {
         if !std::io::stdin().is_terminal() {
@@ -200,7 +204,7 @@ async fn rm(topic: &str, yes: bool, common: &Common) -> Result<(), Failure> {
             return Err(Failure::new(1, "not removed"));
         }
     }
-    let client = common.connect.client().await?;
+    let client = options.connect.client().await?;
     let messages = client.admin().delete_topic(topic).await?;
     eprintln!(
         "removed topic {topic} and its {} messages",

@@ -21,7 +21,10 @@ pub(crate) fn enter(fs: &dyn Fs, dir: &Path) -> Result<(Lock, LogId), OpenError>
         source,
     };
     fs.create_dir(dir).map_err(unusable)?;
-    refuse_foreign(fs, dir)?;
+    // Before anything is written into a directory that may not be ours to write to.
+    if read_format(fs, dir)?.is_none() {
+        refuse_foreign(fs, dir)?;
+    }
     let lock = match fs.lock(&dir.join(LOCK_FILE)).map_err(unusable)? {
         Ok(lock) => lock,
         Err(pid) => {
@@ -48,14 +51,12 @@ pub(crate) fn enter(fs: &dyn Fs, dir: &Path) -> Result<(Lock, LogId), OpenError>
     Ok((lock, log))
 }
 
+/// For a directory without a FORMAT file.
 fn refuse_foreign(fs: &dyn Fs, dir: &Path) -> Result<(), OpenError> {
     let names = fs.list(dir).map_err(|source| OpenError::Unusable {
         path: dir.to_owned(),
         source,
     })?;
-    if names.iter().any(|name| name == FORMAT_FILE) {
-        return Ok(());
-    }
     // What a first start leaves behind that was stopped before it wrote FORMAT.
     let ours = |name: &&String| *name != LOCK_FILE && **name != format!("{FORMAT_FILE}.new");
     match names.iter().find(ours) {

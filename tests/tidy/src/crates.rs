@@ -79,6 +79,11 @@ pub const ROWS: &[Row] = &[
         tests_use: &[],
     },
     Row {
+        name: "quern-hostile",
+        uses: &["quern-plugin"],
+        tests_use: &[],
+    },
+    Row {
         name: "quern-harness",
         uses: &["quern-protocol", "quern-client"],
         tests_use: &[],

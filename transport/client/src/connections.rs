@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use quern_protocol::{Hello, Role};
+use quern_protocol::{Code, Hello, Role};
 use quern_quic::{CloseReason, Connection, Connector, Lane};
 
 use crate::error::{Error, Result};
+use crate::limits;
 
 /// A connection that said hello, and its long streams.
 #[derive(Debug, Clone)]
@@ -23,24 +24,27 @@ type Place = Arc<tokio::sync::Mutex<Option<Live>>>;
 #[derive(Debug)]
 pub(crate) struct Connections {
     connector: Connector,
-    places: Mutex<HashMap<String, Place>>,
+    /// `None` once closed: whoever is still at it makes no new connections.
+    places: Mutex<Option<HashMap<String, Place>>>,
 }
+
+const POISONED: &str = "no code that can panic runs under the connections lock";
 
 impl Connections {
     pub(crate) fn new(connector: Connector) -> Self {
         Self {
             connector,
-            places: Mutex::default(),
+            places: Mutex::new(Some(HashMap::new())),
         }
     }
 
     /// The connection to an address. Those who ask while it is being made wait for the same one.
     pub(crate) async fn to(&self, address: &str) -> Result<Live> {
         let place = {
-            let mut places = self
-                .places
-                .lock()
-                .expect("no code that can panic runs under the connections lock");
+            let mut places = self.places.lock().expect(POISONED);
+            let places = places
+                .as_mut()
+                .ok_or_else(|| Error::new(Code::CONNECTION_LOST, "this client is closed"))?;
             Arc::clone(places.entry(address.to_owned()).or_default())
         };
         // Held while connecting on purpose: it is what the others wait for.
@@ -69,19 +73,17 @@ impl Connections {
 
     /// Says goodbye to everyone.
     pub(crate) async fn close(&self) {
-        let places: Vec<Place> = {
-            let mut places = self
-                .places
-                .lock()
-                .expect("no code that can panic runs under the connections lock");
-            places.drain().map(|(_, place)| place).collect()
-        };
-        for place in places {
+        let places = self.places.lock().expect(POISONED).take();
+        for place in places.into_iter().flat_map(HashMap::into_values) {
             if let Some(live) = place.lock().await.take() {
                 live.connection.close(CloseReason::Bye, "");
             }
         }
-        self.connector.drained().await;
+        // The goodbyes leave within a few round trips; a peer that is gone is not waited for.
+        let left = tokio::time::timeout(limits::GOODBYE, self.connector.drained());
+        if left.await.is_err() {
+            tracing::debug!("some servers did not hear the goodbye");
+        }
     }
 }
 

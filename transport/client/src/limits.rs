@@ -27,3 +27,5 @@ pub(crate) const POLL: Duration = Duration::from_secs(15);
 pub(crate) const POLL_SLACK: Duration = Duration::from_secs(5);
 /// Consumed offsets are committed this often.
 pub(crate) const COMMIT: Duration = Duration::from_secs(5);
+/// Longest a closing client waits for its goodbyes to leave.
+pub(crate) const GOODBYE: Duration = Duration::from_secs(1);

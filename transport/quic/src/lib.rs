@@ -14,6 +14,7 @@ mod endpoint;
 mod error;
 mod lane;
 pub mod limits;
+pub mod probe;
 mod serve;
 mod slots;
 mod socket;

@@ -87,12 +87,14 @@ pub(super) fn unbounded(file: &RustText) -> Vec<Hit> {
 }
 
 /// Who may read the clock: the seam, the binary and tests the system's; the transport and the name
-/// server tokio's, which a simulation can pause. Certificates are dated by the wall clock.
+/// server tokio's, which a simulation can pause. Certificates and messages are dated by the wall
+/// clock. Examples measure.
 pub(super) fn clock(file: &RustText) -> Vec<Hit> {
     let path = file.path.as_str();
     let any = path == "host/store/src/clock.rs"
         || path.starts_with("host/cli/")
         || path.ends_with("build.rs")
+        || path.contains("/examples/")
         || file.is_test_file();
     if any {
         return Vec::new();
@@ -100,7 +102,7 @@ pub(super) fn clock(file: &RustText) -> Vec<Hit> {
     let tokio_time = ["transport/quic/", "transport/client/", "host/nameserver/"]
         .iter()
         .any(|folder| path.starts_with(folder));
-    let wall = path.starts_with("transport/quic/");
+    let wall = path.starts_with("transport/quic/") || path.starts_with("transport/client/");
     let imports_tokio = file
         .code
         .lines()

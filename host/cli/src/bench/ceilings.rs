@@ -1,0 +1,145 @@
+//! What disk and QUIC do by themselves: nothing on top of them can be faster.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use quern_protocol::message::crc_around;
+use quern_quic::probe::Probe;
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Messages of a raw write and of a raw frame: what batching reaches under load.
+const BATCH: usize = 64;
+const FILE: u64 = 256 * 1024 * 1024;
+
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Ceilings {
+    /// Median of one write and fdatasync, µs.
+    pub(crate) sync_p50_us: f64,
+    /// Writes of 64 messages with checksum, fdatasync running behind them; messages a second.
+    pub(crate) append_per_s: f64,
+    /// Median of a raw QUIC round trip, µs.
+    pub(crate) round_trip_p50_us: f64,
+    /// Raw QUIC, frames of 64 messages, 8 in flight; messages a second.
+    pub(crate) quic_per_s: f64,
+    /// Raw QUIC, small frames, 128 in flight; frames a second.
+    pub(crate) frames_per_s: f64,
+}
+
+impl Ceilings {
+    pub(crate) async fn measure(
+        dir: &Path,
+        size: usize,
+        lasting: Duration,
+    ) -> Result<Self, Failure> {
+        // Each takes its share; the whole is about as long as one measurement of ours.
+        let share = (lasting / 4).max(Duration::from_millis(200));
+        let path = dir.join("ceiling");
+        let disk = tokio::task::spawn_blocking(move || disk(&path, size, share));
+        let disk = disk
+            .await
+            .map_err(|error| Failure::new(1, error.to_string()))?;
+        let (sync_p50_us, append_per_s) = disk?;
+        let failed = |error: quern_quic::probe::ProbeError| Failure::new(1, error.to_string());
+        let probe = Probe::open().await.map_err(failed)?;
+        let trips = probe.round_trips(size, share).await.map_err(failed)?;
+        let frames = probe.rate(size * BATCH, 8, share).await.map_err(failed)?;
+        let small = probe.rate(2, 128, share).await.map_err(failed)?;
+        Ok(Self {
+            sync_p50_us,
+            append_per_s,
+            round_trip_p50_us: median_us(trips),
+            quic_per_s: frames * BATCH as f64,
+            frames_per_s: small,
+        })
+    }
+
+    pub(crate) fn mean(&self, other: &Self) -> Self {
+        let mean = |a: f64, b: f64| f64::midpoint(a, b);
+        Self {
+            sync_p50_us: mean(self.sync_p50_us, other.sync_p50_us),
+            append_per_s: mean(self.append_per_s, other.append_per_s),
+            round_trip_p50_us: mean(self.round_trip_p50_us, other.round_trip_p50_us),
+            quic_per_s: mean(self.quic_per_s, other.quic_per_s),
+            frames_per_s: mean(self.frames_per_s, other.frames_per_s),
+        }
+    }
+}
+
+fn median_us(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    let middle = times.get(times.len() / 2);
+    middle.map_or(0.0, |time| time.as_secs_f64() * 1e6)
+}
+
+fn disk(path: &Path, size: usize, lasting: Duration) -> std::io::Result<(f64, f64)> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)?;
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, FILE)?;
+    file.sync_all()?;
+    let measured = alone(&file, size, lasting)
+        .and_then(|sync| Ok((sync, streaming(file.try_clone()?, size, lasting)?)));
+    std::fs::remove_file(path)?;
+    measured
+}
+
+/// One write and fdatasync after the other.
+fn alone(file: &File, size: usize, lasting: Duration) -> std::io::Result<f64> {
+    let bytes = vec![7; size];
+    let began = Instant::now();
+    let mut at = 0;
+    let mut times = Vec::new();
+    while began.elapsed() < lasting {
+        let asked = Instant::now();
+        file.write_all_at(&bytes, at)?;
+        file.sync_data()?;
+        times.push(asked.elapsed());
+        at = (at + size as u64) % (FILE - size as u64);
+    }
+    Ok(median_us(times))
+}
+
+/// Batches with a checksum each message, while another thread syncs without a pause. At the end
+/// everything is on disk.
+fn streaming(file: File, size: usize, lasting: Duration) -> std::io::Result<f64> {
+    let file = Arc::new(file);
+    let stop = Arc::new(AtomicBool::new(false));
+    let syncing = {
+        let (file, stop) = (Arc::clone(&file), Arc::clone(&stop));
+        std::thread::spawn(move || -> std::io::Result<()> {
+            while !stop.load(Ordering::Relaxed) {
+                file.sync_data()?;
+            }
+            Ok(())
+        })
+    };
+    let began = Instant::now();
+    let mut batch = vec![7u8; size * BATCH];
+    let (mut at, mut messages) = (0, 0u64);
+    while began.elapsed() < lasting {
+        for message in batch.chunks_mut(size.max(8)) {
+            let field = 4..8.min(message.len());
+            let crc = crc_around(message, field);
+            if let Some(first) = message.first_chunk_mut::<4>() {
+                *first = crc.to_le_bytes();
+            }
+        }
+        file.write_all_at(&batch, at)?;
+        messages += BATCH as u64;
+        at = (at + batch.len() as u64) % (FILE - batch.len() as u64);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let synced = syncing.join();
+    synced.map_err(|_| std::io::Error::other("the syncing thread panicked"))??;
+    file.sync_data()?;
+    Ok(messages as f64 / began.elapsed().as_secs_f64())
+}

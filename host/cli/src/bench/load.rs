@@ -1,0 +1,277 @@
+//! The loads a broker is measured under.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use quern_client::{Client, Filter, Message, Producer, Sending};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::TOPIC;
+use crate::failure::Failure;
+use crate::read::{Begin, Plan, Reader};
+
+/// Longest one request may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Load {
+    pub(crate) client: Client,
+    /// The broker's.
+    pub(crate) address: String,
+    pub(crate) size: usize,
+    pub(crate) lasting: Duration,
+}
+
+/// How long things took, µs.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
+    pub(crate) max_us: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Produced {
+    pub(crate) in_flight: usize,
+    pub(crate) messages: u64,
+    pub(crate) per_s: f64,
+    pub(crate) mb_per_s: f64,
+    pub(crate) latency: Latency,
+    pub(crate) broker_cpu_us: f64,
+    pub(crate) client_cpu_us: f64,
+    pub(crate) broker_rss_mb: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Consumed {
+    pub(crate) filter: String,
+    pub(crate) messages: u64,
+    /// Messages in the topic that were looked at, a second.
+    pub(crate) scanned_per_s: f64,
+    pub(crate) per_s: f64,
+    pub(crate) mb_per_s: f64,
+    pub(crate) broker_cpu_us: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct EndToEnd {
+    /// Messages a second asked for; none = 256 in flight.
+    pub(crate) asked_per_s: Option<u64>,
+    pub(crate) messages: u64,
+    pub(crate) per_s: f64,
+    pub(crate) latency: Latency,
+}
+
+/// Processor time and memory at one moment.
+struct Usage {
+    broker_us: u64,
+    client_us: u64,
+    rss: u64,
+}
+
+fn histogram() -> Histogram<u64> {
+    // Nanoseconds up to a minute.
+    Histogram::new_with_max(60_000_000_000, 3).expect("these bounds are legal")
+}
+
+fn record(histogram: &mut Histogram<u64>, took: Duration) {
+    histogram.saturating_record(took.as_nanos().min(u128::from(u64::MAX)) as u64);
+}
+
+impl Latency {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+        Self {
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: histogram.max() as f64 / 1e3,
+        }
+    }
+}
+
+/// Processor time of this process.
+fn client_us() -> u64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    spent.tv_sec as u64 * 1_000_000 + spent.tv_nsec as u64 / 1_000
+}
+
+impl Load {
+    async fn usage(&self) -> Result<Usage, Failure> {
+        let status = self.client.admin().status(&self.address).await?;
+        Ok(Usage {
+            broker_us: status.cpu_us,
+            client_us: client_us(),
+            rss: status.rss_bytes,
+        })
+    }
+
+    fn message(&self, body: &bytes::Bytes, number: u64) -> Message {
+        let tag = if number.is_multiple_of(2) {
+            "even"
+        } else {
+            "odd"
+        };
+        Message::new(TOPIC, body.clone()).tag(tag)
+    }
+
+    async fn producer(&self) -> Result<Producer, Failure> {
+        Ok(self.client.producer("quern-bench").start().await?)
+    }
+
+    /// So many sends under way, each answered one replaced, until the time is over.
+    pub(crate) async fn produce(&self, in_flight: usize) -> Result<Produced, Failure> {
+        let producer = self.producer().await?;
+        let body = bytes::Bytes::from(vec![b'x'; self.size]);
+        // A moment to find routes and connections.
+        producer.send(self.message(&body, 0)).await?;
+        let before = self.usage().await?;
+        let began = Instant::now();
+        let mut under_way: VecDeque<(Instant, Sending)> = VecDeque::with_capacity(in_flight);
+        let mut times = histogram();
+        let mut messages = 0;
+        loop {
+            let sending = began.elapsed() < self.lasting;
+            while sending && under_way.len() < in_flight {
+                let send = producer.send(self.message(&body, messages + under_way.len() as u64));
+                under_way.push_back((Instant::now(), send));
+            }
+            let Some((asked, send)) = under_way.pop_front() else {
+                break;
+            };
+            send.await?;
+            record(&mut times, asked.elapsed());
+            messages += 1;
+        }
+        let took = began.elapsed().as_secs_f64();
+        let after = self.usage().await?;
+        let each = |us: u64| us as f64 / messages.max(1) as f64;
+        Ok(Produced {
+            in_flight,
+            messages,
+            per_s: messages as f64 / took,
+            mb_per_s: (messages as usize * self.size) as f64 / took / 1e6,
+            latency: Latency::of(&times),
+            broker_cpu_us: each(after.broker_us - before.broker_us),
+            client_cpu_us: each(after.client_us - before.client_us),
+            broker_rss_mb: after.rss as f64 / 1e6,
+        })
+    }
+
+    /// Everything that is in the topic, from the beginning.
+    pub(crate) async fn consume(&self, tag: Option<&str>) -> Result<Consumed, Failure> {
+        eprintln!("reading {} …", tag.unwrap_or("everything"));
+        let plan = Plan {
+            topic: TOPIC.to_owned(),
+            filter: tag.map_or(Filter::All, Filter::tag),
+            begin: Begin::First,
+            group: None,
+            follow: false,
+        };
+        let topic = self.client.admin().describe_topic(TOPIC).await?;
+        let queues = topic.iter().flat_map(|(_, topic)| &topic.queues);
+        let there: u64 = queues.map(|queue| queue.max.0 - queue.min.0).sum();
+        let before = self.usage().await?;
+        let began = Instant::now();
+        let mut reader = Reader::start(&self.client, &plan).await?;
+        let mut messages = 0;
+        while let Some((_, batch, _)) = reader.next().await? {
+            messages += batch.len() as u64;
+        }
+        let took = began.elapsed().as_secs_f64();
+        let after = self.usage().await?;
+        Ok(Consumed {
+            filter: tag.unwrap_or("*").to_owned(),
+            messages,
+            scanned_per_s: there as f64 / took,
+            per_s: messages as f64 / took,
+            mb_per_s: (messages as usize * self.size) as f64 / took / 1e6,
+            broker_cpu_us: (after.broker_us - before.broker_us) as f64 / there.max(1) as f64,
+        })
+    }
+
+    /// A consumer waits while messages are sent at a pace, or 256 in flight. A message's time is
+    /// from its send to its receipt, both in this process.
+    pub(crate) async fn end_to_end(&self, pace: Option<u64>) -> Result<EndToEnd, Failure> {
+        eprintln!("sending and receiving …");
+        let began = Instant::now();
+        let plan = Plan {
+            topic: TOPIC.to_owned(),
+            filter: Filter::All,
+            begin: Begin::Last,
+            group: None,
+            follow: true,
+        };
+        let reader = Reader::start(&self.client, &plan).await?;
+        let sent = self.send_stamped(began, pace);
+        let (sent, received) = tokio::join!(sent, receive_stamped(reader, began, self.lasting));
+        let (sent, (received, times)) = (sent?, received?);
+        if received < sent {
+            return Err(Failure::new(
+                1,
+                format!("{sent} messages were sent and {received} received"),
+            ));
+        }
+        Ok(EndToEnd {
+            asked_per_s: pace,
+            messages: received,
+            per_s: received as f64 / self.lasting.as_secs_f64(),
+            latency: Latency::of(&times),
+        })
+    }
+
+    async fn send_stamped(&self, began: Instant, pace: Option<u64>) -> Result<u64, Failure> {
+        let producer = self.producer().await?;
+        let filling = vec![b'x'; self.size.max(16)];
+        let start = Instant::now();
+        let mut under_way = VecDeque::new();
+        let mut sent = 0u64;
+        while start.elapsed() < self.lasting {
+            if let Some(pace) = pace {
+                let due = start + Duration::from_secs_f64(sent as f64 / pace as f64);
+                tokio::time::sleep_until(due).await;
+            }
+            let mut body = filling.clone();
+            let stamp = began.elapsed().as_nanos() as u64;
+            body[..8].copy_from_slice(&stamp.to_le_bytes());
+            under_way.push_back(producer.send(Message::new(TOPIC, body)));
+            sent += 1;
+            if under_way.len() >= 256
+                && let Some(send) = under_way.pop_front()
+            {
+                send.await?;
+            }
+        }
+        for send in under_way {
+            send.await?;
+        }
+        Ok(sent)
+    }
+}
+
+/// Receives until nothing has come for a while after the sending must be over.
+async fn receive_stamped(
+    mut reader: Reader,
+    began: Instant,
+    lasting: Duration,
+) -> Result<(u64, Histogram<u64>), Failure> {
+    let mut times = histogram();
+    let mut received = 0;
+    let over = Instant::now() + lasting + Duration::from_secs(1);
+    while let Ok(batch) = tokio::time::timeout_at(over, reader.next()).await {
+        let Some((_, messages, _)) = batch? else {
+            break;
+        };
+        let now = began.elapsed();
+        for message in &messages {
+            if let Some(stamp) = message.body().first_chunk() {
+                let sent = Duration::from_nanos(u64::from_le_bytes(*stamp));
+                record(&mut times, now.saturating_sub(sent));
+                received += 1;
+            }
+        }
+    }
+    Ok((received, times))
+}
