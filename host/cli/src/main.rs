@@ -73,7 +73,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(run(cli.command));
+    // On a worker, next to the tasks it talks to: waking another thread is what costs.
+    let outcome = runtime.block_on(async {
+        let running = tokio::spawn(run(cli.command));
+        running
+            .await
+            .unwrap_or_else(|error| Err(Failure::new(1, format!("Q-9001 a bug of ours: {error}"))))
+    });
     // Reading stdin cannot be interrupted; do not wait for it.
     runtime.shutdown_background();
     match outcome {

@@ -69,6 +69,11 @@ struct Line {
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+    if args.body.is_none() && args.file.is_none() {
+        return Err(Failure::usage(
+            "nothing to send: give a BODY, `-` for standard input, or --file FILE",
+        ));
+    }
     let from_stdin = args.body.as_deref() == Some("-");
     let client = args.connect.client().await?;
     let producer = client.producer("quern-produce").start().await?;
@@ -90,12 +95,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
                 opened.map_err(|error| Failure::new(3, format!("{}: {error}", file.display())))?;
             send_lines(&args, producer, opened).await?;
         }
-        (Some(_), None) => send_lines(&args, producer, std::io::stdin()).await?,
-        (None, None) => {
-            return Err(Failure::usage(
-                "nothing to send: give a BODY, `-` for standard input, or --file FILE",
-            ));
-        }
+        (_, None) => send_lines(&args, producer, std::io::stdin()).await?,
     }
     client.close().await;
     Ok(())
