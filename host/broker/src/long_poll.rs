@@ -89,7 +89,7 @@ mod tests {
         let room = LongPoll::default();
         let key = (TopicId(1), QueueId(0));
         let waiter = room.enter(key.0, key.1);
-        let mut bell = std::pin::pin!(waiter.bell());
+        let mut bell = Box::pin(waiter.bell());
         bell.as_mut().enable();
         room.wake(TopicId(1), QueueId(1));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
