@@ -1,1 +1,9 @@
-//! Frozen bytes and their checker.
+//! Frozen bytes: whatever leaves a process. The checkers are in `tests/`.
+//!
+//! `wire/v1.tsv` frames, blocks and records · `codes.tsv` error codes · `wit/` the plugin contract ·
+//! `store/v0/` a data directory of format 0 and what reading it gives.
+//!
+//! To add: write the sample in the checker, run it once with `QUERN_GOLDEN=write`, commit the new
+//! lines. Lines that are there are never rewritten. To change a byte that is frozen: a new version
+//! of the operation's header (wire), a new format number (disk), a new package version (WIT); the
+//! old lines stay, and the old bytes stay readable.

@@ -1,0 +1,460 @@
+//! Compares what is encoded today with what was frozen. See the crate's page for how to add.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use quern_protocol::frame::Outgoing;
+use quern_protocol::record::RECORD_HEADER;
+use quern_protocol::{
+    Block, BrokerEntry, BrokerName, BrokerRoute, Brokers, BrokersReply, Cancel, Code,
+    CommitOffsets, CommitOffsetsReply, CreateTopic, CreateTopicReply, DeleteTopic,
+    DeleteTopicReply, DescribeTopic, DescribeTopicReply, Epoch, Filter, GroupName, Heartbeat,
+    HeartbeatReply, Hello, HelloReply, Kind, ListTopics, ListTopicsReply, LogPosition, Message,
+    OffsetAt, OffsetAtReply, OffsetRange, OffsetRangeReply, Operation, PluginReport, PublishTopics,
+    PublishTopicsReply, Pull, PullReply, QueryOffsets, QueryOffsetsReply, QueueId, QueueOffset,
+    QueuePosition, QueueReport, RecordHeader, RecordKind, RegisterBroker, RegisterBrokerReply,
+    Role, Route, RouteReply, Send, SendReply, SendStatus, Stall, Status, StatusReply, TopicId,
+    TopicName, TopicQueues, TopicSummary, WireError,
+};
+use quern_store::{Config, Env, Store};
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// Lines of `name TAB value` against today's values.
+fn check(file: &str, today: &[(String, String)]) {
+    let path = here(file);
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let frozen: BTreeMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .collect();
+    let mut new = String::new();
+    for (name, value) in today {
+        match frozen.get(name.as_str()) {
+            Some(frozen) => assert_eq!(
+                frozen, value,
+                "{file}: {name} is frozen. Add a version instead of changing it"
+            ),
+            None => new += &format!("{name}\t{value}\n"),
+        }
+    }
+    for name in frozen.keys() {
+        assert!(
+            today.iter().any(|(known, _)| known == name),
+            "{file}: {name} is frozen and no longer written"
+        );
+    }
+    if new.is_empty() {
+        return;
+    }
+    assert!(
+        std::env::var_os("QUERN_GOLDEN").is_some_and(|it| it == "write"),
+        "{file} lacks these; add them with QUERN_GOLDEN=write:\n{new}"
+    );
+    fs::write(&path, text + &new).unwrap();
+}
+
+fn topic() -> TopicName {
+    TopicName::new("orders").unwrap()
+}
+
+fn group() -> GroupName {
+    GroupName::new("billing").unwrap()
+}
+
+fn broker() -> BrokerName {
+    BrokerName::new("broker-a").unwrap()
+}
+
+fn block() -> Vec<u8> {
+    let message = Message::new("orders", "{\"sku\":\"A7\"}");
+    let message = message.tag("paid").key("order-42").prop("region", "eu");
+    let block = message.encode("0A0B0C", 1_700_000_000_000);
+    block.unwrap().to_vec()
+}
+
+fn record() -> Vec<u8> {
+    let block = block();
+    let header = RecordHeader {
+        len: (RECORD_HEADER + block.len()) as u32,
+        block_crc: Block::parse(&block).unwrap().crc(),
+        position: LogPosition(4_160),
+        queue_offset: QueueOffset(3),
+        stored_at: 1_700_000_000_001,
+        topic: TopicId(1),
+        queue: QueueId(2),
+        epoch: Epoch(1),
+        kind: RecordKind::Message,
+        attempts: 0,
+    };
+    [&header.encode()[..], &block].concat()
+}
+
+struct Samples(Vec<(String, String)>, Vec<Kind>);
+
+impl Samples {
+    fn add<O: Operation>(&mut self, request: &O, reply: &O::Reply) {
+        let name = O::KIND.name();
+        let version = O::VERSION;
+        let asked = Outgoing::request(request, Vec::new()).unwrap();
+        let asked = asked.correlation(7).deadline_ms(3_000).to_vec();
+        let answered = Outgoing::reply::<O>(reply, Vec::new()).unwrap();
+        let answered = answered.correlation(7).to_vec();
+        let line = |what: &str, bytes: &[u8]| (format!("{name} {version} {what}"), hex(bytes));
+        self.0.push(line("request", &asked));
+        self.0.push(line("reply", &answered));
+        self.1.push(O::KIND);
+    }
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one sample after the other")]
+fn the_wire_is_as_it_was() {
+    let mut all = Samples(Vec::new(), Vec::new());
+    let (queue, offset, position) = (QueueId(2), QueueOffset(300), LogPosition(1 << 33));
+    let queues = TopicQueues {
+        topic: topic(),
+        read_queues: 8,
+        write_queues: 4,
+    };
+    let hello = Hello {
+        role: Role::Client,
+        software: "quern/0.1.0".to_owned(),
+        minor_min: 0,
+        minor_max: 0,
+        features: 0,
+    };
+    let hello_reply = HelloReply {
+        role: Role::Broker,
+        software: "quern/0.1.0".to_owned(),
+        minor: 0,
+        features: 0,
+        node: "broker-a".to_owned(),
+        time_ms: 1_700_000_000_000,
+    };
+    all.add(&hello, &hello_reply);
+    let beat = HeartbeatReply {
+        registered: true,
+        time_ms: 5,
+    };
+    all.add(
+        &Heartbeat {
+            broker: Some(broker()),
+        },
+        &beat,
+    );
+    all.add(&Cancel { correlation: 9 }, &Cancel { correlation: 9 });
+    let register = RegisterBroker {
+        cluster: "DefaultCluster".to_owned(),
+        broker: broker(),
+        address: "127.0.0.1:10911".to_owned(),
+        epoch: Epoch(3),
+        boot: 77,
+        auto_create_queues: Some(8),
+        topics: vec![queues.clone()],
+    };
+    all.add(
+        &register,
+        &RegisterBrokerReply {
+            expires_after_ms: 10_000,
+        },
+    );
+    let publish = PublishTopics {
+        broker: broker(),
+        topics: vec![queues],
+        deleted: vec![topic()],
+    };
+    all.add(&publish, &PublishTopicsReply { registered: true });
+    let route = BrokerRoute {
+        cluster: "DefaultCluster".to_owned(),
+        broker: broker(),
+        address: "127.0.0.1:10911".to_owned(),
+        read_queues: 8,
+        write_queues: 4,
+        epoch: Epoch(3),
+    };
+    all.add(
+        &Route {
+            topic: topic(),
+            to_produce: true,
+        },
+        &RouteReply {
+            brokers: vec![route],
+        },
+    );
+    let entry = BrokerEntry {
+        cluster: "DefaultCluster".to_owned(),
+        broker: broker(),
+        address: "127.0.0.1:10911".to_owned(),
+        epoch: Epoch(3),
+        topics: 12,
+        silent_ms: 400,
+    };
+    all.add(
+        &Brokers {},
+        &BrokersReply {
+            brokers: vec![entry],
+        },
+    );
+    let create = CreateTopic {
+        topic: topic(),
+        read_queues: 8,
+        write_queues: 4,
+    };
+    all.add(&create, &CreateTopicReply { id: TopicId(1) });
+    let described = DescribeTopicReply {
+        id: TopicId(1),
+        read_queues: 8,
+        write_queues: 4,
+        created_at: 1_700_000_000_000,
+        queues: vec![QueueReport {
+            queue,
+            min: QueueOffset(0),
+            max: offset,
+        }],
+    };
+    all.add(&DescribeTopic { topic: topic() }, &described);
+    let summary = TopicSummary {
+        topic: topic(),
+        id: TopicId(1),
+        read_queues: 8,
+        write_queues: 4,
+        messages: 300,
+    };
+    all.add(
+        &ListTopics {},
+        &ListTopicsReply {
+            topics: vec![summary],
+        },
+    );
+    all.add(
+        &DeleteTopic { topic: topic() },
+        &DeleteTopicReply { messages: 300 },
+    );
+    all.add(
+        &Send {
+            topic: topic(),
+            queue,
+            messages: 64,
+        },
+        &SendReply {
+            status: SendStatus::Ok,
+            first: offset,
+            position,
+            stored_at: 1_700_000_000_001,
+        },
+    );
+    let pull = Pull {
+        group: Some(group()),
+        topic: topic(),
+        queue,
+        from: offset,
+        max_messages: 32,
+        max_bytes: 1 << 20,
+        wait_ms: 15_000,
+        filter: Filter::tag("paid || refunded"),
+    };
+    let stall = Stall {
+        offset,
+        code: 4301,
+        message: "plugin tag 0.1.0: stopped".to_owned(),
+        retry_ms: 1_000,
+    };
+    let pulled = PullReply {
+        messages: 1,
+        next: offset,
+        min: QueueOffset(0),
+        max: offset,
+        moved: false,
+        stall: Some(stall),
+    };
+    all.add(&pull, &pulled);
+    let at = vec![QueuePosition { queue, offset }];
+    let commit = CommitOffsets {
+        group: group(),
+        topic: topic(),
+        offsets: at.clone(),
+    };
+    all.add(&commit, &CommitOffsetsReply {});
+    let query = QueryOffsets {
+        group: group(),
+        topic: topic(),
+    };
+    all.add(&query, &QueryOffsetsReply { offsets: at });
+    all.add(
+        &OffsetRange {
+            topic: topic(),
+            queue,
+        },
+        &OffsetRangeReply {
+            min: QueueOffset(0),
+            max: offset,
+        },
+    );
+    all.add(
+        &OffsetAt {
+            topic: topic(),
+            queue,
+            stored_at: 1_700_000_000_000,
+        },
+        &OffsetAtReply { offset },
+    );
+    let plugin = PluginReport {
+        name: "tag".to_owned(),
+        version: "0.1.0".to_owned(),
+        digest: "00ff".to_owned(),
+        calls: 1,
+        messages: 64,
+        faults: 0,
+        fuel: 12_800,
+    };
+    let status = StatusReply {
+        broker: broker(),
+        cluster: "DefaultCluster".to_owned(),
+        epoch: Epoch(3),
+        started_at: 1,
+        time_ms: 2,
+        durable: position,
+        data_dir: "quern-data".to_owned(),
+        topics: 1,
+        connections: 2,
+        messages_in: 3,
+        messages_out: 4,
+        messages_skipped: 5,
+        cpu_us: 6,
+        rss_bytes: 7,
+        plugins: vec![plugin],
+    };
+    all.add(&Status {}, &status);
+    assert_eq!(all.1, Kind::ALL, "every operation has a sample");
+
+    let error = WireError::new(Code::NO_ROUTE, "topic \"orders\" has no route").after_ms(100);
+    let error = Outgoing::error(Kind::Route as u16, &error).correlation(7);
+    all.0.push(("error".to_owned(), hex(&error.to_vec())));
+    all.0.push(("block".to_owned(), hex(&block())));
+    all.0.push(("record".to_owned(), hex(&record())));
+    check("wire/v1.tsv", &all.0);
+}
+
+#[test]
+fn error_codes_keep_their_meaning() {
+    let line = |code: &Code| {
+        let number = format!("Q-{}", code.number);
+        (number, format!("{}\t{:?}", code.name, code.retry))
+    };
+    let today: Vec<_> = Code::ALL.iter().map(line).collect();
+    check("codes.tsv", &today);
+}
+
+#[test]
+fn the_plugin_contract_is_as_published() {
+    let wit = here("../../wit");
+    let frozen = here("wit/0.1.0");
+    let names = |dir: &Path| -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&wit), names(&frozen));
+    for name in names(&wit) {
+        let read = |dir: &Path| fs::read_to_string(dir.join(&name)).unwrap();
+        assert!(
+            read(&wit) == read(&frozen),
+            "{name} is published as quern:plugin@0.1.0; what changes needs a new version beside it"
+        );
+    }
+}
+
+/// A directory written once, by the first version of format 0. It is copied, because opening a log
+/// changes its checkpoint, and its segment gets back the empty rest of its size.
+#[test]
+fn a_log_of_format_0_is_read_as_it_was_written() {
+    let frozen = here("store/v0");
+    let dir = tempfile::tempdir().unwrap();
+    let segment = "commitlog/00000000000000000000.seg";
+    if !frozen.join("FORMAT").exists() {
+        let writing = std::env::var_os("QUERN_GOLDEN").is_some_and(|it| it == "write");
+        assert!(writing, "store/v0 is gone; it is frozen for ever");
+        write_log(dir.path());
+        fs::create_dir_all(frozen.join("commitlog")).unwrap();
+        for name in ["FORMAT", "checkpoint"] {
+            fs::copy(dir.path().join(name), frozen.join(name)).unwrap();
+        }
+        let bytes = fs::read(dir.path().join(segment)).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        fs::write(frozen.join(segment), &bytes[..used]).unwrap();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("commitlog")).unwrap();
+    for name in ["FORMAT", "checkpoint", segment] {
+        fs::copy(frozen.join(name), dir.path().join(name)).unwrap();
+    }
+    let file = fs::File::options()
+        .write(true)
+        .open(dir.path().join(segment));
+    file.unwrap().set_len(1 << 20).unwrap();
+    let (store, report) = Store::open(config(dir.path()), Env::real(), Box::new(|_| {})).unwrap();
+    assert!(report.clean, "{report:?}");
+    assert_eq!(report.records, 10);
+    for queue in 0..2 {
+        let entries = store.entries(TopicId(1), QueueId(queue), QueueOffset(0), 100);
+        let bodies: Vec<String> = entries
+            .iter()
+            .map(|entry| {
+                let record = store.record(entry).unwrap();
+                let view = quern_protocol::RecordView::parse(&record).unwrap();
+                assert_eq!((view.block.tag(), view.block.keys()), ("paid", "order-42"));
+                String::from_utf8(view.block.body().to_vec()).unwrap()
+            })
+            .collect();
+        let expected: Vec<_> = (0..5)
+            .map(|n| format!("queue {queue} message {n}"))
+            .collect();
+        assert_eq!(bodies, expected);
+    }
+}
+
+fn config(dir: &Path) -> Config {
+    Config {
+        segment_size: Some(1 << 20),
+        ..Config::new(dir)
+    }
+}
+
+fn write_log(dir: &Path) {
+    let (store, _) = Store::open(config(dir), Env::real(), Box::new(|_| {})).unwrap();
+    for queue in 0..2 {
+        let blocks: Vec<u8> = (0..5)
+            .flat_map(|n| {
+                let message = Message::new("orders", format!("queue {queue} message {n}"));
+                let message = message.tag("paid").key("order-42");
+                message.encode("0A0B0C", 1_700_000_000_000).unwrap()
+            })
+            .collect();
+        let pending = store.submit(quern_store::Append {
+            topic: TopicId(1),
+            queue: QueueId(queue),
+            blocks: blocks.into(),
+            count: 5,
+        });
+        // Closing makes it durable.
+        drop(pending);
+    }
+    store.close().unwrap();
+}
