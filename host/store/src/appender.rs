@@ -24,6 +24,7 @@ use crate::queue::{Batch, Group, Queue, Written};
 use crate::segment::{LogId, SEGMENT_HEADER, Segment};
 use crate::segments::Segments;
 use crate::spares::Spares;
+use crate::syncer::Syncer;
 
 /// The tail of the log: all the appender knows and nobody else changes.
 pub(crate) struct Tail {
@@ -46,6 +47,7 @@ pub(crate) struct Appender {
     pub(crate) durable: Arc<AtomicU64>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) spares: Spares,
+    pub(crate) syncer: Syncer,
     pub(crate) tail: Tail,
 }
 
@@ -134,10 +136,7 @@ impl Appender {
             Ok(group)
         });
         match written {
-            Ok(group) => {
-                self.hand_over(group, batches);
-                true
-            }
+            Ok(group) => self.hand_over(group, batches),
             Err(Unwritten::DiskFull) => {
                 tracing::error!(code = "Q-4001", "the disk is full; messages are refused");
                 self.tail.next_offsets.extend(offsets);
@@ -220,24 +219,33 @@ impl Appender {
         }
     }
 
-    /// The group is in the file: on to the syncer.
-    fn hand_over(&mut self, group: LaidOut, batches: Vec<Batch>) {
+    /// The group is in the file: on to the syncer, or synced here when nothing waits behind it.
+    /// False: the log has failed.
+    fn hand_over(&mut self, group: LaidOut, batches: Vec<Batch>) -> bool {
         let tail = &mut self.tail;
         let position = tail.position;
         tail.position += group.bytes.len() as u64;
         tail.previous_crc = group.crc;
         let batches = batches.into_iter().zip(group.appended);
-        let mut state = self.queue.lock();
-        state.unsynced += group.bytes.len();
-        state.groups.push(Group {
+        let group = Group {
             position,
             bytes: group.bytes,
             batches: batches
                 .map(|(batch, appended)| Written { batch, appended })
                 .collect(),
             file: Arc::clone(&tail.segment.file),
-        });
+        };
+        let mut state = self.queue.lock();
+        state.unsynced += group.bytes.len();
+        let alone = !state.syncing && state.groups.is_empty() && state.batches.is_empty();
+        if alone {
+            state.syncing = true;
+            drop(state);
+            return self.syncer.complete(vec![group]);
+        }
+        state.groups.push(group);
         self.queue.for_syncer.notify_one();
+        true
     }
 
     /// Goes on to a new segment when this one cannot hold the group and its own seal.

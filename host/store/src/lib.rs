@@ -50,7 +50,7 @@ use crate::recovery::{Found, Recovery};
 use crate::segment::LogId;
 use crate::segments::Segments;
 use crate::spares::{Spares, Yard};
-use crate::syncer::Syncer;
+use crate::syncer::{Dispatcher, Syncer};
 
 pub use crate::config::{Config, Env};
 pub use crate::consume_queue::Entry;
@@ -393,12 +393,22 @@ impl Opened {
         let queue = Arc::new(Queue::default());
         let durable = Arc::new(AtomicU64::new(found.end));
         let segments = Arc::new(Segments::new(found.segments, LogPosition(found.end)));
+        let syncer = Syncer {
+            queue: Arc::clone(&queue),
+            durable: Arc::clone(&durable),
+            dispatcher: Arc::new(Mutex::new(Dispatcher {
+                segments: Arc::clone(&segments),
+                queues: Arc::clone(&self.queues),
+                observer,
+            })),
+        };
         let appender = Appender {
             queue: Arc::clone(&queue),
             segments: Arc::clone(&segments),
             durable: Arc::clone(&durable),
             clock: Arc::clone(&env.clock),
             spares,
+            syncer: syncer.clone(),
             tail: Tail {
                 log: self.log,
                 epoch: self.epoch,
@@ -409,13 +419,6 @@ impl Opened {
                 next_offsets: self.queues.ends(),
                 log_clock: LogClock::new(found.last_stored_at, &*env.clock),
             },
-        };
-        let syncer = Syncer {
-            queue: Arc::clone(&queue),
-            segments: Arc::clone(&segments),
-            queues: Arc::clone(&self.queues),
-            durable: Arc::clone(&durable),
-            observer,
         };
         let threads = Threads {
             appender: thread::Builder::new()

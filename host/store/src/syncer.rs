@@ -1,8 +1,11 @@
 //! The syncer: makes written groups durable, then visible, then answers. It is the dispatcher too:
 //! the only writer of consume queues, always in log order, never past what is durable.
+//!
+//! A group that nothing waits behind is synced by the appender itself: waking a second thread would
+//! cost a lone sender more than the sync leaves to gain.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use quern_protocol::record::RECORD_HEADER;
 use quern_protocol::{Block, LogPosition, QueueOffset, RecordKind};
@@ -13,37 +16,29 @@ use crate::dispatch::Dispatched;
 use crate::queue::{Group, Queue, Written};
 use crate::segments::Segments;
 
-/// The syncer's thread.
+/// What a group goes through once it is written.
+#[derive(Clone)]
 pub(crate) struct Syncer {
     pub(crate) queue: Arc<Queue>,
+    pub(crate) durable: Arc<AtomicU64>,
+    /// Taken before the next sync may begin, so that groups are dispatched in log order.
+    pub(crate) dispatcher: Arc<Mutex<Dispatcher>>,
+}
+
+/// Makes durable groups visible.
+pub(crate) struct Dispatcher {
     pub(crate) segments: Arc<Segments>,
     pub(crate) queues: Arc<ConsumeQueues>,
-    pub(crate) durable: Arc<AtomicU64>,
     pub(crate) observer: Observer,
 }
 
 impl Syncer {
-    /// Runs until the appender is done and everything it wrote is durable, or the log has failed.
-    pub(crate) fn run(mut self) {
+    /// The syncer's thread: runs until the appender is done and everything it wrote is durable, or
+    /// the log has failed.
+    pub(crate) fn run(self) {
         while let Some(groups) = self.next() {
-            if let Err(error) = sync(&groups) {
-                let why = error.to_string();
-                tracing::error!(
-                    code = "Q-4002",
-                    why,
-                    "a sync failed; the log is closed to writes"
-                );
-                self.put_back(groups);
-                self.queue.fail(&why);
+            if !self.complete(groups) {
                 return;
-            }
-            let Some(last) = groups.last() else { continue };
-            let end = last.position + last.bytes.len() as u64;
-            self.durable.store(end, Ordering::Release);
-            let synced: usize = groups.iter().map(|group| group.bytes.len()).sum();
-            self.let_appender_go_on(synced);
-            for group in groups {
-                self.dispatch(group);
             }
         }
     }
@@ -54,24 +49,57 @@ impl Syncer {
             if state.failed.is_some() {
                 return None;
             }
-            if !state.groups.is_empty() {
+            if !state.groups.is_empty() && !state.syncing {
                 state.syncing = true;
                 return Some(std::mem::take(&mut state.groups));
             }
-            if state.appender_done {
+            if state.appender_done && state.groups.is_empty() {
                 return None;
             }
             state = self.queue.wait(&self.queue.for_syncer, state);
         }
     }
 
+    /// Syncs, dispatches and answers; the caller has set `syncing`. False: the log has failed.
+    pub(crate) fn complete(&self, groups: Vec<Group>) -> bool {
+        if let Err(error) = sync(&groups) {
+            let why = error.to_string();
+            tracing::error!(
+                code = "Q-4002",
+                why,
+                "a sync failed; the log is closed to writes"
+            );
+            self.put_back(groups);
+            self.queue.fail(&why);
+            return false;
+        }
+        let Some(last) = groups.last() else {
+            return true;
+        };
+        let end = last.position + last.bytes.len() as u64;
+        let synced: usize = groups.iter().map(|group| group.bytes.len()).sum();
+        let mut dispatcher = self
+            .dispatcher
+            .lock()
+            .expect("an observer that panics has ended the log");
+        self.durable.store(end, Ordering::Release);
+        self.let_others_go_on(synced);
+        for group in groups {
+            dispatcher.dispatch(group);
+        }
+        true
+    }
+
     /// Before dispatching, so that the next group is written meanwhile.
-    fn let_appender_go_on(&self, synced: usize) {
+    fn let_others_go_on(&self, synced: usize) {
         let mut state = self.queue.lock();
         state.syncing = false;
         // A failure has set it to nothing already.
         state.unsynced = state.unsynced.saturating_sub(synced);
         self.queue.for_appender.notify_one();
+        if !state.groups.is_empty() {
+            self.queue.for_syncer.notify_one();
+        }
     }
 
     /// So that they are answered with all others that fail.
@@ -80,7 +108,9 @@ impl Syncer {
         groups.append(&mut state.groups);
         state.groups = groups;
     }
+}
 
+impl Dispatcher {
     fn dispatch(&mut self, group: Group) {
         self.segments.keep(group.position, group.bytes);
         for written in &group.batches {
