@@ -1,5 +1,8 @@
 //! What an operator decides about a broker. Validated by types: a `Config` that exists can be run.
 
+use std::sync::Arc;
+
+use quern_plugins::Plugin;
 use quern_protocol::BrokerName;
 
 /// A broker's settings. RocketMQ's names are given where they differ.
@@ -17,6 +20,8 @@ pub struct Config {
     pub auto_create_queues: Option<u32>,
     /// Threads that read for consumers and run filters. Default: one per processor, 2 to 16.
     pub delivery_threads: usize,
+    /// Filters besides the tag filter, each with a language of its own. Default: none.
+    pub filters: Vec<Arc<Plugin>>,
 }
 
 impl Config {
@@ -30,6 +35,7 @@ impl Config {
             auto_create_queues: None,
             delivery_threads: std::thread::available_parallelism()
                 .map_or(2, |n| n.get().clamp(2, 16)),
+            filters: Vec::new(),
         }
     }
 }

@@ -48,7 +48,8 @@ impl Stalled {
 /// The filters of one broker.
 #[derive(Debug)]
 pub(crate) struct Filters {
-    tag: Arc<Plugin>,
+    /// Each speaks a language of its own; the tag filter is always there.
+    plugins: Vec<Arc<Plugin>>,
     subscriptions: Mutex<HashMap<Expression, Subscription>>,
     stalls: Mutex<HashMap<View, Stalled>>,
 }
@@ -56,16 +57,17 @@ pub(crate) struct Filters {
 const POISONED: &str = "no code that can panic runs under the filters lock";
 
 impl Filters {
-    pub(crate) fn new(runtime: &Runtime) -> Self {
+    pub(crate) fn new(runtime: &Runtime, more: &[Arc<Plugin>]) -> Self {
+        let tag = std::iter::once(runtime.built_in_tag());
         Self {
-            tag: Arc::clone(runtime.built_in_tag()),
+            plugins: tag.chain(more).cloned().collect(),
             subscriptions: Mutex::default(),
             stalls: Mutex::default(),
         }
     }
 
-    pub(crate) fn tag_plugin(&self) -> &Plugin {
-        &self.tag
+    pub(crate) fn plugins(&self) -> &[Arc<Plugin>] {
+        &self.plugins
     }
 
     /// The subscription of an expression, if it has been compiled before.
@@ -86,14 +88,15 @@ impl Filters {
         language: &str,
         text: &str,
     ) -> Result<Subscription, WireError> {
-        if self.tag.language() != Some(language) {
-            return Err(WireError::new(
+        let speaks = |plugin: &&Arc<Plugin>| plugin.language() == Some(language);
+        let plugin = self.plugins.iter().find(speaks).ok_or_else(|| {
+            WireError::new(
                 Code::LANGUAGE_UNKNOWN,
                 format!("no plugin of this broker speaks {language:?}; TAG is always there"),
-            ));
-        }
+            )
+        })?;
         let subscription = worker
-            .subscribe(&self.tag, text, &[])
+            .subscribe(plugin, text, &[])
             .map_err(|error| refused(&error))?;
         let mut subscriptions = self.subscriptions.lock().expect(POISONED);
         if subscriptions.len() >= limits::SUBSCRIPTIONS {

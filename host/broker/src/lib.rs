@@ -114,7 +114,7 @@ impl Broker {
         }
         let broker = Self {
             delivery: Delivery::start(config.delivery_threads, plugins)?,
-            filters: Filters::new(plugins),
+            filters: Filters::new(plugins, &config.filters),
             metrics: Metrics::default(),
             started_at: store.now_ms(),
             topic_gate: Semaphore::new(1),

@@ -1,5 +1,6 @@
 //! `Status`: what this broker says of itself.
 
+use quern_plugins::Plugin;
 use quern_protocol::{PluginReport, StatusReply};
 
 use crate::Broker;
@@ -20,12 +21,16 @@ pub(crate) fn status(broker: &Broker) -> StatusReply {
         messages_skipped: broker.metrics.messages_skipped.read(),
         cpu_us: cpu_us(),
         rss_bytes: rss_bytes(),
-        plugins: vec![plugin(broker)],
+        plugins: broker
+            .filters
+            .plugins()
+            .iter()
+            .map(|it| plugin(it))
+            .collect(),
     }
 }
 
-fn plugin(broker: &Broker) -> PluginReport {
-    let plugin = broker.filters.tag_plugin();
+fn plugin(plugin: &Plugin) -> PluginReport {
     let metrics = plugin.metrics();
     PluginReport {
         name: plugin.name().to_owned(),

@@ -22,3 +22,8 @@ pub use crate::metrics::Snapshot;
 pub use crate::plugin::Plugin;
 pub use crate::runtime::{Config, Runtime};
 pub use crate::worker::{Judged, Subscription, Verdict, Worker};
+
+/// A filter that misbehaves as its expression asks (`trap`, `loop`, `bomb`, …): for tests of what
+/// stands on this crate.
+#[doc(hidden)]
+pub const HOSTILE: &[u8] = include_bytes!(env!("HOSTILE_COMPONENT"));
