@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quern_protocol::frame::{Frame, Outgoing};
-use quern_protocol::{Code, HeartbeatReply, Hello, HelloReply, MINOR, Role, WireError};
+use quern_protocol::{HeartbeatReply, Hello, HelloReply, Role, WireError};
 use quern_quic::{Connection, Handler};
 
 use crate::{Broker, requests};
@@ -40,23 +40,8 @@ impl Handler for Session {
 }
 
 pub(crate) fn hello(broker: &Broker, hello: &Hello) -> Result<HelloReply, WireError> {
-    if !(hello.minor_min..=hello.minor_max).contains(&MINOR) {
-        return Err(WireError::new(
-            Code::WRONG_PROTOCOL_VERSION,
-            format!(
-                "{} speaks minor versions {} to {}, this broker {MINOR}",
-                hello.software, hello.minor_min, hello.minor_max
-            ),
-        ));
-    }
-    Ok(HelloReply {
-        role: Role::Broker,
-        software: Hello::new(Role::Broker).software,
-        minor: MINOR,
-        features: 0,
-        node: broker.config.name.to_string(),
-        time_ms: broker.store.now_ms(),
-    })
+    let name = broker.config.name.as_str();
+    hello.answer(Role::Broker, name, broker.store.now_ms())
 }
 
 /// A broker registers with name servers, never with another broker.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::{
-    Code, Heartbeat, HeartbeatReply, Hello, HelloReply, MINOR, PublishTopics, PublishTopicsReply,
+    Code, Heartbeat, HeartbeatReply, Hello, HelloReply, PublishTopics, PublishTopicsReply,
     RegisterBroker, RegisterBrokerReply, Role, WireError,
 };
 use quern_quic::{Connection, Door, Handler};
@@ -39,23 +39,7 @@ impl Session {
     }
 
     pub(crate) fn hello(&self, hello: &Hello) -> Result<HelloReply, WireError> {
-        if !(hello.minor_min..=hello.minor_max).contains(&MINOR) {
-            return Err(WireError::new(
-                Code::WRONG_PROTOCOL_VERSION,
-                format!(
-                    "{} speaks minor versions {} to {}, this name server {MINOR}",
-                    hello.software, hello.minor_min, hello.minor_max
-                ),
-            ));
-        }
-        Ok(HelloReply {
-            role: Role::NameServer,
-            software: Hello::new(Role::NameServer).software,
-            minor: MINOR,
-            features: 0,
-            node: self.server.name().to_owned(),
-            time_ms: self.server.now_ms(),
-        })
+        hello.answer(Role::NameServer, self.server.name(), self.server.now_ms())
     }
 
     pub(crate) fn heartbeat(&self, beat: &Heartbeat) -> Result<HeartbeatReply, WireError> {

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Code, WireError};
+
 /// What the peer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
@@ -34,6 +36,29 @@ impl Hello {
             minor_max: MINOR,
             features: 0,
         }
+    }
+}
+
+impl Hello {
+    /// The reply of a node with this role and name; an error when no minor version is shared.
+    pub fn answer(&self, role: Role, node: &str, time_ms: u64) -> Result<HelloReply, WireError> {
+        if !(self.minor_min..=self.minor_max).contains(&MINOR) {
+            return Err(WireError::new(
+                Code::WRONG_PROTOCOL_VERSION,
+                format!(
+                    "{} speaks minor versions {} to {}, this node {MINOR}",
+                    self.software, self.minor_min, self.minor_max
+                ),
+            ));
+        }
+        Ok(HelloReply {
+            role,
+            software: Self::new(role).software,
+            minor: MINOR,
+            features: 0,
+            node: node.to_owned(),
+            time_ms,
+        })
     }
 }
 

@@ -158,7 +158,9 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime")
-        .block_on(run(Duration::from_secs_f64(seconds)));
+        // On a worker, where an application's calls come from.
+        .block_on(async { tokio::spawn(run(Duration::from_secs_f64(seconds))).await })
+        .expect("it ran");
 }
 
 async fn run(lasting: Duration) {
