@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quern_protocol::limits::FRAME_PREFIX;
-use tokio::task::JoinHandle;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
 use crate::config::{Door, ListenConfig};
@@ -27,20 +27,25 @@ pub enum ProbeError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    #[error("the server's threads did not start: {0}")]
+    Threads(#[from] std::io::Error),
     #[error("the raw stream broke: {0}")]
     Stream(String),
 }
 
-/// A raw connection over loopback, and its server in this process.
+/// A raw connection over loopback. Its server has threads of its own, as a broker has: on the
+/// client's thread an answer would come without waking anyone.
 #[derive(Debug)]
 pub struct Probe {
     connection: quinn::Connection,
-    server: JoinHandle<()>,
+    server: Option<Runtime>,
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.server.abort();
+        if let Some(server) = self.server.take() {
+            server.shutdown_background();
+        }
     }
 }
 
@@ -52,16 +57,23 @@ impl Probe {
         let loopback = ([127, 0, 0, 1], 0).into();
         let secret = identity.secret("probe");
         let config = ListenConfig::new(loopback, identity, authority.trust(), secret);
-        let listener = Listener::bind(config)?;
+        let server = Builder::new_multi_thread().enable_all().build()?;
+        let listener = {
+            let _on_the_server = server.enter();
+            Listener::bind(config)?
+        };
         let address = listener.local_addr().to_string();
-        let server = tokio::spawn(async move {
+        server.spawn(async move {
             while let Some(connection) = listener.accept().await {
                 tokio::spawn(answer(connection.widened()));
             }
         });
         let connector = Connector::new(authority.trust(), None, Door::Client)?;
         let connection = connector.connect(&address).await?.widened();
-        Ok(Self { connection, server })
+        Ok(Self {
+            connection,
+            server: Some(server),
+        })
     }
 
     /// Frames with bodies of this size answered in a second, so many in flight.
