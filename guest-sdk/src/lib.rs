@@ -1,7 +1,7 @@
 //! What a plugin author links: implement [`Filter`], export it, build for
 //! `wasm32-unknown-unknown`.
 //!
-//! ```ignore
+//! ```text
 //! use quern_plugin::{Batch, Description, Filter, Needs, Params, Refusal, Text};
 //!
 //! struct Glob(String);
