@@ -94,6 +94,11 @@ pub const ROWS: &[Row] = &[
         tests_use: &["quern-protocol", "quern-store"],
     },
     Row {
+        name: "quern-bench",
+        uses: &["quern-protocol", "quern-store"],
+        tests_use: &[],
+    },
+    Row {
         name: "quern-tidy",
         uses: &[],
         tests_use: &[],

@@ -8,9 +8,9 @@ pub(crate) const IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
 pub(crate) const HANDED_OVER: usize = 16 * 1024;
 /// A frame is sent at the latest with this many messages or bytes.
 pub(crate) const BATCH_MESSAGES: usize = 256;
-pub(crate) const BATCH_BYTES: usize = 256 * 1024;
+pub(crate) const BATCH_BYTES: usize = 64 * 1024;
 /// Unanswered frames of one topic.
-pub(crate) const FRAMES: usize = 16;
+pub(crate) const FRAMES: usize = 64;
 /// Batches of messages pulled ahead of the application.
 pub(crate) const PULLED_AHEAD: usize = 8;
 /// Bytes one pull asks for.
