@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quern_protocol::message::{UNIQUE_KEY, blocks, is_reserved};
+use quern_protocol::block::blocks;
+use quern_protocol::message::{UNIQUE_KEY, is_reserved};
 use quern_protocol::{Block, Code, Send, SendReply, SendStatus, WireError, limits};
 use quern_store::Append;
 

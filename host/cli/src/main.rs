@@ -17,6 +17,7 @@ mod read;
 mod start;
 mod topic;
 
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -55,6 +56,13 @@ enum Command {
     Explain(explain::Args),
 }
 
+/// One core is left to the threads of the log and of deliveries. On two cores a second worker costs
+/// more than it brings: what each wakes the other up for takes longer than doing it.
+fn workers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    cores.saturating_sub(1).max(1)
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("QUERN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
@@ -64,6 +72,7 @@ fn main() -> ExitCode {
         .with_target(false)
         .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers())
         .enable_all()
         .build()
     {

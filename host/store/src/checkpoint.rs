@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use quern_protocol::message::crc_around;
+use quern_protocol::block::crc_around;
 use quern_protocol::{Epoch, LogPosition};
 
 use crate::fs::{File, Fs};

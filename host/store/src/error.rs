@@ -66,7 +66,9 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 /// Why messages were not stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    #[error("the disk is full; nothing of this request was stored")]
+    #[error(
+        "the disk is full; nothing of this request was stored. Once there is space the broker goes on by itself"
+    )]
     DiskFull,
     /// What was under way may or may not be in the log.
     #[error("the log has failed and takes no more messages: {0}")]

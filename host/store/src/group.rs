@@ -15,7 +15,7 @@
 //! byte and no order is uncovered. Position and uuid tell stale bytes from damage.
 
 use bytes::Bytes;
-use quern_protocol::message::crc_around;
+use quern_protocol::block::crc_around;
 use quern_protocol::record::{RECORD_HEADER, RecordHeader};
 use quern_protocol::{Block, Epoch, LogPosition};
 

@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use quern_protocol::message::state_block;
+use quern_protocol::block::state_block;
 use quern_protocol::record::RECORD_HEADER;
 use quern_protocol::{
     Block, Epoch, LogPosition, QueueId, QueueOffset, RecordHeader, RecordKind, Tag, TopicId,

@@ -13,6 +13,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 
+/// The allocator a broker runs with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The storage engine held against the disk it runs on.
 #[derive(Debug, Parser)]
 struct Options {
@@ -25,6 +29,9 @@ struct Options {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 1.5)]
     duration: f64,
+    /// Only comparisons whose name begins like this: S1, S3.
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 /// Body bytes of a message.
@@ -89,7 +96,8 @@ fn main() -> anyhow::Result<()> {
         "{:<64} {:>12} {:>12} {:>22} {:>8}",
         "OURS : RAW", "OURS", "RAW", "RATIO [MIN..MAX]", "GOAL"
     );
-    for comparison in &COMPARISONS {
+    let wanted = |it: &&Comparison| it.name.starts_with(&options.only);
+    for comparison in COMPARISONS.iter().filter(wanted) {
         println!("{}", compare(comparison, &options, lasting)?);
     }
     let written = ours::written_per_byte(&options.dir)?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use bytes::Bytes;
-use quern_protocol::message::blocks;
+use quern_protocol::block::blocks;
 use quern_protocol::{Message, QueueId, TopicId};
 use quern_store::{Append, Config, Env, Pending, Store};
 
@@ -68,7 +68,9 @@ fn batch(count: usize) -> anyhow::Result<Bytes> {
     let mut bytes = Vec::new();
     for index in 0..count {
         let body: Vec<u8> = (0..BODY).map(|_| fastrand::u8(..)).collect();
-        let message = Message::new("bench", body).tag("bench").key("order-12345678");
+        let message = Message::new("bench", body)
+            .tag("bench")
+            .key("order-12345678");
         bytes.extend_from_slice(&message.encode(&format!("{index:026}"), 0)?);
     }
     Ok(bytes.into())

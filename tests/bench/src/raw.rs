@@ -1,4 +1,5 @@
-//! The disk by itself: files reserved ahead as ours are, written front to back, never twice.
+//! The disk by itself: files reserved ahead as ours are, written front to back, never twice, and all
+//! of them kept until the end, so that no page of memory is used twice either.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -9,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use quern_protocol::message::crc_around;
+use quern_protocol::block::crc_around;
 
 use crate::ours::median_us;
 use crate::{BATCH, BODY, FILE};
@@ -74,6 +75,7 @@ pub(crate) fn streaming(dir: &Path, lasting: Duration) -> anyhow::Result<f64> {
     };
     let mut batch: Vec<u8> = (0..RECORD * BATCH).map(|_| fastrand::u8(..)).collect();
     let (mut file, mut at, mut messages) = (Arc::clone(&lock(&current)), 0, 0u64);
+    let mut full = Vec::new();
     let began = Instant::now();
     while began.elapsed() < lasting {
         for message in batch.chunks_mut(RECORD) {
@@ -84,7 +86,7 @@ pub(crate) fn streaming(dir: &Path, lasting: Duration) -> anyhow::Result<f64> {
         }
         if at + batch.len() as u64 > FILE {
             file.sync_data()?;
-            file = files.next()?;
+            full.push(std::mem::replace(&mut file, files.next()?));
             *lock(&current) = Arc::clone(&file);
             at = 0;
         }
@@ -121,6 +123,7 @@ struct Shared {
 
 struct Tail {
     file: Arc<File>,
+    full: Vec<Arc<File>>,
     at: u64,
     written: u64,
     durable: u64,
@@ -135,6 +138,7 @@ pub(crate) fn locked(dir: &Path, lasting: Duration, per_wait: usize) -> anyhow::
     let shared = Shared {
         tail: Mutex::new(Tail {
             file,
+            full: Vec::new(),
             at: 0,
             written: 0,
             durable: 0,
@@ -177,7 +181,9 @@ fn write(shared: &Shared, files: &Mutex<Files>, message: &[u8]) -> anyhow::Resul
         tail.file.sync_data()?;
         tail.durable = tail.written;
         shared.synced.notify_all();
-        tail.file = lock(files).next()?;
+        let next = lock(files).next()?;
+        let full = std::mem::replace(&mut tail.file, next);
+        tail.full.push(full);
         tail.at = 0;
     }
     tail.file.write_all_at(message, tail.at)?;

@@ -228,10 +228,15 @@ pub struct Node {
 impl Node {
     /// Chooses ports; does not start yet.
     pub fn new(world: &World, name: &str) -> Result<Self> {
+        Self::at(world.path(name))
+    }
+
+    /// The same, its data in this directory.
+    pub fn at(data: PathBuf) -> Result<Self> {
         Ok(Self {
             namesrv: format!("127.0.0.1:{}", free_port()?),
             broker: format!("127.0.0.1:{}", free_port()?),
-            data: world.path(name),
+            data,
             process: None,
         })
     }
@@ -262,6 +267,11 @@ impl Node {
             let created = world.run(&["topic", "create", "ready", "--namesrv", &self.namesrv])?;
             Ok(output.status.success() && matches!(created.status.code(), Some(0 | 4)))
         })
+    }
+
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|process| process.child.id())
     }
 
     /// kill -9.

@@ -148,7 +148,13 @@ pub const FENCES: &[Fence] = &[
     },
     Fence {
         foreign: "anyhow",
-        only: &["quern", "quern-harness", "quern-golden", "quern-tidy"],
+        only: &[
+            "quern",
+            "quern-harness",
+            "quern-golden",
+            "quern-tidy",
+            "quern-bench",
+        ],
     },
 ];
 

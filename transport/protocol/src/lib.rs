@@ -5,6 +5,7 @@
 //! operations, the error codes. The crate does no I/O and reads no clock, so every byte it makes is
 //! a pure function of its input and can be frozen in `tests/golden`.
 
+pub mod block;
 pub mod error;
 pub mod frame;
 pub mod ids;
@@ -22,13 +23,14 @@ mod send;
 mod session;
 mod topic;
 
+pub use block::{Block, BlockError};
 pub use broker::{PluginReport, Status, StatusReply};
 pub use error::{Code, Retry, WireError};
 pub use heartbeat::{Heartbeat, HeartbeatReply};
 pub use ids::{
     BrokerName, Epoch, GroupName, LogPosition, NameError, QueueId, QueueOffset, TopicId, TopicName,
 };
-pub use message::{Block, BlockError, Message, Tag};
+pub use message::{Message, Tag};
 pub use offsets::{
     CommitOffsets, CommitOffsetsReply, OffsetAt, OffsetAtReply, OffsetRange, OffsetRangeReply,
     QueryOffsets, QueryOffsetsReply, QueuePosition,

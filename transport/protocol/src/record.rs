@@ -16,8 +16,8 @@
 
 use bytes::Bytes;
 
+use crate::block::{Block, BlockError, crc_around};
 use crate::ids::{Epoch, LogPosition, QueueId, QueueOffset, TopicId};
-use crate::message::{Block, BlockError, crc_around};
 
 /// Bytes before the block.
 pub const RECORD_HEADER: usize = 56;

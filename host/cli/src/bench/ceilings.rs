@@ -3,11 +3,11 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use quern_protocol::message::crc_around;
+use quern_protocol::block::crc_around;
 use quern_quic::probe::Probe;
 use serde::Serialize;
 
@@ -16,6 +16,7 @@ use crate::failure::Failure;
 /// Messages of a raw write and of a raw frame: what batching reaches under load.
 const BATCH: usize = 64;
 const FILE: u64 = 256 * 1024 * 1024;
+const UNPOISONED: &str = "no one panics holding it";
 
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Ceilings {
@@ -78,18 +79,19 @@ fn median_us(mut times: Vec<Duration>) -> f64 {
 }
 
 fn disk(path: &Path, size: usize, lasting: Duration) -> std::io::Result<(f64, f64)> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)?;
+    let sync = alone(&*reserved(path)?, size, lasting)?;
+    Ok((sync, streaming(path, size, lasting)?))
+}
+
+/// A file with its space taken, as a segment has; nameless, so that nothing is left behind.
+fn reserved(path: &Path) -> std::io::Result<Arc<File>> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(true);
+    let file = file.open(path)?;
+    std::fs::remove_file(path)?;
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, FILE)?;
     file.sync_all()?;
-    let measured = alone(&file, size, lasting)
-        .and_then(|sync| Ok((sync, streaming(file.try_clone()?, size, lasting)?)));
-    std::fs::remove_file(path)?;
-    measured
+    Ok(Arc::new(file))
 }
 
 /// One write and fdatasync after the other.
@@ -108,15 +110,16 @@ fn alone(file: &File, size: usize, lasting: Duration) -> std::io::Result<f64> {
     Ok(median_us(times))
 }
 
-/// Batches with a checksum each message, while another thread syncs without a pause. At the end
-/// everything is on disk.
-fn streaming(file: File, size: usize, lasting: Duration) -> std::io::Result<f64> {
-    let file = Arc::new(file);
+/// Batches with a checksum each message, while another thread syncs without a pause. Every byte is
+/// new, as in a log: writing over pages that are in memory already is far cheaper.
+fn streaming(path: &Path, size: usize, lasting: Duration) -> std::io::Result<f64> {
+    let current = Arc::new(Mutex::new(reserved(path)?));
     let stop = Arc::new(AtomicBool::new(false));
     let syncing = {
-        let (file, stop) = (Arc::clone(&file), Arc::clone(&stop));
+        let (current, stop) = (Arc::clone(&current), Arc::clone(&stop));
         std::thread::spawn(move || -> std::io::Result<()> {
             while !stop.load(Ordering::Relaxed) {
+                let file = Arc::clone(&current.lock().expect(UNPOISONED));
                 file.sync_data()?;
             }
             Ok(())
@@ -124,6 +127,7 @@ fn streaming(file: File, size: usize, lasting: Duration) -> std::io::Result<f64>
     };
     let began = Instant::now();
     let mut batch = vec![7u8; size * BATCH];
+    let mut files = vec![Arc::clone(&current.lock().expect(UNPOISONED))];
     let (mut at, mut messages) = (0, 0u64);
     while began.elapsed() < lasting {
         for message in batch.chunks_mut(size.max(8)) {
@@ -133,13 +137,23 @@ fn streaming(file: File, size: usize, lasting: Duration) -> std::io::Result<f64>
                 *first = crc.to_le_bytes();
             }
         }
-        file.write_all_at(&batch, at)?;
+        if at + batch.len() as u64 > FILE {
+            let next = reserved(path)?;
+            *current.lock().expect(UNPOISONED) = Arc::clone(&next);
+            files.push(next);
+            at = 0;
+        }
+        if let Some(file) = files.last() {
+            file.write_all_at(&batch, at)?;
+        }
         messages += BATCH as u64;
-        at = (at + batch.len() as u64) % (FILE - batch.len() as u64);
+        at += batch.len() as u64;
     }
     stop.store(true, Ordering::Relaxed);
     let synced = syncing.join();
     synced.map_err(|_| std::io::Error::other("the syncing thread panicked"))??;
-    file.sync_data()?;
+    for file in &files {
+        file.sync_data()?;
+    }
     Ok(messages as f64 / began.elapsed().as_secs_f64())
 }

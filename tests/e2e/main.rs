@@ -1,0 +1,18 @@
+//! Real `quern` processes: what a newcomer does, what a crash does, what bad input and bad disks get.
+//! One binary, a module for each theme.
+
+mod bad_input;
+mod disk;
+mod first_message;
+
+use anyhow::Result;
+use quern_harness::{Node, World};
+
+const QUERN: &str = env!("CARGO_BIN_EXE_quern");
+
+fn world_with_node(more: &[&str]) -> Result<(World, Node)> {
+    let world = World::new(QUERN)?;
+    let mut node = Node::new(&world, "data")?;
+    node.start(&world, more)?;
+    Ok((world, node))
+}

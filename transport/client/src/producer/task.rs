@@ -1,0 +1,304 @@
+//! The producer's task: gathers messages into frames, gives each frame a queue, and hands every
+//! answer back.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use quern_protocol::{BrokerRoute, Code, QueueId, Send, SendReply, TopicName};
+use quern_quic::CallError;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Job, SendResult};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::routes::MessageQueue;
+
+/// What became of one frame.
+struct Answered {
+    topic: TopicName,
+    jobs: Vec<Job>,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Stored(MessageQueue, SendReply),
+    /// Certainly not stored; another queue may take it.
+    Again(Error),
+    Failed(Error),
+}
+
+type Frame = Pin<Box<dyn Future<Output = Answered> + std::marker::Send>>;
+
+#[derive(Default)]
+struct Topic {
+    waiting: VecDeque<Job>,
+    waiting_bytes: usize,
+    /// When the oldest of them has waited long enough.
+    linger_ends: Option<Instant>,
+    unanswered: usize,
+    /// Frames given a queue so far.
+    turn: usize,
+}
+
+impl Topic {
+    fn push_back(&mut self, job: Job) {
+        self.waiting_bytes += job.block.len();
+        self.waiting.push_back(job);
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        !self.waiting.is_empty()
+            && self.unanswered < limits::FRAMES
+            && (self.unanswered == 0
+                || self.waiting.len() >= limits::BATCH_MESSAGES
+                || self.waiting_bytes >= limits::BATCH_BYTES
+                || self.linger_ends.is_some_and(|ends| ends <= now))
+    }
+
+    /// The messages of the next frame.
+    fn take(&mut self) -> Vec<Job> {
+        let mut jobs = Vec::with_capacity(self.waiting.len().min(limits::BATCH_MESSAGES));
+        let mut bytes = 0;
+        while let Some(job) = self.waiting.front() {
+            let more = bytes + job.block.len();
+            let full = jobs.len() >= limits::BATCH_MESSAGES || more > limits::BATCH_BYTES;
+            if full && !jobs.is_empty() {
+                break;
+            }
+            bytes = more;
+            jobs.extend(self.waiting.pop_front());
+        }
+        self.waiting_bytes -= bytes;
+        self.linger_ends = None;
+        jobs
+    }
+}
+
+/// The producer's task.
+pub(super) struct Task {
+    client: Client,
+    linger: Duration,
+    topics: HashMap<TopicName, Topic>,
+    under_way: FuturesUnordered<Frame>,
+}
+
+impl Task {
+    pub(super) fn new(client: Client, linger: Duration) -> Self {
+        Self {
+            client,
+            linger,
+            topics: HashMap::new(),
+            under_way: FuturesUnordered::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut incoming: mpsc::Receiver<Job>) {
+        let mut jobs = Vec::new();
+        let mut open = true;
+        while open || !self.under_way.is_empty() || self.next_linger().is_some() {
+            let linger_ends = self.next_linger();
+            let lingering = async {
+                match linger_ends {
+                    Some(ends) => tokio::time::sleep_until(ends).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(answered) = self.under_way.next(), if !self.under_way.is_empty() => {
+                    self.settle(answered);
+                }
+                count = incoming.recv_many(&mut jobs, limits::BATCH_MESSAGES), if open => {
+                    open = count > 0;
+                    for job in jobs.drain(..) {
+                        self.enqueue(job);
+                    }
+                }
+                () = lingering => {}
+            }
+            self.send_due();
+        }
+    }
+
+    fn enqueue(&mut self, job: Job) {
+        match self.topics.get_mut(&job.topic) {
+            Some(topic) => topic.push_back(job),
+            None => {
+                let name = job.topic.clone();
+                self.topics.entry(name).or_default().push_back(job);
+            }
+        }
+    }
+
+    fn next_linger(&self) -> Option<Instant> {
+        let topics = self.topics.values();
+        let lingering = topics.filter(|topic| topic.unanswered < limits::FRAMES);
+        lingering.filter_map(|topic| topic.linger_ends).min()
+    }
+
+    fn send_due(&mut self) {
+        let now = Instant::now();
+        for (name, topic) in &mut self.topics {
+            while topic.is_due(now) {
+                let jobs = topic.take();
+                let frame = send(self.client.clone(), name.clone(), topic.turn, jobs);
+                topic.turn += 1;
+                topic.unanswered += 1;
+                self.under_way.push(Box::pin(frame));
+            }
+            if !topic.waiting.is_empty() && topic.linger_ends.is_none() {
+                topic.linger_ends = Some(now + self.linger);
+            }
+        }
+    }
+
+    fn settle(&mut self, answered: Answered) {
+        if let Some(topic) = self.topics.get_mut(&answered.topic) {
+            topic.unanswered -= 1;
+        }
+        match answered.outcome {
+            Outcome::Stored(queue, reply) => {
+                for (index, job) in answered.jobs.into_iter().enumerate() {
+                    // Whoever asked may have gone; the message is stored all the same.
+                    let _ = job.answer.send(Ok(SendResult {
+                        message_id: job.id,
+                        status: reply.status,
+                        queue: queue.clone(),
+                        offset: reply.first.plus(index as u64),
+                        position: reply.position,
+                        stored_at: reply.stored_at,
+                    }));
+                }
+            }
+            Outcome::Failed(error) => {
+                for job in answered.jobs {
+                    let _ = job.answer.send(Err(error.clone()));
+                }
+            }
+            Outcome::Again(error) => {
+                let now = Instant::now();
+                for mut job in answered.jobs {
+                    job.attempts += 1;
+                    if job.deadline <= now {
+                        let _ = job.answer.send(Err(error.clone()));
+                    } else {
+                        self.enqueue(job);
+                    }
+                }
+            }
+        }
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+
+/// Sends one frame. What was certainly not stored comes back for another try, after a pause.
+async fn send(client: Client, topic: TopicName, turn: usize, jobs: Vec<Job>) -> Answered {
+    let attempts = jobs.iter().map(|job| job.attempts).max().unwrap_or(0);
+    let outcome = match try_send(&client, &topic, turn, &jobs).await {
+        Ok((queue, reply)) => Outcome::Stored(queue, reply),
+        Err(error) if error.is_worth_another_route() => {
+            client.0.routes.forget(&topic);
+            // An unknown topic is asked for twice: the first answer may have come from a memory.
+            let hopeless = error.coded() == Code::NO_ROUTE || error.coded() == Code::NOT_FOUND;
+            if hopeless && attempts > 0 {
+                Outcome::Failed(error)
+            } else {
+                tokio::time::sleep(FIRST_PAUSE * (1 << attempts.min(4))).await;
+                Outcome::Again(error)
+            }
+        }
+        Err(error) => Outcome::Failed(error),
+    };
+    Answered {
+        topic,
+        jobs,
+        outcome,
+    }
+}
+
+async fn try_send(
+    client: &Client,
+    topic: &TopicName,
+    turn: usize,
+    jobs: &[Job],
+) -> Result<(MessageQueue, SendReply)> {
+    let route = client.0.routes.of(topic, true).await?;
+    let (broker, queue) = queue_for(&route, turn)?;
+    let live = client.live(broker).await?;
+    let request = Send {
+        topic: topic.clone(),
+        queue,
+        messages: jobs.len() as u32,
+    };
+    let body = jobs.iter().map(|job| job.block.clone()).collect();
+    let call = live.sends.call(&request, body, client.0.within);
+    let (reply, _) = call.await.map_err(outcome_of)?;
+    let queue = MessageQueue {
+        topic: topic.clone(),
+        broker: broker.broker.clone(),
+        queue,
+    };
+    Ok((queue, reply))
+}
+
+/// Once a send has left, only an answer tells what it did.
+fn outcome_of(error: CallError) -> Error {
+    match error {
+        CallError::Remote(_) | CallError::TooLarge(_) => error.into(),
+        CallError::Lost(_) | CallError::Deadline(_) | CallError::Reply(_) => {
+            Error::from(error).unknown()
+        }
+    }
+}
+
+/// Write queues of all brokers, in turn.
+fn queue_for(route: &[BrokerRoute], turn: usize) -> Result<(&BrokerRoute, QueueId)> {
+    let all: usize = route.iter().map(|it| it.write_queues as usize).sum();
+    let mut index = turn.checked_rem(all).unwrap_or(0);
+    for broker in route {
+        let queues = broker.write_queues as usize;
+        if index < queues {
+            return Ok((broker, QueueId(index as u32)));
+        }
+        index -= queues;
+    }
+    Err(Error::new(
+        Code::NO_ROUTE,
+        "the topic has no queues to write to",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quern_protocol::{BrokerName, Epoch};
+
+    #[test]
+    fn frames_take_the_queues_of_all_brokers_in_turn() {
+        let broker = |name: &str, write_queues| BrokerRoute {
+            cluster: String::new(),
+            broker: BrokerName::new(name).unwrap(),
+            address: String::new(),
+            read_queues: 9,
+            write_queues,
+            epoch: Epoch(1),
+        };
+        let route = [broker("a", 2), broker("b", 0), broker("c", 1)];
+        let queues: Vec<_> = (0..6)
+            .map(|turn| {
+                let (broker, queue) = queue_for(&route, turn).unwrap();
+                format!("{}{}", broker.broker, queue)
+            })
+            .collect();
+        assert_eq!(queues, ["a0", "a1", "c0", "a0", "a1", "c0"]);
+        assert!(queue_for(&route[1..2], 0).is_err());
+        assert!(queue_for(&[], 0).is_err());
+    }
+}
