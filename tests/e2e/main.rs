@@ -4,6 +4,7 @@
 mod bad_input;
 mod disk;
 mod first_message;
+mod sdk;
 
 use anyhow::Result;
 use quern_harness::{Node, World};

@@ -43,5 +43,8 @@ pub use crate::consumer::{
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
 pub use crate::routes::MessageQueue;
-pub use quern_protocol::{Filter, Message, SendStatus};
+pub use quern_protocol::{
+    BrokerEntry, BrokerName, BrokerRoute, Filter, LogPosition, Message, QueueId, QueueOffset,
+    SendStatus, Stall, StatusReply, TopicName, TopicSummary,
+};
 pub use quern_quic::{NodeIdentity, Trust};
