@@ -5,6 +5,7 @@ mod bad_input;
 mod disk;
 mod first_message;
 mod sdk;
+mod store;
 
 use anyhow::Result;
 use quern_harness::{Node, World};

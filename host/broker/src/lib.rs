@@ -38,6 +38,7 @@ use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
 use crate::state::{Body, State};
 use crate::topics::Topic;
+pub use crate::topics::TopicNames;
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]

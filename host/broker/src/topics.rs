@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 use quern_protocol::{QueueId, TopicId, TopicName};
 use serde::{Deserialize, Serialize};
 
-use crate::state;
+use crate::state::{self, Body as _};
 
 /// A topic as created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,26 @@ struct Table {
     next_id: u32,
     /// Deleted since start; their queues are still in the store's hands.
     deleted: Vec<TopicId>,
+}
+
+/// Names of topics as a log's records tell them, deleted ones too: for those who read a log offline.
+#[derive(Debug, Default)]
+pub struct TopicNames(HashMap<TopicId, TopicName>);
+
+impl TopicNames {
+    /// Learns from a topic record's body; the reason when it does not decode.
+    pub fn learn(&mut self, body: &[u8]) -> Result<(), String> {
+        let change = TopicChange::from_record(body).map_err(|error| error.to_string())?;
+        if let TopicChange::Created(topic) = change {
+            self.0.insert(topic.id, topic.name);
+        }
+        Ok(())
+    }
+
+    /// The name this id was given.
+    pub fn of(&self, id: TopicId) -> Option<&TopicName> {
+        self.0.get(&id)
+    }
 }
 
 /// All topics; cheap to look up, changed only through the log.

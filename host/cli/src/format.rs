@@ -105,13 +105,6 @@ struct Json<'a> {
 pub(crate) fn json(message: &MessageView) -> Result<String, Failure> {
     let queue = message.queue();
     let body = str::from_utf8(message.body()).ok();
-    let hex = || {
-        message
-            .body()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
-    };
     output::line(&Json {
         topic: queue.topic.as_str(),
         broker: queue.broker.as_str(),
@@ -127,8 +120,13 @@ pub(crate) fn json(message: &MessageView) -> Result<String, Failure> {
         born_at: message.born_at(),
         stored_at: message.stored_at(),
         body,
-        body_hex: body.is_none().then(hex),
+        body_hex: body.is_none().then(|| hex(message.body())),
     })
+}
+
+/// Two digits a byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

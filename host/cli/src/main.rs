@@ -15,6 +15,7 @@ mod output;
 mod produce;
 mod read;
 mod start;
+mod store;
 mod topic;
 
 use std::num::NonZero;
@@ -49,6 +50,9 @@ enum Command {
     /// Create, list, describe, route and remove topics.
     #[command(subcommand)]
     Topic(topic::Command),
+    /// Check, inspect and export the data directory of a node that does not run.
+    #[command(subcommand)]
+    Store(store::Command),
     /// Measure a broker beside the ceilings of this machine.
     #[command(subcommand)]
     Bench(bench::Command),
@@ -104,6 +108,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Produce(args) => produce::run(args).await,
         Command::Consume(args) => consume::run(args).await,
         Command::Topic(command) => topic::run(command).await,
+        Command::Store(command) => store::run(command).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Explain(args) => explain::run(&args),
     }

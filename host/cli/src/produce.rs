@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Read this file, one message a line.
     #[arg(long, value_name = "FILE", conflicts_with = "body")]
     file: Option<PathBuf>,
-    /// Lines are JSON objects with `body` and, if wanted, `tag`, `key`, `properties`.
+    /// Lines are JSON objects with `body` (or `body_hex`) and, if wanted, `tag`, `key`, `properties`.
     #[arg(long)]
     ndjson: bool,
     /// Tag of every message that names none.
@@ -59,13 +59,52 @@ fn property(text: &str) -> Result<(String, String), String> {
 #[serde(deny_unknown_fields)]
 struct Line {
     /// A text; any other JSON is sent as it is written.
-    body: Value,
+    #[serde(default)]
+    body: Option<Value>,
+    /// Instead of `body`: any bytes, two digits each.
+    #[serde(default)]
+    body_hex: Option<String>,
     #[serde(default)]
     tag: Option<String>,
     #[serde(default)]
-    key: Option<String>,
+    key: Option<Keys>,
     #[serde(default)]
     properties: Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Keys {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Line {
+    fn body(&mut self) -> Result<Vec<u8>, Failure> {
+        match (self.body.take(), &self.body_hex) {
+            (Some(body), None) => Ok(text(body).into_bytes()),
+            (None, Some(hex)) => unhex(hex)
+                .ok_or_else(|| Failure::usage("body_hex is not pairs of hexadecimal digits")),
+            _ => Err(Failure::usage("a message has one of body and body_hex")),
+        }
+    }
+
+    fn keys(&mut self) -> Vec<String> {
+        match self.key.take() {
+            None => Vec::new(),
+            Some(Keys::One(key)) => vec![key],
+            Some(Keys::Several(keys)) => keys,
+        }
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+    let pairs = digits.as_deref()?.chunks(2).map(|pair| match pair {
+        [high, low] => u8::try_from(high * 16 + low).ok(),
+        _ => None,
+    });
+    pairs.collect()
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
@@ -114,15 +153,18 @@ fn print_one(sent: &SendResult) -> Result<(), Failure> {
 
 impl Args {
     fn message(&self, body: impl Into<bytes::Bytes>) -> Message {
-        self.dress(Message::new(self.topic.clone(), body), None, None)
+        self.dress(Message::new(self.topic.clone(), body), None, &[])
     }
 
-    fn dress(&self, mut message: Message, tag: Option<String>, key: Option<String>) -> Message {
+    fn dress(&self, mut message: Message, tag: Option<String>, keys: &[String]) -> Message {
         if let Some(tag) = tag.or_else(|| self.tag.clone()) {
             message = message.tag(tag);
         }
-        if let Some(key) = key.or_else(|| self.key.clone()) {
-            message = message.key(&key);
+        for key in keys {
+            message = message.key(key);
+        }
+        if let Some(key) = self.key.as_ref().filter(|_| keys.is_empty()) {
+            message = message.key(key);
         }
         for (name, value) in &self.properties {
             message = message.prop(name, value);
@@ -135,11 +177,11 @@ impl Args {
         if !self.ndjson {
             return Ok(self.message(line));
         }
-        let line: Line = serde_json::from_slice(&line)
+        let mut line: Line = serde_json::from_slice(&line)
             .map_err(|error| Failure::usage(format!("not a message: {error}")))?;
-        let body = text(line.body);
-        let message = Message::new(self.topic.clone(), body);
-        let mut message = self.dress(message, line.tag, line.key);
+        let message = Message::new(self.topic.clone(), line.body()?);
+        let keys = line.keys();
+        let mut message = self.dress(message, line.tag, &keys);
         for (name, value) in line.properties {
             message = message.prop(name, text(value));
         }

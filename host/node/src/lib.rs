@@ -5,6 +5,7 @@
 
 mod config;
 mod identity;
+pub mod offline;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

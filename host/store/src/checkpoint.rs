@@ -48,18 +48,18 @@ impl Checkpoints {
             }
             Err(error) => return Err(error),
         };
-        let mut best: Option<(u64, Checkpoint)> = None;
-        for slot in 0..2 {
-            let mut bytes = [0; SLOT];
-            let read = file.read_at(&mut bytes, slot * SLOT as u64)?;
-            if let Some(found) = decode(&bytes[..read])
-                && best.is_none_or(|(sequence, _)| found.0 > sequence)
-            {
-                best = Some(found);
-            }
-        }
+        let best = best_slot(&*file)?;
         let sequence = best.map_or(0, |(sequence, _)| sequence);
         Ok((Self { file, sequence }, best.map(|(_, it)| it)))
+    }
+
+    /// The same without making anything.
+    pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> io::Result<Option<Checkpoint>> {
+        match fs.open_to_read(&dir.join(NAME)) {
+            Ok(file) => Ok(best_slot(&*file)?.map(|(_, it)| it)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Durable when this returns; the other slot is untouched.
@@ -72,6 +72,20 @@ impl Checkpoints {
         self.sequence = sequence;
         Ok(())
     }
+}
+
+fn best_slot(file: &dyn File) -> io::Result<Option<(u64, Checkpoint)>> {
+    let mut best: Option<(u64, Checkpoint)> = None;
+    for slot in 0..2 {
+        let mut bytes = [0; SLOT];
+        let read = file.read_at(&mut bytes, slot * SLOT as u64)?;
+        if let Some(found) = decode(&bytes[..read])
+            && best.is_none_or(|(sequence, _)| found.0 > sequence)
+        {
+            best = Some(found);
+        }
+    }
+    Ok(best)
 }
 
 fn encode(sequence: u64, checkpoint: &Checkpoint) -> Vec<u8> {

@@ -28,14 +28,7 @@ pub(crate) fn enter(fs: &dyn Fs, dir: &Path) -> Result<(Lock, LogId), OpenError>
     let lock = match fs.lock(&dir.join(LOCK_FILE)).map_err(unusable)? {
         Ok(lock) => lock,
         Err(pid) => {
-            return Err(OpenError::Locked {
-                dir: dir.to_owned(),
-                pid: if pid.is_empty() {
-                    "unknown".to_owned()
-                } else {
-                    pid
-                },
-            });
+            return Err(locked(dir, pid));
         }
     };
     let log = match read_format(fs, dir)? {
@@ -49,6 +42,36 @@ pub(crate) fn enter(fs: &dyn Fs, dir: &Path) -> Result<(Lock, LogId), OpenError>
     };
     fs.create_dir(&dir.join("commitlog")).map_err(unusable)?;
     Ok((lock, log))
+}
+
+/// Looks into a data directory without changing it; the lock keeps it as it is meanwhile.
+pub(crate) fn look(fs: &dyn Fs, dir: &Path) -> Result<(Option<Lock>, LogId), OpenError> {
+    let unusable = |source| OpenError::Unusable {
+        path: dir.to_owned(),
+        source,
+    };
+    fs.list(dir).map_err(unusable)?;
+    let Some(log) = read_format(fs, dir)? else {
+        return Err(OpenError::NotData {
+            dir: dir.to_owned(),
+        });
+    };
+    match fs.lock_to_read(&dir.join(LOCK_FILE)).map_err(unusable)? {
+        Ok(lock) => Ok((lock, log)),
+        Err(pid) => Err(locked(dir, pid)),
+    }
+}
+
+fn locked(dir: &Path, pid: String) -> OpenError {
+    let pid = if pid.is_empty() {
+        "unknown".to_owned()
+    } else {
+        pid
+    };
+    OpenError::Locked {
+        dir: dir.to_owned(),
+        pid,
+    }
 }
 
 /// For a directory without a FORMAT file.
@@ -70,7 +93,7 @@ fn refuse_foreign(fs: &dyn Fs, dir: &Path) -> Result<(), OpenError> {
 
 fn read_format(fs: &dyn Fs, dir: &Path) -> Result<Option<LogId>, OpenError> {
     let read = || -> io::Result<Vec<u8>> {
-        let file = fs.open(&dir.join(FORMAT_FILE))?;
+        let file = fs.open_to_read(&dir.join(FORMAT_FILE))?;
         fs::read_all(&*file)
     };
     let bytes = match read() {

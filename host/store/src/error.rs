@@ -24,13 +24,17 @@ pub enum OpenError {
         found: String,
         ours: u16,
     },
+    #[error("{dir} is not a data directory: it has no FORMAT file", dir = dir.display())]
+    NotData { dir: PathBuf },
     #[error("data directory {path} cannot be used: {source}", path = path.display())]
     Unusable { path: PathBuf, source: io::Error },
     #[error(
         "{file} is damaged at {position}, below {durable} which was durable: corruption, not a crash ({why}). \
-         Nothing was changed. Copy the data directory, then restore this file from a replica or backup"
+         Nothing was changed. Look: quern store check {dir}",
+        dir = dir.display()
     )]
     Corrupt {
+        dir: PathBuf,
         file: String,
         position: LogPosition,
         durable: LogPosition,
@@ -46,7 +50,7 @@ impl OpenError {
     pub fn code(&self) -> Code {
         match self {
             Self::Locked { .. } => Code::DIRECTORY_LOCKED,
-            Self::Foreign { .. } => Code::DIRECTORY_FOREIGN,
+            Self::Foreign { .. } | Self::NotData { .. } => Code::DIRECTORY_FOREIGN,
             Self::Format { .. } => Code::FORMAT_UNKNOWN,
             Self::Unusable { source, .. } if is_full(source) => Code::DISK_FULL,
             Self::Unusable { .. } => Code::DIRECTORY_UNUSABLE,

@@ -19,6 +19,8 @@ pub trait Fs: Debug + Send + Sync {
     /// A new file of `len` zero bytes, its space taken. Replaces what was there.
     fn create(&self, path: &Path, len: u64) -> io::Result<Arc<dyn File>>;
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// A file that is not written to, on a medium that may not be writable.
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes names durable.
@@ -27,6 +29,9 @@ pub trait Fs: Debug + Send + Sync {
     fn capacity(&self, dir: &Path) -> io::Result<u64>;
     /// Held until dropped; `Err(text)` with what the holder wrote when somebody else holds it.
     fn lock(&self, path: &Path) -> io::Result<Result<Lock, String>>;
+    /// The same for somebody who only reads, and writes nothing for it; `None` when there is no such
+    /// file, so nobody to keep out.
+    fn lock_to_read(&self, path: &Path) -> io::Result<Result<Option<Lock>, String>>;
 }
 
 /// Releases a lock when dropped.
@@ -93,6 +98,10 @@ impl Fs for RealFs {
         Ok(Arc::new(RealFile(file)))
     }
 
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(RealFile(StdFile::open(path)?)))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
     }
@@ -124,12 +133,28 @@ impl Fs for RealFs {
                 file.write_all_at(pid.as_bytes(), 0)?;
                 Ok(Ok(Box::new(file)))
             }
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let holder = std::fs::read_to_string(path).unwrap_or_default();
-                Ok(Err(holder))
-            }
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Err(Self::holder(path))),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn lock_to_read(&self, path: &Path) -> io::Result<Result<Option<Lock>, String>> {
+        let file = match StdFile::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(None)),
+            Err(error) => return Err(error),
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Ok(Some(Box::new(file)))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Err(Self::holder(path))),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl RealFs {
+    fn holder(path: &Path) -> String {
+        std::fs::read_to_string(path).unwrap_or_default()
     }
 }
 

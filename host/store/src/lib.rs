@@ -8,6 +8,7 @@
 //! goes through [`fs::Fs`], all time through [`clock::Clock`].
 
 mod appender;
+pub mod audit;
 mod checkpoint;
 pub mod clock;
 mod config;
@@ -21,6 +22,7 @@ mod limits;
 mod pending;
 mod queue;
 mod recovery;
+mod scan;
 mod segment;
 mod segments;
 pub mod sim;

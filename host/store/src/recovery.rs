@@ -9,17 +9,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use quern_protocol::{LogPosition, RecordKind, Tag};
 
 use crate::Observer;
 use crate::consume_queue::{ConsumeQueues, Entry};
 use crate::dispatch::Dispatched;
 use crate::error::OpenError;
-use crate::fs::{self, File, Fs};
+use crate::fs::{self, Fs};
 use crate::group::{GROUP_HEADER, GroupHeader, GroupKind, Scanned, verify};
 use crate::limits;
-use crate::segment::{LogId, SEGMENT_HEADER, Segment, SegmentHeader};
+use crate::scan::{Next, Scan};
+use crate::segment::{LogId, SEGMENT_HEADER, Segment};
 
 /// A torn tail that was put aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ fn unusable(path: &Path) -> impl Fn(std::io::Error) -> OpenError + '_ {
 impl Recovery<'_> {
     pub(crate) fn run(mut self) -> Result<Found, OpenError> {
         let mut found = Found {
-            segments: self.segments()?,
+            segments: Segment::open_all(&**self.fs, self.log_dir, self.log, self.durable)?,
             ..Found::default()
         };
         let segments = found.segments.clone();
@@ -93,13 +93,19 @@ impl Recovery<'_> {
                 End::At(why) if is_last => self.judge_tail(segment, &mut found, why)?,
                 End::At(why) => {
                     let durable = segments.get(index + 1).map_or(0, |next| next.base);
-                    return Err(corrupt(segment, found.end, durable, why));
+                    return Err(corrupt(self.dir, segment, found.end, durable, why));
                 }
             }
         }
         if found.end < self.durable {
             return Err(match found.segments.last() {
-                Some(last) => corrupt(last, found.end, self.durable, "the log is cut short".into()),
+                Some(last) => corrupt(
+                    self.dir,
+                    last,
+                    found.end,
+                    self.durable,
+                    "the log is cut short".into(),
+                ),
                 None => OpenError::Hole {
                     missing: LogPosition(0),
                 },
@@ -108,67 +114,15 @@ impl Recovery<'_> {
         Ok(found)
     }
 
-    /// Opens the segments: each a segment of this log, each where the one before ends.
-    fn segments(&self) -> Result<Vec<Segment>, OpenError> {
-        let names = self.fs.list(self.log_dir).map_err(unusable(self.log_dir))?;
-        let mut segments: Vec<Segment> = Vec::new();
-        for name in names.iter().filter(|name| name.ends_with(".seg")) {
-            let path = self.log_dir.join(name);
-            let file = self.fs.open(&path).map_err(unusable(&path))?;
-            let mut bytes = vec![0; SEGMENT_HEADER as usize];
-            let read = file.read_at(&mut bytes, 0).map_err(unusable(&path))?;
-            let base = name.trim_end_matches(".seg").parse().ok();
-            let header = SegmentHeader::decode(&bytes[..read]).and_then(|header| {
-                if header.log != self.log {
-                    Err("it belongs to another log".to_owned())
-                } else if Some(header.base.0) != base {
-                    Err(format!("it says it begins at {}", header.base))
-                } else {
-                    Ok(header)
-                }
-            });
-            let header = header.map_err(|why| OpenError::Corrupt {
-                file: name.clone(),
-                position: LogPosition(base.unwrap_or(0)),
-                durable: LogPosition(self.durable),
-                why,
-            })?;
-            let expected = segments.last().map_or(0, Segment::end);
-            if header.base.0 != expected {
-                return Err(OpenError::Hole {
-                    missing: LogPosition(expected),
-                });
-            }
-            segments.push(Segment {
-                base: header.base.0,
-                size: header.size,
-                file,
-            });
-        }
-        Ok(segments)
-    }
-
     /// Reads group after group until the seal or the first thing that is none.
     fn read(&mut self, segment: &Segment, found: &mut Found) -> Result<End, OpenError> {
-        let mut window = Window::new(segment);
+        let mut scan = Scan::new(segment, self.log);
         loop {
-            let position = found.end;
-            let io = |error| self.io(segment, error);
-            let head = window.get(position, GROUP_HEADER).map_err(io)?;
-            let (header, crc) = match GroupHeader::decode(&head, position, &self.log) {
-                Ok(decoded) => decoded,
-                Err(why) => return Ok(End::At(why)),
+            let next = scan.group(found.end, Some(found.previous_crc));
+            let (header, crc, group) = match next.map_err(|error| self.io(segment, error))? {
+                Next::Group { header, crc, bytes } => (header, crc, bytes),
+                Next::Nothing(why) => return Ok(End::At(why)),
             };
-            if header.previous_crc != found.previous_crc {
-                return Ok(End::At(
-                    "the group does not follow the one before".to_owned(),
-                ));
-            }
-            let len = header.len as usize;
-            let group = window.get(position, len).map_err(io)?;
-            if group.len() != len {
-                return Ok(End::At("the group is cut short".to_owned()));
-            }
             let records = match verify(&group, &header) {
                 Ok(records) => records,
                 Err(why) => return Ok(End::At(why)),
@@ -180,7 +134,7 @@ impl Recovery<'_> {
             found.records += records.len() as u64;
             found.previous_crc = crc;
             found.last_stored_at = header.stored_at;
-            found.end += len as u64;
+            found.end += u64::from(header.len);
             self.durable = self.durable.max(header.durable_upto.0);
             if header.kind == GroupKind::Seal {
                 return Ok(End::Sealed);
@@ -258,7 +212,7 @@ impl Recovery<'_> {
             }
         }
         if position < self.durable {
-            return Err(corrupt(segment, position, self.durable, why));
+            return Err(corrupt(self.dir, segment, position, self.durable, why));
         }
         let Some(last) = tail.iter().rposition(|byte| *byte != 0) else {
             return Ok(());
@@ -301,47 +255,12 @@ impl Recovery<'_> {
     }
 }
 
-fn corrupt(segment: &Segment, position: u64, durable: u64, why: String) -> OpenError {
+fn corrupt(dir: &Path, segment: &Segment, position: u64, durable: u64, why: String) -> OpenError {
     OpenError::Corrupt {
+        dir: dir.to_owned(),
         file: Segment::file_name(segment.base),
         position: LogPosition(position),
         durable: LogPosition(durable),
         why,
-    }
-}
-
-/// Reads ahead: many small groups cost one read.
-struct Window<'a> {
-    segment: &'a Segment,
-    start: u64,
-    bytes: Bytes,
-}
-
-const READ_AHEAD: usize = 1024 * 1024;
-
-impl<'a> Window<'a> {
-    fn new(segment: &'a Segment) -> Self {
-        Self {
-            segment,
-            start: segment.base,
-            bytes: Bytes::new(),
-        }
-    }
-
-    /// Up to `len` bytes at a position; fewer only at the end of the file.
-    fn get(&mut self, position: u64, len: usize) -> std::io::Result<Bytes> {
-        let end = position + len as u64;
-        if position < self.start || end > self.start + self.bytes.len() as u64 {
-            let room = self.segment.end().saturating_sub(position);
-            let want = (len.max(READ_AHEAD) as u64).min(room) as usize;
-            let mut bytes = vec![0; want];
-            let file: &dyn File = &*self.segment.file;
-            let read = file.read_at(&mut bytes, position - self.segment.base)?;
-            bytes.truncate(read);
-            self.start = position;
-            self.bytes = Bytes::from(bytes);
-        }
-        let from = (position - self.start) as usize;
-        Ok(self.bytes.slice(from..(from + len).min(self.bytes.len())))
     }
 }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use quern_protocol::block::crc_around;
 use quern_protocol::{Epoch, LogPosition};
 
-use crate::fs::File;
+use crate::error::OpenError;
+use crate::fs::{File, Fs};
 
 /// The format this version writes and reads.
 pub const FORMAT: u16 = 0;
@@ -80,6 +81,11 @@ impl SegmentHeader {
     }
 }
 
+/// Segments lie one level below the data directory.
+fn data_dir(segments: &Path) -> PathBuf {
+    segments.parent().unwrap_or(segments).to_owned()
+}
+
 /// An open segment.
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
@@ -92,6 +98,56 @@ impl Segment {
     /// First position of the next segment.
     pub(crate) fn end(&self) -> u64 {
         self.base + self.size
+    }
+
+    /// Opens the segments of a directory: each of this log, each where the one before ends.
+    pub(crate) fn open_all(
+        fs: &dyn Fs,
+        dir: &Path,
+        log: LogId,
+        durable: u64,
+    ) -> Result<Vec<Self>, OpenError> {
+        let unusable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Unusable { path, source }
+        };
+        let names = fs.list(dir).map_err(unusable(dir))?;
+        let mut segments: Vec<Self> = Vec::new();
+        for name in names.iter().filter(|name| name.ends_with(".seg")) {
+            let path = dir.join(name);
+            let file = fs.open(&path).map_err(unusable(&path))?;
+            let mut bytes = vec![0; SEGMENT_HEADER as usize];
+            let read = file.read_at(&mut bytes, 0).map_err(unusable(&path))?;
+            let base = name.trim_end_matches(".seg").parse().ok();
+            let header = SegmentHeader::decode(&bytes[..read]).and_then(|header| {
+                if header.log != log {
+                    Err("it belongs to another log".to_owned())
+                } else if Some(header.base.0) != base {
+                    Err(format!("it says it begins at {}", header.base))
+                } else {
+                    Ok(header)
+                }
+            });
+            let header = header.map_err(|why| OpenError::Corrupt {
+                dir: data_dir(dir),
+                file: name.clone(),
+                position: LogPosition(base.unwrap_or(0)),
+                durable: LogPosition(durable),
+                why,
+            })?;
+            let expected = segments.last().map_or(0, Self::end);
+            if header.base.0 != expected {
+                return Err(OpenError::Hole {
+                    missing: LogPosition(expected),
+                });
+            }
+            segments.push(Self {
+                base: header.base.0,
+                size: header.size,
+                file,
+            });
+        }
+        Ok(segments)
     }
 
     pub(crate) fn file_name(base: u64) -> String {

@@ -171,6 +171,10 @@ impl Fs for SimFs {
         }))
     }
 
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.open(path)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut world = lock(&self.0);
         let contents = world.files.remove(from).ok_or_else(not_found)?;
@@ -212,6 +216,10 @@ impl Fs for SimFs {
             path: path.to_owned(),
             world: Arc::clone(&self.0),
         })))
+    }
+
+    fn lock_to_read(&self, path: &Path) -> io::Result<Result<Option<Lock>, String>> {
+        Ok(self.lock(path)?.map(Some))
     }
 }
 

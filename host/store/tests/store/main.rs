@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod audit;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;

@@ -1,0 +1,82 @@
+//! Looking at the data directory of a node that does not run: what is in its log, is it whole, and
+//! its messages once more. Nothing here writes to it.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use quern_broker::TopicNames;
+use quern_protocol::{Block, LogPosition, RecordHeader, RecordKind, RecordView, TopicName};
+use quern_store::audit::{Item, audit};
+use quern_store::fs::RealFs;
+
+pub use quern_store::OpenError;
+pub use quern_store::audit::{Audit, Damage};
+
+/// Something in the log, in its order.
+#[derive(Debug)]
+pub enum Entry<'a> {
+    Segment {
+        file: String,
+        base: LogPosition,
+        size: u64,
+    },
+    /// What one write brought and one sync made durable.
+    Group {
+        position: LogPosition,
+        bytes: u32,
+        records: u32,
+        stored_at: u64,
+        durable_upto: LogPosition,
+        seal: bool,
+    },
+    Record {
+        header: RecordHeader,
+        /// Of the message; `None` for the broker's own records, or when the log does not tell.
+        topic: Option<&'a TopicName>,
+        block: Block<'a>,
+    },
+}
+
+/// Verifies the log of a data directory and hands out all that is in it, until told to stop. Blocks.
+pub fn read(
+    dir: &Path,
+    visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
+) -> Result<Audit, OpenError> {
+    let mut names = TopicNames::default();
+    audit(dir, &RealFs, &mut |item| match item {
+        Item::Segment { file, base, size } => visit(Entry::Segment { file, base, size }),
+        Item::Group {
+            position,
+            bytes,
+            records,
+            stored_at,
+            durable_upto,
+            seal,
+        } => visit(Entry::Group {
+            position,
+            bytes,
+            records,
+            stored_at,
+            durable_upto,
+            seal,
+        }),
+        Item::Record { header, bytes } => {
+            // It was verified a moment ago.
+            let Ok(RecordView { block, .. }) = RecordView::parse(bytes) else {
+                return ControlFlow::Continue(());
+            };
+            if header.kind == RecordKind::Topic
+                && let Err(why) = names.learn(block.body())
+            {
+                tracing::warn!(position = %header.position, why, "a topic record is not understood");
+            }
+            let is_message = header.kind == RecordKind::Message;
+            let topic = names.of(header.topic).filter(|_| is_message);
+            visit(Entry::Record {
+                header,
+                topic,
+                block,
+            })
+        }
+    })
+}

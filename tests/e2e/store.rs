@@ -1,0 +1,154 @@
+//! `quern store` on the data of a node that has stopped: it checks, lists and gives back what is there.
+
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+
+use anyhow::{Context as _, Result, ensure};
+use quern_harness::{Node, World};
+
+use crate::world_with_node;
+
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+fn path(node: &Node) -> String {
+    node.data().to_string_lossy().into_owned()
+}
+
+#[test]
+fn what_was_stored_is_checked_listed_and_given_back() -> Result<()> {
+    let (world, mut node) = world_with_node(&[])?;
+    let at = node.namesrv.clone();
+    world.ok(&["topic", "create", "t", "--namesrv", &at])?;
+    let mut lines: String = (0..500)
+        .map(|n| {
+            format!(
+                "{{\"body\":\"b{n}\",\"tag\":\"t{}\",\"key\":[\"k{n}\",\"all\"],\"properties\":{{\"n\":\"{n}\"}}}}\n",
+                n % 3
+            )
+        })
+        .collect();
+    lines += "{\"body_hex\":\"00ff80\"}\n{\"body\":\"\"}\n";
+    let produce = ["produce", "t", "--ndjson", "-", "--namesrv"];
+    world.ok_with_input(&[&produce[..], &[&at]].concat(), lines.as_bytes())?;
+    let format = "%g|%k|%p|%v\\n";
+    let without_ids = |text: String| -> Vec<String> {
+        let strip = |line: &str| {
+            let id = line.find("UNIQ_KEY=").map_or(line.len(), |at| at + 9);
+            let (before, after) = line.split_at(id);
+            let rest = after.find(['|', ',']).map_or("", |end| &after[end..]);
+            format!("{before}{rest}")
+        };
+        let mut lines: Vec<String> = text.lines().map(strip).collect();
+        lines.sort_unstable();
+        lines
+    };
+    // A body that is no text is no line either.
+    let consume = |at: &str, tag: &str| {
+        let args = [
+            "consume",
+            "t",
+            "--tag",
+            tag,
+            "--format",
+            format,
+            "--namesrv",
+            at,
+        ];
+        world.ok(&args)
+    };
+    let stored = without_ids(consume(&at, "t0 || t1 || t2")?);
+    ensure!(stored.len() == 500);
+
+    // Not while somebody writes there.
+    let dir = path(&node);
+    world.fails(&["store", "check", &dir], 4, "Q-4003")?;
+    assert_eq!(node.stop()?, Some(0));
+    let checked = world.ok(&["store", "check", &dir])?;
+    ensure!(
+        checked.contains("messages 502 ") && checked.contains("nothing is damaged"),
+        "{checked}"
+    );
+    let listed = world.ok(&["store", "inspect", &dir, "--topic", "t", "-n", "1000"])?;
+    ensure!(listed.lines().count() == 503, "{listed}");
+    let exported = world.ok(&["store", "export", &dir, "--topic", "t"])?;
+    ensure!(exported.lines().count() == 502);
+    world.fails(
+        &["store", "export", &dir, "--topic", "u"],
+        3,
+        "no message of topic",
+    )?;
+
+    // What comes out goes in again, and is the same.
+    let mut other = Node::new(&world, "other")?;
+    other.start(&world, &[])?;
+    world.ok(&["topic", "create", "t", "--namesrv", &other.namesrv])?;
+    let into_other = [&produce[..], &[other.namesrv.as_str()]].concat();
+    world.ok_with_input(&into_other, exported.as_bytes())?;
+    ensure!(without_ids(consume(&other.namesrv, "t0 || t1 || t2")?) == stored);
+    assert_eq!(other.stop()?, Some(0));
+    let again = world.ok(&["store", "export", &path(&other), "--topic", "t"])?;
+    ensure!(sorted(&again) == sorted(&exported));
+    Ok(())
+}
+
+fn flip(world: &World, dir: &str, at: u64) -> Result<()> {
+    let segment = world.path(dir).join("commitlog/00000000000000000000.seg");
+    let mut file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(segment)?;
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(&mut byte)?;
+    file.seek(SeekFrom::Start(at))?;
+    file.write_all(&[byte[0] ^ 1])?;
+    Ok(())
+}
+
+#[test]
+fn damage_is_found_where_it_is_and_the_node_refuses_to_start_on_it() -> Result<()> {
+    let (world, mut node) = world_with_node(&[])?;
+    let at = node.namesrv.clone();
+    world.ok(&["topic", "create", "t", "--namesrv", &at])?;
+    for n in 0..10 {
+        world.ok(&["produce", "t", &format!("message {n}"), "--namesrv", &at])?;
+    }
+    assert_eq!(node.stop()?, Some(0));
+    let dir = path(&node);
+    let groups = [
+        "store", "inspect", &dir, "--what", "groups", "-n", "100", "-o", "ndjson",
+    ];
+    let groups = world.ok(&groups)?;
+    let fifth: serde_json::Value = serde_json::from_str(groups.lines().nth(5).context("ten")?)?;
+    let position = fifth["position"].as_u64().context("a number")?;
+    flip(&world, &dir, position + 70)?;
+    let said = world.fails(&["store", "check", &dir], 9, "Q-4007")?;
+    ensure!(said.contains(&position.to_string()), "{said}");
+    // All but the one message that was in the damaged group.
+    let left = world.ok(&["store", "export", &dir, "--topic", "t"])?;
+    ensure!(left.lines().count() == 9, "{left}");
+    let start = [
+        "start",
+        "--data",
+        &dir,
+        "--listen",
+        &node.broker,
+        "--namesrv-listen",
+        &at,
+    ];
+    world.fails(&start, 1, "quern store check")?;
+    flip(&world, &dir, position + 70)?;
+    world.ok(&["store", "check", &dir])?;
+    node.start(&world, &[])?;
+    ensure!(
+        world
+            .ok(&["consume", "t", "--namesrv", &at])?
+            .lines()
+            .count()
+            == 10
+    );
+    Ok(())
+}
