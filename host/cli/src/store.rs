@@ -261,7 +261,7 @@ fn inspect(args: &Inspect) -> Result<(), Failure> {
             "RECORDS",
             "STORED AT",
             "DURABLE UP TO",
-            "SEAL",
+            "KIND",
         ],
         What::Segments => &["FILE", "FROM", "TO"],
     };
@@ -302,12 +302,12 @@ impl Inspect {
                     records,
                     stored_at,
                     durable_upto,
-                    seal,
+                    kind,
                 },
             ) => (position.0 >= self.from).then(|| Line {
                 json: serde_json::json!({
                     "position": position.0, "bytes": bytes, "records": records,
-                    "stored_at": stored_at, "durable_upto": durable_upto.0, "seal": seal,
+                    "stored_at": stored_at, "durable_upto": durable_upto.0, "kind": kind,
                 }),
                 cells: vec![
                     position.to_string(),
@@ -315,7 +315,7 @@ impl Inspect {
                     records.to_string(),
                     time(*stored_at),
                     durable_upto.to_string(),
-                    if *seal { "yes" } else { "" }.to_owned(),
+                    (*kind).to_owned(),
                 ],
             }),
             (

@@ -27,7 +27,8 @@ pub enum Entry<'a> {
         records: u32,
         stored_at: u64,
         durable_upto: LogPosition,
-        seal: bool,
+        /// "data", "stamp" or "seal".
+        kind: &'static str,
     },
     Record {
         header: RecordHeader,
@@ -51,14 +52,14 @@ pub fn read(
             records,
             stored_at,
             durable_upto,
-            seal,
+            kind,
         } => visit(Entry::Group {
             position,
             bytes,
             records,
             stored_at,
             durable_upto,
-            seal,
+            kind,
         }),
         Item::Record { header, bytes } => {
             // It was verified a moment ago.

@@ -3,12 +3,15 @@
 //!
 //! While nothing is being synced a batch is written at once; while a sync runs, batches collect
 //! until there is a worthwhile group. So a single sender waits for nobody, and many share a sync.
+//!
+//! It works in turns: a turn never waits, but says that it has to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quern_protocol::record::{RECORD_HEADER, RecordHeader};
@@ -17,13 +20,15 @@ use quern_protocol::{Epoch, LogPosition, QueueOffset};
 use crate::clock::{Clock, LogClock};
 use crate::consume_queue::Key;
 use crate::error::{AppendError, is_full};
+use crate::fs::File;
 use crate::group::{GROUP_HEADER, GroupHeader, GroupKind, RecordsCrc};
 use crate::limits;
 use crate::pending::Appended;
 use crate::queue::{Batch, Group, Queue, Written};
 use crate::segment::{LogId, SEGMENT_HEADER, Segment};
 use crate::segments::Segments;
-use crate::spares::Spares;
+use crate::spares::Yard;
+use crate::steps::Turn;
 use crate::syncer::Syncer;
 
 /// The tail of the log: all the appender knows and nobody else changes.
@@ -38,17 +43,28 @@ pub(crate) struct Tail {
     pub(crate) previous_crc: u32,
     pub(crate) next_offsets: HashMap<Key, u64>,
     pub(crate) log_clock: LogClock,
+    /// Where the last group with records ends.
+    pub(crate) data_end: u64,
+    /// What the last group said was durable.
+    pub(crate) noted: u64,
+    /// Steady time of the last write, ms.
+    pub(crate) written_at: u64,
 }
 
-/// The appender's thread.
+/// Writes the log.
 pub(crate) struct Appender {
     pub(crate) queue: Arc<Queue>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) durable: Arc<AtomicU64>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) spares: Spares,
+    pub(crate) yard: Yard,
     pub(crate) syncer: Syncer,
+    /// Sync a lone group here rather than wake the syncer.
+    pub(crate) syncs_alone: bool,
+    pub(crate) stamp_after: Duration,
     pub(crate) tail: Tail,
+    /// What goes into the log before anything else, a group each.
+    pub(crate) waiting: VecDeque<Vec<Batch>>,
 }
 
 /// Why a group was not written.
@@ -68,38 +84,48 @@ impl From<io::Error> for Unwritten {
 }
 
 impl Appender {
-    /// Runs until the log is closed or has failed; returns where the log ends.
-    pub(crate) fn run(mut self) -> LogPosition {
-        while let Some(batches) = self.next() {
-            if !self.append(batches) {
-                break;
-            }
+    /// Writes one group, if there is one to write. Ends when the log is closed or has failed.
+    pub(crate) fn turn(&mut self) -> Turn {
+        if self.queue.lock().failed.is_some() {
+            return self.end();
         }
-        let mut state = self.queue.lock();
-        state.appender_done = true;
-        self.queue.for_syncer.notify_all();
+        if let Some(batches) = self.waiting.pop_front().or_else(|| self.gather()) {
+            return self.append(batches);
+        }
+        if self.queue.lock().is_drained() {
+            return self.end();
+        }
+        match self.until_stamp() {
+            Some(left) if left.is_zero() => self.stamp(),
+            left => Turn::Waiting(left),
+        }
+    }
+
+    /// Where the log ends.
+    pub(crate) fn position(&self) -> LogPosition {
         LogPosition(self.tail.position)
     }
 
-    /// The batches of the next group; `None` when the log is closed or has failed.
-    fn next(&self) -> Option<Vec<Batch>> {
-        let mut spins = 0;
+    fn end(&mut self) -> Turn {
         let mut state = self.queue.lock();
-        loop {
-            if state.failed.is_some() || (state.closed && state.batches.is_empty()) {
-                return None;
-            }
-            if state.write_now() {
-                break;
-            }
-            if spins < limits::SPINS {
-                spins += 1;
-                drop(state);
-                std::hint::spin_loop();
-                state = self.queue.lock();
-            } else {
-                state = self.queue.wait(&self.queue.for_appender, state);
-            }
+        state.appender_done = true;
+        let failed = state.failed.clone();
+        drop(state);
+        self.queue.for_syncer.notify_all();
+        self.queue.for_maker.notify_all();
+        if let Some(why) = failed {
+            let error = AppendError::Failed(why);
+            let waiting = std::mem::take(&mut self.waiting);
+            waiting.into_iter().for_each(|it| refuse(it, &error));
+        }
+        Turn::Ended
+    }
+
+    /// The batches of the next group, when it is time to write one.
+    fn gather(&self) -> Option<Vec<Batch>> {
+        let mut state = self.queue.lock();
+        if !state.write_now() {
+            return None;
         }
         let mut batches = Vec::new();
         let mut bytes = 0;
@@ -121,33 +147,50 @@ impl Appender {
         Some(batches)
     }
 
-    /// False: the log has failed.
-    fn append(&mut self, batches: Vec<Batch>) -> bool {
+    fn append(&mut self, batches: Vec<Batch>) -> Turn {
         let len = GROUP_HEADER + batches.iter().map(stored_len).sum::<usize>();
         let max = self.tail.segment.size - SEGMENT_HEADER - GROUP_HEADER as u64;
         if len as u64 > max {
             return self.append_apart(batches, max);
         }
-        let offsets = self.next_offsets(&batches);
-        let written = self.make_room(len).and_then(|()| {
-            let group = self.lay_out(&batches, len);
-            let at = self.tail.position - self.tail.segment.base;
-            self.tail.segment.file.write_at(&group.bytes, at)?;
-            Ok(group)
-        });
-        match written {
-            Ok(group) => self.hand_over(group, batches),
-            Err(Unwritten::DiskFull) => {
-                tracing::error!(code = "Q-4001", "the disk is full; messages are refused");
-                self.tail.next_offsets.extend(offsets);
-                refuse(batches, &AppendError::DiskFull);
-                true
+        match self.make_room(len) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.waiting.push_front(batches);
+                return Turn::Waiting(None);
             }
-            Err(Unwritten::Failed(why)) => {
+            Err(error) => return self.give_up(batches, error),
+        }
+        let offsets = self.next_offsets(&batches);
+        let group = self.lay_out(&batches, len);
+        match self.write(&group.bytes) {
+            Ok(()) => self.hand_over(group, batches),
+            Err(error) => {
+                self.tail.next_offsets.extend(offsets);
+                self.give_up(batches, error)
+            }
+        }
+    }
+
+    fn write(&mut self, group: &[u8]) -> Result<(), Unwritten> {
+        let at = self.tail.position - self.tail.segment.base;
+        self.tail.segment.file.write_at(group, at)?;
+        self.tail.written_at = self.clock.steady_ms();
+        Ok(())
+    }
+
+    fn give_up(&mut self, batches: Vec<Batch>, error: Unwritten) -> Turn {
+        match error {
+            Unwritten::DiskFull => {
+                tracing::error!(code = "Q-4001", "the disk is full; messages are refused");
+                refuse(batches, &AppendError::DiskFull);
+                Turn::Moved
+            }
+            Unwritten::Failed(why) => {
                 tracing::error!(code = "Q-4002", why, "the log cannot be written any more");
                 refuse(batches, &AppendError::Failed(why.clone()));
                 self.queue.fail(&why);
-                false
+                self.end()
             }
         }
     }
@@ -161,6 +204,7 @@ impl Appender {
 
     /// Gives every record its place.
     fn lay_out(&mut self, batches: &[Batch], len: usize) -> LaidOut {
+        let durable = self.durable.load(Ordering::Acquire);
         let tail = &mut self.tail;
         let stored_at = tail.log_clock.now(&*self.clock);
         let mut bytes = vec![0; GROUP_HEADER];
@@ -203,7 +247,7 @@ impl Appender {
             len: bytes.len() as u32,
             previous_crc: tail.previous_crc,
             position: LogPosition(tail.position),
-            durable_upto: LogPosition(self.durable.load(Ordering::Acquire)),
+            durable_upto: LogPosition(durable),
             stored_at,
             epoch: tail.epoch,
             records,
@@ -215,17 +259,21 @@ impl Appender {
         LaidOut {
             bytes: Bytes::from(bytes),
             crc: group_crc,
+            durable_upto: durable,
             appended,
         }
     }
 
     /// The group is in the file: on to the syncer, or synced here when nothing waits behind it.
-    /// False: the log has failed.
-    fn hand_over(&mut self, group: LaidOut, batches: Vec<Batch>) -> bool {
+    fn hand_over(&mut self, group: LaidOut, batches: Vec<Batch>) -> Turn {
         let tail = &mut self.tail;
         let position = tail.position;
         tail.position += group.bytes.len() as u64;
         tail.previous_crc = group.crc;
+        tail.noted = group.durable_upto;
+        if !batches.is_empty() {
+            tail.data_end = tail.position;
+        }
         let batches = batches.into_iter().zip(group.appended);
         let group = Group {
             position,
@@ -238,29 +286,50 @@ impl Appender {
         let mut state = self.queue.lock();
         state.unsynced += group.bytes.len();
         let alone = !state.syncing && state.groups.is_empty() && state.batches.is_empty();
-        if alone {
+        if alone && self.syncs_alone {
             state.syncing = true;
             drop(state);
-            return self.syncer.complete(vec![group]);
+            if self.syncer.complete(vec![group]) {
+                return Turn::Moved;
+            }
+            return self.end();
         }
         state.groups.push(group);
+        drop(state);
         self.queue.for_syncer.notify_one();
-        true
+        Turn::Moved
     }
 
-    /// Goes on to a new segment when this one cannot hold the group and its own seal.
-    fn make_room(&mut self, len: usize) -> Result<(), Unwritten> {
-        let need = (len + GROUP_HEADER) as u64;
-        if !self.tail.sealed && self.tail.position + need <= self.tail.segment.end() {
-            return Ok(());
+    /// Goes on to a new segment when this one cannot hold the group and its own seal. False: not
+    /// yet, all of this one must be durable first, and a spare there.
+    fn make_room(&mut self, len: usize) -> Result<bool, Unwritten> {
+        if !self.tail.sealed && self.fits(len) {
+            return Ok(true);
         }
-        // Prepared before the seal: when there is no space, this segment stays as it is.
+        let Some(made) = self.queue.lock().take_spare() else {
+            return Ok(false);
+        };
+        let rolled = made
+            .map_err(Unwritten::from)
+            .and_then(|next| self.roll(&next));
+        // Whatever became of this one.
+        self.queue.want_spare();
+        rolled.map(|()| true)
+    }
+
+    fn fits(&self, len: usize) -> bool {
+        let need = (len + GROUP_HEADER) as u64;
+        self.tail.position + need <= self.tail.segment.end()
+    }
+
+    fn roll(&mut self, next: &Arc<dyn File>) -> Result<(), Unwritten> {
         let base = self.tail.segment.end();
-        let next = self.spares.take(base, self.tail.epoch)?;
+        // Before the seal: when there is no space, this segment stays as it is.
+        self.yard.write_header(next, base, self.tail.epoch)?;
         if !self.tail.sealed {
             self.seal()?;
         }
-        let segment = self.spares.install(next, base)?;
+        let segment = self.yard.install(next, base)?;
         self.segments.add(segment.clone());
         self.tail.position = base + SEGMENT_HEADER;
         self.tail.segment = segment;
@@ -268,58 +337,90 @@ impl Appender {
         Ok(())
     }
 
-    /// Ends a segment for good: everything in it is durable before the next takes a write.
-    fn seal(&mut self) -> Result<(), Unwritten> {
-        self.wait_until_synced()?;
+    /// A group without records, at the end of the log.
+    fn mark(&mut self, kind: GroupKind) -> LaidOut {
+        let durable = self.durable.load(Ordering::Acquire);
         let tail = &mut self.tail;
         let (header, crc) = GroupHeader {
             len: GROUP_HEADER as u32,
             previous_crc: tail.previous_crc,
             position: LogPosition(tail.position),
-            durable_upto: LogPosition(tail.position),
+            durable_upto: LogPosition(durable),
             stored_at: tail.log_clock.now(&*self.clock),
             epoch: tail.epoch,
             records: 0,
             records_crc: RecordsCrc::new().finish(),
-            kind: GroupKind::Seal,
+            kind,
         }
         .encode(&tail.log);
-        let at = tail.position - tail.segment.base;
-        tail.segment.file.write_at(&header, at)?;
-        let synced = tail.segment.file.sync_data();
+        LaidOut {
+            bytes: Bytes::copy_from_slice(&header),
+            crc,
+            durable_upto: durable,
+            appended: Vec::new(),
+        }
+    }
+
+    /// Ends a segment for good; everything before is durable, and so is the seal when this returns.
+    fn seal(&mut self) -> Result<(), Unwritten> {
+        let seal = self.mark(GroupKind::Seal);
+        self.write(&seal.bytes)?;
+        let synced = if cfg!(zoo = "z24") {
+            Ok(())
+        } else {
+            self.tail.segment.file.sync_data()
+        };
         // Whatever its kind: after a failed sync nothing is known about what was written.
         synced.map_err(|error| Unwritten::Failed(error.to_string()))?;
-        tail.previous_crc = crc;
-        tail.position += GROUP_HEADER as u64;
-        tail.sealed = true;
+        self.tail.previous_crc = seal.crc;
+        self.tail.noted = seal.durable_upto;
+        self.tail.position += GROUP_HEADER as u64;
+        self.tail.sealed = true;
         Ok(())
     }
 
-    fn wait_until_synced(&self) -> Result<(), Unwritten> {
-        let mut state = self.queue.lock();
-        while state.unsynced > 0 && state.failed.is_none() {
-            state = self.queue.wait(&self.queue.for_appender, state);
+    /// How long until the log should note that all of it is durable; `None` when it says so already.
+    fn until_stamp(&self) -> Option<Duration> {
+        let tail = &self.tail;
+        let is_due = tail.noted < tail.data_end && !tail.sealed && self.fits(GROUP_HEADER);
+        if !is_due {
+            return None;
         }
-        match &state.failed {
-            Some(why) => Err(Unwritten::Failed(why.clone())),
-            None => Ok(()),
+        if self.durable.load(Ordering::Acquire) < tail.data_end {
+            return Some(self.stamp_after.max(Duration::from_millis(1)));
+        }
+        let silent = self.clock.steady_ms().saturating_sub(tail.written_at);
+        Some(
+            self.stamp_after
+                .saturating_sub(Duration::from_millis(silent)),
+        )
+    }
+
+    fn stamp(&mut self) -> Turn {
+        let stamp = self.mark(GroupKind::Stamp);
+        match self.write(&stamp.bytes) {
+            Ok(()) => self.hand_over(stamp, Vec::new()),
+            Err(error) => self.give_up(Vec::new(), error),
         }
     }
 
     /// A group no segment holds: each batch by itself, and what is too large alone is refused.
-    fn append_apart(&mut self, batches: Vec<Batch>, max: u64) -> bool {
+    fn append_apart(&mut self, batches: Vec<Batch>, max: u64) -> Turn {
         if batches.len() == 1 {
             let len = batches.iter().map(stored_len).sum();
             refuse(batches, &AppendError::TooLarge { len, max });
-            return true;
+        } else {
+            let alone = batches.into_iter().map(|batch| vec![batch]);
+            self.waiting.extend(alone);
         }
-        batches.into_iter().all(|batch| self.append(vec![batch]))
+        Turn::Moved
     }
 }
 
 struct LaidOut {
     bytes: Bytes,
     crc: u32,
+    durable_upto: u64,
     appended: Vec<Appended>,
 }
 

@@ -32,7 +32,8 @@ pub enum Item<'a> {
         records: u32,
         stored_at: u64,
         durable_upto: LogPosition,
-        seal: bool,
+        /// "data", "stamp" or "seal".
+        kind: &'static str,
     },
     /// `bytes` is the whole record, verified.
     Record {
@@ -219,7 +220,7 @@ impl Reader<'_> {
             records: header.records,
             stored_at: header.stored_at,
             durable_upto: header.durable_upto,
-            seal: header.kind == GroupKind::Seal,
+            kind: header.kind.name(),
         });
         let mut at = GROUP_HEADER;
         for record in records {

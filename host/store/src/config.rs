@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{Clock, RealClock};
 use crate::fs::{Fs, RealFs};
@@ -10,8 +11,11 @@ use crate::fs::{Fs, RealFs};
 pub struct Config {
     /// The data directory; made if it is not there.
     pub dir: PathBuf,
-    /// Bytes of a log segment, at least 1 MiB; `None` = 1/256 of the file system, 8 to 256 MiB.
+    /// Bytes of a log segment, at least 64 KiB; `None` = 1/256 of the file system, 8 to 256 MiB.
     pub segment_size: Option<u64>,
+    /// After so much silence the log notes that all of it is durable, so that damage to its end is
+    /// told from a torn tail. Default: 50 ms.
+    pub stamp_after: Duration,
 }
 
 impl Config {
@@ -19,6 +23,7 @@ impl Config {
         Self {
             dir: dir.into(),
             segment_size: None,
+            stamp_after: Duration::from_millis(50),
         }
     }
 }

@@ -19,6 +19,7 @@ mod error;
 pub mod fs;
 mod group;
 mod limits;
+mod opening;
 mod pending;
 mod queue;
 mod recovery;
@@ -27,12 +28,12 @@ mod segment;
 mod segments;
 pub mod sim;
 mod spares;
+mod steps;
 mod syncer;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use quern_protocol::block::state_block;
@@ -41,18 +42,12 @@ use quern_protocol::{
     Block, Epoch, LogPosition, QueueId, QueueOffset, RecordHeader, RecordKind, Tag, TopicId,
 };
 
-use crate::appender::{Appender, Tail};
-use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::clock::LogClock;
 use crate::consume_queue::ConsumeQueues;
-use crate::fs::Lock;
+use crate::opening::Opened;
 use crate::pending::Slot;
 use crate::queue::{Batch, BlockFacts, Queue};
-use crate::recovery::{Found, Recovery};
-use crate::segment::LogId;
 use crate::segments::Segments;
-use crate::spares::{Spares, Yard};
-use crate::syncer::{Dispatcher, Syncer};
+use crate::steps::Running;
 
 pub use crate::config::{Config, Env};
 pub use crate::consume_queue::Entry;
@@ -61,6 +56,7 @@ pub use crate::error::{AppendError, CloseError, OpenError, ReadError};
 pub use crate::pending::{Appended, Pending};
 pub use crate::recovery::TornTail;
 pub use crate::segment::FORMAT;
+pub use crate::steps::{Part, Steps};
 
 /// Hears what the log says, in its order; at start on the caller's thread, then on the syncer's.
 pub type Observer = Box<dyn FnMut(Dispatched<'_>) + Send>;
@@ -101,15 +97,7 @@ struct Shared {
     segments: Arc<Segments>,
     queues: Arc<ConsumeQueues>,
     durable: Arc<AtomicU64>,
-    threads: Mutex<Option<Threads>>,
-}
-
-struct Threads {
-    appender: JoinHandle<LogPosition>,
-    syncer: JoinHandle<()>,
-    spares: JoinHandle<()>,
-    checkpoints: Checkpoints,
-    _lock: Lock,
+    running: Mutex<Option<Running>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -120,79 +108,30 @@ impl std::fmt::Debug for Shared {
 
 impl Store {
     /// Opens a data directory, making it if need be, and reads its log. Blocks meanwhile.
-    pub fn open(
-        config: Config,
-        env: Env,
-        mut observer: Observer,
-    ) -> Result<(Self, Report), OpenError> {
-        let started = env.clock.steady_ms();
-        let dir = config.dir.clone();
+    pub fn open(config: Config, env: Env, observer: Observer) -> Result<(Self, Report), OpenError> {
+        let opened = Opened::open(&config, env, observer)?;
         let unusable = |source| OpenError::Unusable {
-            path: dir.clone(),
+            path: config.dir.clone(),
             source,
         };
-        let (lock, log) = directory::enter(&*env.fs, &dir)?;
-        let (mut checkpoints, checkpoint) = Checkpoints::open(&*env.fs, &dir).map_err(unusable)?;
-        let queues = Arc::new(ConsumeQueues::default());
-        let log_dir = dir.join("commitlog");
-        let last = checkpoint.unwrap_or_default();
-        let mut found = Recovery {
-            fs: &env.fs,
-            dir: &dir,
-            log_dir: &log_dir,
-            log,
-            durable: last.durable.0,
-            clean: last.clean,
-            queues: &queues,
-            observer: &mut observer,
-        }
-        .run()?;
-        let clean = last.clean || (checkpoint.is_none() && found.segments.is_empty());
-        let epoch = match checkpoint {
-            Some(last) if clean => last.epoch,
-            Some(last) => Epoch(last.epoch.0 + 1),
-            None => Epoch(1),
-        };
-        // Before the first append, so that no epoch is ever used twice.
-        let checkpoint = Checkpoint {
-            epoch,
-            durable: LogPosition(found.end),
-            clean: false,
-        };
-        checkpoints.write(&checkpoint).map_err(unusable)?;
-        let yard = Yard {
-            fs: Arc::clone(&env.fs),
-            clock: Arc::clone(&env.clock),
-            dir: log_dir,
-            log,
-            size: segment_size(&config, &env)?,
-        };
-        if found.segments.is_empty() {
-            let first = yard.first(epoch).map_err(unusable)?;
-            found.end = first.base + segment::SEGMENT_HEADER;
-            found.segments.push(first);
-        }
-        let report = Report {
-            clean,
-            epoch,
-            records: found.records,
-            segments: found.segments.len(),
-            end: LogPosition(found.end),
-            took_ms: env.clock.steady_ms() - started,
-            torn: found.torn.clone(),
-        };
-        let opened = Opened {
-            dir: dir.clone(),
-            env,
-            epoch,
-            log,
-            found,
-            queues,
-            checkpoints,
-            lock,
-        };
-        let store = opened.start(yard, observer).map_err(unusable)?;
-        Ok((store, report))
+        let running = opened.steps.start().map_err(unusable)?;
+        *opened
+            .store
+            .0
+            .running
+            .lock()
+            .expect("nobody else has it yet") = Some(running);
+        Ok((opened.store, opened.report))
+    }
+
+    /// The same, but the log only moves when it is told to. For simulations.
+    pub fn open_in_steps(
+        config: &Config,
+        env: Env,
+        observer: Observer,
+    ) -> Result<(Self, Report, Steps), OpenError> {
+        let opened = Opened::open(config, env, observer)?;
+        Ok((opened.store, opened.report, opened.steps))
     }
 
     /// Hands over a batch. Calls for one queue are appended in their order; the future resolves
@@ -331,41 +270,6 @@ impl Store {
     }
 }
 
-impl Shared {
-    fn stop(&self, clean: bool) -> Result<(), CloseError> {
-        let threads = self.threads.lock().ok().and_then(|mut it| it.take());
-        let Some(mut threads) = threads else {
-            return Ok(());
-        };
-        {
-            let mut state = self.queue.lock();
-            state.closed = true;
-            self.queue.for_appender.notify_all();
-            self.queue.for_syncer.notify_all();
-        }
-        let end = threads.appender.join();
-        let synced = threads.syncer.join();
-        let spares = threads.spares.join();
-        let failed = self.queue.lock().failed.clone();
-        if let Some(why) = failed {
-            return Err(CloseError::Failed(why));
-        }
-        let (Ok(durable), Ok(()), Ok(())) = (end, synced, spares) else {
-            return Err(CloseError::Failed(
-                "a thread of the log panicked".to_owned(),
-            ));
-        };
-        if clean {
-            threads.checkpoints.write(&Checkpoint {
-                epoch: self.epoch,
-                durable,
-                clean: true,
-            })?;
-        }
-        Ok(())
-    }
-}
-
 impl Drop for Shared {
     fn drop(&mut self) {
         // Nobody is left to be told, and a log that is not marked clean is verified.
@@ -373,99 +277,10 @@ impl Drop for Shared {
     }
 }
 
-/// A recovered log, before its threads run.
-struct Opened {
-    dir: PathBuf,
-    env: Env,
-    epoch: Epoch,
-    log: LogId,
-    found: Found,
-    queues: Arc<ConsumeQueues>,
-    checkpoints: Checkpoints,
-    lock: Lock,
-}
-
-impl Opened {
-    fn start(self, yard: Yard, observer: Observer) -> std::io::Result<Store> {
-        let Self { found, env, .. } = self;
-        let Some(segment) = found.segments.last().cloned() else {
-            return Err(std::io::Error::other("a log has at least one segment"));
-        };
-        let (spares, spares_thread) = Spares::start(yard)?;
-        let queue = Arc::new(Queue::default());
-        let durable = Arc::new(AtomicU64::new(found.end));
-        let segments = Arc::new(Segments::new(found.segments, LogPosition(found.end)));
-        let syncer = Syncer {
-            queue: Arc::clone(&queue),
-            durable: Arc::clone(&durable),
-            dispatcher: Arc::new(Mutex::new(Dispatcher {
-                segments: Arc::clone(&segments),
-                queues: Arc::clone(&self.queues),
-                observer,
-            })),
-        };
-        let appender = Appender {
-            queue: Arc::clone(&queue),
-            segments: Arc::clone(&segments),
-            durable: Arc::clone(&durable),
-            clock: Arc::clone(&env.clock),
-            spares,
-            syncer: syncer.clone(),
-            tail: Tail {
-                log: self.log,
-                epoch: self.epoch,
-                segment,
-                position: found.end,
-                sealed: found.sealed,
-                previous_crc: found.previous_crc,
-                next_offsets: self.queues.ends(),
-                log_clock: LogClock::new(found.last_stored_at, &*env.clock),
-            },
-        };
-        let threads = Threads {
-            appender: thread::Builder::new()
-                .name("quern-append".to_owned())
-                .spawn(move || appender.run())?,
-            syncer: thread::Builder::new()
-                .name("quern-sync".to_owned())
-                .spawn(move || syncer.run())?,
-            spares: spares_thread,
-            checkpoints: self.checkpoints,
-            _lock: self.lock,
-        };
-        Ok(Store(Arc::new(Shared {
-            dir: self.dir,
-            env,
-            epoch: self.epoch,
-            queue,
-            segments,
-            queues: self.queues,
-            durable,
-            threads: Mutex::new(Some(threads)),
-        })))
-    }
-}
-
-/// Smallest segment anyone may ask for, bytes; tests roll often.
-const SMALLEST_SEGMENT: u64 = 1024 * 1024;
-
-fn segment_size(config: &Config, env: &Env) -> Result<u64, OpenError> {
-    match config.segment_size {
-        Some(size) if size < SMALLEST_SEGMENT => Err(OpenError::SegmentSize {
-            size,
-            min: SMALLEST_SEGMENT,
-        }),
-        Some(size) => Ok(size.next_multiple_of(4_096)),
-        None => {
-            let capacity = env.fs.capacity(&config.dir);
-            let capacity = capacity.map_err(|source| OpenError::Unusable {
-                path: config.dir.clone(),
-                source,
-            })?;
-            let size =
-                (capacity / limits::SEGMENT_SHARE).clamp(limits::SEGMENT_MIN, limits::SEGMENT_MAX);
-            Ok(size.next_multiple_of(1024 * 1024))
-        }
+impl Shared {
+    fn stop(&self, clean: bool) -> Result<(), CloseError> {
+        let running = self.running.lock().ok().and_then(|mut it| it.take());
+        running.map_or(Ok(()), |running| running.stop(clean))
     }
 }
 

@@ -1,11 +1,13 @@
-//! The way from sessions to the appender and on to the syncer: two bounded queues under one lock,
+//! What sessions, appender, syncer and the maker of spares share: two bounded queues under one lock,
 //! and who waits for what.
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use quern_protocol::RecordKind;
@@ -50,6 +52,17 @@ pub(crate) struct Group {
     pub(crate) file: Arc<dyn File>,
 }
 
+/// The segment made ahead of need.
+#[derive(Debug, Default)]
+pub(crate) enum Spare {
+    #[default]
+    Wanted,
+    Making,
+    Made(io::Result<Arc<dyn File>>),
+    /// On its way to being a segment.
+    Taken,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) batches: VecDeque<Batch>,
@@ -59,6 +72,9 @@ pub(crate) struct State {
     pub(crate) unsynced: usize,
     pub(crate) syncing: bool,
     pub(crate) appender_done: bool,
+    /// The appender has a group that waits for a new segment.
+    pub(crate) rolling: bool,
+    pub(crate) spare: Spare,
     pub(crate) failed: Option<String>,
     waiting_for_room: Vec<Waker>,
 }
@@ -72,6 +88,47 @@ impl State {
             && (idle || self.closed || self.submitted >= limits::GROUP_WHILE_SYNCING)
     }
 
+    /// A segment may be sealed: all of it is durable, and there is one to go on with.
+    pub(crate) fn can_roll(&self) -> bool {
+        let all_durable = !self.syncing && self.groups.is_empty() && self.unsynced == 0;
+        all_durable && matches!(self.spare, Spare::Made(_))
+    }
+
+    /// The next segment, if this one may be sealed; if not, the appender waits for both.
+    pub(crate) fn take_spare(&mut self) -> Option<io::Result<Arc<dyn File>>> {
+        self.rolling = !self.can_roll();
+        if self.rolling {
+            return None;
+        }
+        match std::mem::replace(&mut self.spare, Spare::Taken) {
+            Spare::Made(made) => Some(made),
+            Spare::Wanted | Spare::Making | Spare::Taken => None,
+        }
+    }
+
+    /// No batch will come any more.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.closed && self.batches.is_empty() && !self.rolling
+    }
+
+    pub(crate) fn appender_may_move(&self) -> bool {
+        let may_write = if self.rolling {
+            self.can_roll()
+        } else {
+            self.write_now()
+        };
+        may_write || self.failed.is_some() || self.is_drained()
+    }
+
+    pub(crate) fn syncer_may_move(&self) -> bool {
+        let may_sync = !self.groups.is_empty() && !self.syncing;
+        may_sync || self.failed.is_some() || (self.appender_done && self.groups.is_empty())
+    }
+
+    pub(crate) fn maker_may_move(&self) -> bool {
+        matches!(self.spare, Spare::Wanted) || self.failed.is_some() || self.appender_done
+    }
+
     fn has_room(&self) -> bool {
         self.submitted < limits::SUBMITTED || self.closed
     }
@@ -83,6 +140,7 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     pub(crate) for_appender: Condvar,
     pub(crate) for_syncer: Condvar,
+    pub(crate) for_maker: Condvar,
 }
 
 const POISONED: &str = "no code that can panic runs under the log's lock";
@@ -92,12 +150,36 @@ impl Queue {
         self.state.lock().expect(POISONED)
     }
 
-    pub(crate) fn wait<'a>(
+    /// Waits on this thread, at most so long, until it is so.
+    pub(crate) fn wait(
         &self,
         event: &Condvar,
-        state: MutexGuard<'a, State>,
-    ) -> MutexGuard<'a, State> {
-        event.wait(state).expect(POISONED)
+        most: Option<Duration>,
+        may_move: fn(&State) -> bool,
+    ) {
+        let state = self.lock();
+        match most {
+            Some(most) => drop(event.wait_timeout_while(state, most, |state| !may_move(state))),
+            None => drop(event.wait_while(state, |state| !may_move(state))),
+        }
+    }
+
+    /// Takes no more batches; what is under way goes on to its end.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.notify_all();
+    }
+
+    fn notify_all(&self) {
+        self.for_appender.notify_all();
+        self.for_syncer.notify_all();
+        self.for_maker.notify_all();
+    }
+
+    /// Orders another spare.
+    pub(crate) fn want_spare(&self) {
+        self.lock().spare = Spare::Wanted;
+        self.for_maker.notify_one();
     }
 
     /// Takes a batch; the order of calls is the order in the log.
@@ -111,7 +193,7 @@ impl Queue {
             } else {
                 state.submitted += batch.blocks.len();
                 state.batches.push_back(batch);
-                if state.write_now() {
+                if state.appender_may_move() {
                     self.for_appender.notify_one();
                 }
                 None
@@ -143,8 +225,7 @@ impl Queue {
             state.failed.get_or_insert_with(|| why.to_owned());
             state.submitted = 0;
             state.unsynced = 0;
-            self.for_appender.notify_all();
-            self.for_syncer.notify_all();
+            self.notify_all();
             (
                 std::mem::take(&mut state.batches),
                 std::mem::take(&mut state.groups),

@@ -19,6 +19,8 @@ pub enum Fault {
     SyncError(u64),
     /// Every new file fails for want of space.
     NoSpace,
+    /// After so many more changes nothing reaches the disk: every one fails, until the crash.
+    Halt(u64),
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +42,29 @@ struct World {
     fault: Option<Fault>,
     writes: u64,
     syncs: u64,
+    changes: u64,
+    /// A checksum over every change, in order.
+    trace: u64,
+}
+
+impl World {
+    /// Notes a change, and whether it can happen.
+    fn change(&mut self, what: &str, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+        digest.update(&self.trace.to_le_bytes());
+        digest.update(what.as_bytes());
+        digest.update(path.as_os_str().as_encoded_bytes());
+        digest.update(&at.to_le_bytes());
+        digest.update(bytes);
+        self.trace = digest.finalize();
+        self.changes += 1;
+        match self.fault {
+            Some(Fault::Halt(most)) if self.changes > most => {
+                Err(io::Error::other("the simulated machine has stopped"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The simulated file system; clones share it.
@@ -48,6 +73,7 @@ pub struct SimFs(Arc<Mutex<World>>);
 
 #[derive(Debug)]
 struct SimFile {
+    path: PathBuf,
     contents: Shared,
     world: Arc<Mutex<World>>,
 }
@@ -65,6 +91,13 @@ impl SimFs {
         world.fault = fault;
         world.writes = 0;
         world.syncs = 0;
+        world.changes = 0;
+    }
+
+    /// Tells whether two runs did the same: a checksum over every change so far, of which file, where
+    /// and with what bytes, crashes included.
+    pub fn trace(&self) -> u64 {
+        lock(&self.0).trace
     }
 
     /// The disk as a crash now could leave it: of what is not synced, each sector and each name
@@ -74,6 +107,7 @@ impl SimFs {
         let world = lock(&self.0);
         let mut after = World {
             dirs: world.dirs.clone(),
+            trace: world.trace ^ seed,
             ..World::default()
         };
         let mut names = world.durable_names.clone();
@@ -129,7 +163,9 @@ fn not_found() -> io::Error {
 
 impl Fs for SimFs {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        lock(&self.0).dirs.insert(path.to_owned());
+        let mut world = lock(&self.0);
+        world.change("mkdir", path, 0, &[])?;
+        world.dirs.insert(path.to_owned());
         Ok(())
     }
 
@@ -152,12 +188,14 @@ impl Fs for SimFs {
         if world.fault == Some(Fault::NoSpace) {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
+        world.change("create", path, len, &[])?;
         let contents = Arc::new(Mutex::new(Contents {
             now: vec![0; len as usize],
             ..Contents::default()
         }));
         world.files.insert(path.to_owned(), Arc::clone(&contents));
         Ok(Arc::new(SimFile {
+            path: path.to_owned(),
             contents,
             world: Arc::clone(&self.0),
         }))
@@ -166,6 +204,7 @@ impl Fs for SimFs {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let contents = lock(&self.0).files.get(path).cloned();
         Ok(Arc::new(SimFile {
+            path: path.to_owned(),
             contents: contents.ok_or_else(not_found)?,
             world: Arc::clone(&self.0),
         }))
@@ -177,21 +216,21 @@ impl Fs for SimFs {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut world = lock(&self.0);
+        world.change("rename", to, 0, from.as_os_str().as_encoded_bytes())?;
         let contents = world.files.remove(from).ok_or_else(not_found)?;
         world.files.insert(to.to_owned(), contents);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        lock(&self.0)
-            .files
-            .remove(path)
-            .map(drop)
-            .ok_or_else(not_found)
+        let mut world = lock(&self.0);
+        world.change("remove", path, 0, &[])?;
+        world.files.remove(path).map(drop).ok_or_else(not_found)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut world = lock(&self.0);
+        world.change("sync directory", dir, 0, &[])?;
         let World {
             files,
             durable_names,
@@ -250,6 +289,7 @@ impl File for SimFile {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         let failing = {
             let mut world = lock(&self.world);
+            world.change("write", &self.path, at, bytes)?;
             world.writes += 1;
             world.fault == Some(Fault::WriteError(world.writes - 1))
         };
@@ -278,6 +318,7 @@ impl File for SimFile {
     fn sync_data(&self) -> io::Result<()> {
         let failing = {
             let mut world = lock(&self.world);
+            world.change("sync", &self.path, 0, &[])?;
             world.syncs += 1;
             world.fault == Some(Fault::SyncError(world.syncs - 1))
         };

@@ -3,15 +3,15 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::Arc;
 
 use quern_protocol::{Epoch, LogPosition};
 
 use crate::clock::Clock;
 use crate::fs::{File, Fs};
+use crate::queue::{Queue, Spare};
 use crate::segment::{LogId, Segment, SegmentHeader};
+use crate::steps::Turn;
 
 /// Where segments are made.
 #[derive(Debug, Clone)]
@@ -23,12 +23,10 @@ pub(crate) struct Yard {
     pub(crate) size: u64,
 }
 
-type Made = io::Result<Arc<dyn File>>;
-
 const SPARE: &str = "spare";
 
 impl Yard {
-    fn make(&self) -> Made {
+    fn make(&self) -> io::Result<Arc<dyn File>> {
         self.fs.create(&self.dir.join(SPARE), self.size)
     }
 
@@ -52,7 +50,13 @@ impl Yard {
         self.install(&file, 0)
     }
 
-    fn write_header(&self, file: &Arc<dyn File>, base: u64, epoch: Epoch) -> io::Result<()> {
+    /// Before it is installed.
+    pub(crate) fn write_header(
+        &self,
+        file: &Arc<dyn File>,
+        base: u64,
+        epoch: Epoch,
+    ) -> io::Result<()> {
         let header = SegmentHeader {
             log: self.log,
             base: LogPosition(base),
@@ -64,54 +68,27 @@ impl Yard {
     }
 }
 
-/// One spare, and the thread that makes the next.
-pub(crate) struct Spares {
-    yard: Yard,
-    wanted: SyncSender<()>,
-    made: Receiver<Made>,
+/// Makes the next spare.
+pub(crate) struct Maker {
+    pub(crate) yard: Yard,
+    pub(crate) queue: Arc<Queue>,
 }
 
-impl Spares {
-    /// The thread ends when this is dropped.
-    pub(crate) fn start(yard: Yard) -> io::Result<(Self, thread::JoinHandle<()>)> {
-        let (wanted, wants) = sync_channel(1);
-        let (make, made): (mpsc::SyncSender<Made>, _) = sync_channel(1);
-        let maker = yard.clone();
-        let thread = thread::Builder::new()
-            .name("quern-spares".to_owned())
-            .spawn(move || {
-                while let Ok(()) = wants.recv() {
-                    if make.send(maker.make()).is_err() {
-                        return;
-                    }
-                }
-            })?;
-        let spares = Self { yard, wanted, made };
-        spares.want();
-        Ok((spares, thread))
-    }
-
-    fn want(&self) {
-        // A thread that has died is noticed when its spare is taken.
-        let _ = self.wanted.try_send(());
-    }
-
-    /// The spare with the header of the segment that begins at `base`. After an error the next one
-    /// is on order again.
-    pub(crate) fn take(&self, base: u64, epoch: Epoch) -> io::Result<Arc<dyn File>> {
-        let made = self.made.recv();
-        let made = made.map_err(|_| io::Error::other("the thread that makes segments is gone"))?;
-        let file = made.inspect_err(|_| self.want())?;
-        self.yard
-            .write_header(&file, base, epoch)
-            .inspect_err(|_| self.want())?;
-        Ok(file)
-    }
-
-    /// Makes what was taken a segment, and orders the next.
-    pub(crate) fn install(&self, file: Arc<dyn File>, base: u64) -> io::Result<Segment> {
-        let segment = self.yard.install(&file, base)?;
-        self.want();
-        Ok(segment)
+impl Maker {
+    pub(crate) fn turn(&mut self) -> Turn {
+        {
+            let mut state = self.queue.lock();
+            if state.appender_done || state.failed.is_some() {
+                return Turn::Ended;
+            }
+            if !matches!(state.spare, Spare::Wanted) {
+                return Turn::Waiting(None);
+            }
+            state.spare = Spare::Making;
+        }
+        let made = self.yard.make();
+        self.queue.lock().spare = Spare::Made(made);
+        self.queue.for_appender.notify_one();
+        Turn::Moved
     }
 }

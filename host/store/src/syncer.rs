@@ -15,6 +15,7 @@ use crate::consume_queue::{ConsumeQueues, Entry};
 use crate::dispatch::Dispatched;
 use crate::queue::{Group, Queue, Written};
 use crate::segments::Segments;
+use crate::steps::Turn;
 
 /// What a group goes through once it is written.
 #[derive(Clone)]
@@ -33,35 +34,34 @@ pub(crate) struct Dispatcher {
 }
 
 impl Syncer {
-    /// The syncer's thread: runs until the appender is done and everything it wrote is durable, or
-    /// the log has failed.
-    pub(crate) fn run(self) {
-        while let Some(groups) = self.next() {
-            if !self.complete(groups) {
-                return;
+    /// Ends when the appender is done and everything it wrote is durable, or the log has failed.
+    pub(crate) fn turn(&mut self) -> Turn {
+        let groups = {
+            let mut state = self.queue.lock();
+            if state.failed.is_some() || (state.appender_done && state.groups.is_empty()) {
+                return Turn::Ended;
             }
-        }
-    }
-
-    fn next(&self) -> Option<Vec<Group>> {
-        let mut state = self.queue.lock();
-        loop {
-            if state.failed.is_some() {
-                return None;
+            if state.groups.is_empty() || state.syncing {
+                return Turn::Waiting(None);
             }
-            if !state.groups.is_empty() && !state.syncing {
-                state.syncing = true;
-                return Some(std::mem::take(&mut state.groups));
-            }
-            if state.appender_done && state.groups.is_empty() {
-                return None;
-            }
-            state = self.queue.wait(&self.queue.for_syncer, state);
+            state.syncing = true;
+            std::mem::take(&mut state.groups)
+        };
+        if self.complete(groups) {
+            Turn::Moved
+        } else {
+            Turn::Ended
         }
     }
 
     /// Syncs, dispatches and answers; the caller has set `syncing`. False: the log has failed.
     pub(crate) fn complete(&self, groups: Vec<Group>) -> bool {
+        if cfg!(zoo = "z1") {
+            return self.answer_before_sync(groups);
+        }
+        if cfg!(zoo = "z16") {
+            self.show(&groups);
+        }
         if let Err(error) = sync(&groups) {
             let why = error.to_string();
             tracing::error!(
@@ -88,6 +88,39 @@ impl Syncer {
             dispatcher.dispatch(group);
         }
         true
+    }
+
+    /// Of the zoo: acknowledged first, made durable afterwards.
+    fn answer_before_sync(&self, groups: Vec<Group>) -> bool {
+        let file = groups.last().map(|group| Arc::clone(&group.file));
+        let synced: usize = groups.iter().map(|group| group.bytes.len()).sum();
+        let ends = groups
+            .iter()
+            .map(|group| group.position + group.bytes.len() as u64);
+        let end = ends.max().unwrap_or_default();
+        let mut dispatcher = self.dispatcher.lock().expect("of the zoo");
+        groups
+            .into_iter()
+            .for_each(|group| dispatcher.dispatch(group));
+        if file.is_some_and(|file| file.sync_data().is_err()) {
+            self.queue.fail("of the zoo");
+            return false;
+        }
+        self.durable.store(end, Ordering::Release);
+        self.let_others_go_on(synced);
+        true
+    }
+
+    /// Of the zoo: visible before it is durable.
+    fn show(&self, groups: &[Group]) {
+        let dispatcher = self.dispatcher.lock().expect("of the zoo");
+        for written in groups.iter().flat_map(|group| &group.batches) {
+            if written.batch.kind == RecordKind::Message {
+                dispatcher
+                    .queues
+                    .append(written.batch.key, entries(written));
+            }
+        }
     }
 
     /// Before dispatching, so that the next group is written meanwhile.
@@ -124,7 +157,11 @@ impl Dispatcher {
     fn make_visible(&mut self, written: &Written) {
         let Written { batch, appended } = written;
         if batch.kind == RecordKind::Message {
-            let next = self.queues.append(batch.key, entries(written));
+            let next = if cfg!(zoo = "z16") {
+                self.queues.end(batch.key)
+            } else {
+                self.queues.append(batch.key, entries(written))
+            };
             (self.observer)(Dispatched::Message {
                 topic: batch.key.0,
                 queue: batch.key.1,
@@ -144,10 +181,16 @@ impl Dispatcher {
 
 fn sync(groups: &[Group]) -> std::io::Result<()> {
     // All in one segment: a roll waits until everything is durable.
-    match groups.last() {
-        Some(group) => group.file.sync_data(),
-        None => Ok(()),
+    let Some(group) = groups.last() else {
+        return Ok(());
+    };
+    if cfg!(zoo = "z2") {
+        return group.file.sync_data().or_else(|_| group.file.sync_data());
     }
+    if cfg!(zoo = "z3") && groups.len() == 1 {
+        return Ok(());
+    }
+    group.file.sync_data()
 }
 
 fn entries(written: &Written) -> impl Iterator<Item = Entry> {

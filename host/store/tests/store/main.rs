@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod audit;
+mod simulation;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quern_protocol::{Code, Message, QueueId, QueueOffset, RecordKind, RecordView, TopicId};
@@ -52,6 +54,8 @@ fn env(fs: impl Fs + 'static) -> Env {
 fn config(dir: &Path) -> Config {
     Config {
         segment_size: Some(1 << 20),
+        // Silence in a test means nothing.
+        stamp_after: Duration::from_secs(3_600),
         ..Config::new(dir)
     }
 }
