@@ -6,13 +6,21 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use quinn::{ClientConfig, ConnectionError, EndpointConfig, TokioRuntime};
+use quinn::{AsyncUdpSocket, ClientConfig, ConnectionError, EndpointConfig, TokioRuntime};
 
 use crate::config::{self, Door, Path};
 use crate::connection::{Connection, Origin};
 use crate::error::{BindError, ConnectError};
+use crate::limits;
+use crate::socket::{self, Datagrams, Replaced};
 use crate::tls::{self, NodeIdentity, Trust};
-use crate::{limits, socket};
+
+fn cannot_bind(source: std::io::Error) -> BindError {
+    BindError::Address {
+        address: (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+        source,
+    }
+}
 
 /// Makes connections; clones share one socket.
 #[derive(Debug, Clone)]
@@ -30,22 +38,36 @@ impl Connector {
         identity: Option<NodeIdentity>,
         door: Door,
     ) -> Result<Self, BindError> {
-        let crypto = tls::quic_client(tls::client(&trust, identity.as_ref(), door)?)?;
+        let socket = socket::bind_any(Path::Loopback.mtu()).map_err(cannot_bind)?;
+        Self::over(&trust, identity.as_ref(), door, socket)
+    }
+
+    /// Connects over a network of the caller's, simulated for instance.
+    pub fn new_on(
+        trust: &Trust,
+        identity: Option<&NodeIdentity>,
+        door: Door,
+        datagrams: Arc<dyn Datagrams>,
+    ) -> Result<Self, BindError> {
+        Self::over(trust, identity, door, Arc::new(Replaced(datagrams)))
+    }
+
+    fn over(
+        trust: &Trust,
+        identity: Option<&NodeIdentity>,
+        door: Door,
+        socket: Arc<dyn AsyncUdpSocket>,
+    ) -> Result<Self, BindError> {
+        let crypto = tls::quic_client(tls::client(trust, identity, door)?)?;
         let mut network = ClientConfig::new(Arc::new(crypto));
         let mut loopback = network.clone();
         network.transport_config(config::transport(Path::Network, Some(door)));
         loopback.transport_config(config::transport(Path::Loopback, Some(door)));
-
-        let cannot = |source| BindError::Address {
-            address: (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
-            source,
-        };
-        let socket = socket::bind_any(Path::Loopback.mtu()).map_err(cannot)?;
         let mut config = EndpointConfig::default();
         config::large_datagrams(&mut config);
         let endpoint =
             quinn::Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(TokioRuntime))
-                .map_err(cannot)?;
+                .map_err(cannot_bind)?;
         Ok(Self {
             endpoint,
             network,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt};
+use quinn::{AsyncUdpSocket, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::{hkdf, hmac};
 use rustls::pki_types::CertificateDer;
@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 use crate::config::{self, Door, ListenConfig, Path};
 use crate::connection::{Connection, Origin};
 use crate::error::{BindError, CloseReason};
-use crate::{limits, socket, tls};
+use crate::socket::{self, Datagrams, Replaced};
+use crate::{limits, tls};
 
 /// Takes connections on one UDP address.
 #[derive(Debug)]
@@ -32,16 +33,20 @@ pub struct Listener {
 impl Listener {
     /// Binds the address. Must be called inside a tokio runtime.
     pub fn bind(config: ListenConfig) -> Result<Self, BindError> {
-        let cannot = |source: std::io::Error| match source.kind() {
-            std::io::ErrorKind::AddrInUse => BindError::AddressInUse(config.address),
-            _ => BindError::Address {
-                address: config.address,
-                source,
-            },
-        };
-        let crypto = tls::quic_server(tls::server(&config.identity, &config.peers)?)?;
         let path = Path::to(config.address);
-        let socket = socket::bind(config.address, path.mtu()).map_err(cannot)?;
+        let socket = socket::bind(config.address, path.mtu());
+        let socket = socket.map_err(|source| cannot_bind(config.address, source))?;
+        Self::listen(config, socket)
+    }
+
+    /// Listens on a network of the caller's, simulated for instance.
+    pub fn bind_on(config: ListenConfig, datagrams: Arc<dyn Datagrams>) -> Result<Self, BindError> {
+        Self::listen(config, Arc::new(Replaced(datagrams)))
+    }
+
+    fn listen(config: ListenConfig, socket: Arc<dyn AsyncUdpSocket>) -> Result<Self, BindError> {
+        let cannot = |source| cannot_bind(config.address, source);
+        let crypto = tls::quic_server(tls::server(&config.identity, &config.peers)?)?;
         let address = socket.local_addr().map_err(cannot)?;
 
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
@@ -99,6 +104,13 @@ impl Listener {
     /// Waits until every connection's end is known to the other side, or given up.
     pub async fn drained(&self) {
         self.endpoint.wait_idle().await;
+    }
+}
+
+fn cannot_bind(address: SocketAddr, source: std::io::Error) -> BindError {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => BindError::AddressInUse(address),
+        _ => BindError::Address { address, source },
     }
 }
 

@@ -32,5 +32,6 @@ pub use error::{
 };
 pub use lane::{Lane, LaneCall};
 pub use serve::{Handler, serve};
+pub use socket::Datagrams;
 pub use stream::{FrameReceiver, FrameSender};
 pub use tls::{NodeIdentity, Trust};

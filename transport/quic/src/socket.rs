@@ -3,17 +3,87 @@
 //! A segmented send stays within one IPv4 datagram (a larger one is refused by the kernel, which
 //! QUIC would take for a path of small packets), and buffers are large enough for a burst.
 
+use std::fmt::Debug;
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Once};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::limits;
+
+/// What a network does for an endpoint: the machine's by default, or a simulated one. It may lose,
+/// repeat and reorder, as the real one does.
+pub trait Datagrams: Debug + Send + Sync + 'static {
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+    /// Sends one datagram; `WouldBlock` when there is no room, and [`Datagrams::poll_room`] tells when.
+    fn try_send(&self, to: SocketAddr, contents: &[u8]) -> io::Result<()>;
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// The next datagram: its length, and who sent it.
+    fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>>;
+}
+
+/// A network of somebody else's, as QUIC wants it.
+#[derive(Debug)]
+pub(crate) struct Replaced(pub(crate) Arc<dyn Datagrams>);
+
+#[derive(Debug)]
+struct Room(Arc<dyn Datagrams>);
+
+impl UdpPoller for Room {
+    fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_room(cx)
+    }
+}
+
+impl AsyncUdpSocket for Replaced {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Room(Arc::clone(&self.0)))
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len());
+        transmit
+            .contents
+            .chunks(segment.max(1))
+            .try_for_each(|contents| self.0.try_send(transmit.destination, contents))
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let (Some(buffer), Some(meta)) = (bufs.first_mut(), meta.first_mut()) else {
+            return Poll::Ready(Ok(0));
+        };
+        let (len, addr) = ready!(self.0.poll_receive(cx, buffer))?;
+        *meta = RecvMeta {
+            addr,
+            len,
+            stride: len,
+            ..RecvMeta::default()
+        };
+        Poll::Ready(Ok(1))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    fn may_fragment(&self) -> bool {
+        false
+    }
+}
 
 /// Wraps the runtime's socket and caps what one system call carries.
 #[derive(Debug)]
