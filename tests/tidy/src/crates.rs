@@ -193,6 +193,29 @@ pub fn packages(metadata: &str) -> Result<Vec<Package>, String> {
     list.iter().map(|value| package(value, root)).collect()
 }
 
+/// Names of the binaries that a plain `cargo run` has to choose from.
+pub fn default_binaries(metadata: &str) -> Result<Vec<String>, String> {
+    let answer: Value = serde_json::from_str(metadata).map_err(|e| e.to_string())?;
+    let list = |value: &Value, what: &str| {
+        let found = value.as_array().cloned();
+        found.ok_or_else(|| format!("the answer names no {what}"))
+    };
+    let defaults = list(&answer["workspace_default_members"], "default members")?;
+    let mut binaries = Vec::new();
+    for package in list(&answer["packages"], "packages")? {
+        if !defaults.contains(&package["id"]) {
+            continue;
+        }
+        for target in list(&package["targets"], "targets")? {
+            let kinds = list(&target["kind"], "kinds of a target")?;
+            if kinds.contains(&Value::from("bin")) {
+                binaries.push(target["name"].as_str().unwrap_or("").to_owned());
+            }
+        }
+    }
+    Ok(binaries)
+}
+
 fn package(value: &Value, root: &str) -> Result<Package, String> {
     let text = |v: &Value, key: &str| {
         v[key]

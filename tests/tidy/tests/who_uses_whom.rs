@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use quern_tidy::crates::{Edge, Package, ROWS, check, packages};
+use quern_tidy::crates::{Edge, Package, ROWS, check, default_binaries, packages};
 use quern_tidy::finding::expect_none;
 
-fn workspace() -> Vec<Package> {
+fn metadata() -> String {
     let out = Command::new(env!("CARGO"))
         .args([
             "metadata",
@@ -22,7 +22,18 @@ fn workspace() -> Vec<Package> {
         "cargo metadata: {}",
         String::from_utf8_lossy(&out.stderr)
     );
-    packages(&String::from_utf8_lossy(&out.stdout)).expect("cargo answers in its own format")
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+fn workspace() -> Vec<Package> {
+    packages(&metadata()).expect("cargo answers in its own format")
+}
+
+/// README's first command names no binary.
+#[test]
+fn cargo_run_has_one_binary_to_choose_from() {
+    let binaries = default_binaries(&metadata()).expect("cargo answers in its own format");
+    assert_eq!(binaries, ["quern"]);
 }
 
 #[test]
