@@ -42,6 +42,7 @@ fn main() {
     ] {
         println!("cargo:rerun-if-changed={}", root.join(watched).display());
     }
+    fetch_target(&root);
     let built = build(&root);
     let out = PathBuf::from(variable("OUT_DIR"));
     for (package, name) in GUESTS {
@@ -54,6 +55,23 @@ fn main() {
 
 fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("cargo sets {name} for build scripts"))
+}
+
+/// rustup brings what `rust-toolchain.toml` names with the toolchain itself, but adds nothing to one
+/// that was there before.
+fn fetch_target(root: &Path) {
+    let output = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).current_dir(root).output();
+        output.map(|output| (output.status.success(), output.stdout))
+    };
+    let Ok((true, sysroot)) = output(&variable("RUSTC"), &["--print", "sysroot"]) else {
+        return;
+    };
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot).trim());
+    if !sysroot.join("lib/rustlib").join(TARGET).exists() {
+        // Whatever comes of it: the guests' own build tells what is missing.
+        let _ = output("rustup", &["target", "add", TARGET]);
+    }
 }
 
 /// Compiles all guests in one run and says where they are.
