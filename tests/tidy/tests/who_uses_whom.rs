@@ -14,7 +14,8 @@ fn metadata() -> String {
             "--format-version",
             "1",
         ])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        // In a member's folder that member would be the only default one.
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .output()
         .expect("cargo started this test, so it can be started");
     assert!(
