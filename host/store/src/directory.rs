@@ -40,7 +40,13 @@ pub(crate) fn enter(fs: &dyn Fs, dir: &Path) -> Result<(Lock, LogId), OpenError>
             log
         }
     };
-    fs.create_dir(&dir.join("commitlog")).map_err(unusable)?;
+    let log_dir = dir.join("commitlog");
+    fs.create_dir(&log_dir).map_err(unusable)?;
+    // A process that was killed may have left names that no crash of the machine would keep; from
+    // here on they are relied upon.
+    for names in [dir, &log_dir] {
+        fs.sync_dir(names).map_err(unusable)?;
+    }
     Ok((lock, log))
 }
 
