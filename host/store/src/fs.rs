@@ -1,5 +1,11 @@
 //! The file seam: all the store asks of a file system. Paths are absolute or relative to the
-//! working directory; every call blocks. [`crate::sim::SimFs`] is the other implementation.
+//! working directory; every call blocks. [`crate::sim::SimFs`] is the other implementation, and one
+//! suite of tests (`tests/store/contract.rs`) holds both to what is said here.
+//!
+//! An error of a write or a sync says that what was written may be lost; a descriptor is told of it
+//! once and then never again, so a second sync proves nothing. Whoever writes keeps one descriptor
+//! open from the first write to the last sync, and syncs through no other: one that was opened later
+//! may not be told at all.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -9,14 +15,20 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustix::fs::{Advice, FallocateFlags, FlockOperation};
+
+use crate::mapping;
 
 /// A file system.
 pub trait Fs: Debug + Send + Sync {
+    /// A directory, with its parents; the names of those it had to make, and its own, are durable
+    /// when this returns.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Names in a directory, sorted; an error of kind `NotFound` when there is none.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// A new file of `len` zero bytes, its space taken. Replaces what was there.
+    /// A new file of `len` zero bytes, its space taken. Replaces what was there. When there is no
+    /// space, no file is left behind.
     fn create(&self, path: &Path, len: u64) -> io::Result<Arc<dyn File>>;
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// A file that is not written to, on a medium that may not be writable.
@@ -27,6 +39,8 @@ pub trait Fs: Debug + Send + Sync {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes of the whole file system.
     fn capacity(&self, dir: &Path) -> io::Result<u64>;
+    /// Bytes of it that this process may still take.
+    fn free_space(&self, dir: &Path) -> io::Result<u64>;
     /// Held until dropped; `Err(text)` with what the holder wrote when somebody else holds it.
     fn lock(&self, path: &Path) -> io::Result<Result<Lock, String>>;
     /// The same for somebody who only reads, and writes nothing for it; `None` when there is no such
@@ -48,8 +62,14 @@ pub trait File: Debug + Send + Sync {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
     /// Makes contents durable. After an error nothing is known about what was written before.
     fn sync_data(&self) -> io::Result<()>;
-    /// Makes the next reads come from the disk itself.
+    /// Cuts the file, or makes it longer by zeros whose space is not taken.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+    /// Makes the next reads come from the disk itself, but for what is not synced.
     fn evict(&self) -> io::Result<()>;
+    /// `len` bytes from `at` on, all of them read already and not copied; they stay when the file is
+    /// removed. Only for files that no longer change. `UnexpectedEof` when there are fewer,
+    /// `Unsupported` where the machine cannot do it: then read them.
+    fn map(&self, at: u64, len: usize) -> io::Result<Bytes>;
 }
 
 /// The machine's file system.
@@ -61,7 +81,22 @@ struct RealFile(StdFile);
 
 impl Fs for RealFs {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(path)
+        let parent = match path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => return Ok(()),
+        };
+        if path.is_dir() {
+            // Whoever made it may have died before this. Its parent may be none of our business.
+            let _ = self.sync_dir(parent);
+            return Ok(());
+        }
+        self.create_dir(parent)?;
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            // Somebody else was faster; a file in its place is found by who uses it.
+            _ => self.sync_dir(parent),
+        }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -117,6 +152,11 @@ impl Fs for RealFs {
     fn capacity(&self, dir: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(dir)?;
         Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+    }
+
+    fn free_space(&self, dir: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Result<Lock, String>> {
@@ -184,9 +224,17 @@ impl File for RealFile {
         self.0.sync_data()
     }
 
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
     fn evict(&self) -> io::Result<()> {
         rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed)?;
         Ok(())
+    }
+
+    fn map(&self, at: u64, len: usize) -> io::Result<Bytes> {
+        mapping::map(&self.0, at, len)
     }
 }
 

@@ -19,6 +19,7 @@ mod error;
 pub mod fs;
 mod group;
 mod limits;
+mod mapping;
 mod opening;
 mod pending;
 mod queue;

@@ -1,50 +1,87 @@
-//! A simulated disk, for tests: what is not synced may or may not survive a crash, sector by sector
-//! and name by name, as a seed decides; and any call can be made to fail.
+//! A simulated disk, for tests. What is not synced may or may not survive a crash, sector by sector
+//! and name by name, as a seed decides; failed write-back is told as Linux tells it, once to each
+//! descriptor; any call can be made to fail, and what is on the disk can be damaged.
+//!
+//! The same seed and the same calls give the same disk, byte for byte.
+
+mod file;
+mod inode;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use fastrand::Rng;
+
 use crate::fs::{File, Fs, Lock};
+use crate::sim::file::SimFile;
+use crate::sim::inode::Inode;
+use crate::sim::names::{Ino, Names};
 
-const SECTOR: usize = 512;
+/// What survives or not, and is damaged, as one.
+pub const SECTOR: usize = 512;
+/// Bytes of a disk that was not told how many it has.
+const CAPACITY: u64 = 1 << 30;
 
-/// What goes wrong, and when: the n-th write or sync from now on, counting from 0.
+/// What goes wrong, and when: the n-th call of its kind from now on, counting from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// A write fails as a disk does.
+    /// A write fails as a disk does, half of it done.
     WriteError(u64),
-    /// A sync fails, once; what was written before is lost from then on.
+    /// A sync finds that write-back fails: some of what was written is lost, and the pages that hold
+    /// it are taken for clean.
     SyncError(u64),
-    /// Every new file fails for want of space.
-    NoSpace,
+    /// A read, or a mapping, fails.
+    ReadError(u64),
+    /// From this creation or write on there is no space, until something else is injected.
+    NoSpace(u64),
+    /// The same for want of quota.
+    NoQuota(u64),
     /// After so many more changes nothing reaches the disk: every one fails, until the crash.
     Halt(u64),
 }
 
+/// Calls since the fault was injected.
 #[derive(Debug, Default)]
-struct Contents {
-    now: Vec<u8>,
-    durable: Vec<u8>,
-    dirty: BTreeSet<usize>,
-}
-
-type Shared = Arc<Mutex<Contents>>;
-
-#[derive(Debug, Default)]
-struct World {
-    files: BTreeMap<PathBuf, Shared>,
-    /// Names as they would be after a crash.
-    durable_names: BTreeMap<PathBuf, Shared>,
-    dirs: BTreeSet<PathBuf>,
-    locked: BTreeSet<PathBuf>,
-    fault: Option<Fault>,
+struct Calls {
     writes: u64,
     syncs: u64,
+    reads: u64,
+    takes: u64,
     changes: u64,
+}
+
+#[derive(Debug)]
+struct World {
+    inodes: BTreeMap<Ino, Inode>,
+    names: Names,
+    locked: BTreeSet<PathBuf>,
+    capacity: u64,
+    fault: Option<Fault>,
+    calls: Calls,
     /// A checksum over every change, in order.
     trace: u64,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            inodes: BTreeMap::new(),
+            names: Names::default(),
+            locked: BTreeSet::new(),
+            capacity: CAPACITY,
+            fault: None,
+            calls: Calls::default(),
+            trace: 0,
+        }
+    }
+}
+
+fn count(calls: &mut u64) -> u64 {
+    *calls += 1;
+    *calls - 1
 }
 
 impl World {
@@ -57,13 +94,73 @@ impl World {
         digest.update(&at.to_le_bytes());
         digest.update(bytes);
         self.trace = digest.finalize();
-        self.changes += 1;
         match self.fault {
-            Some(Fault::Halt(most)) if self.changes > most => {
+            Some(Fault::Halt(most)) if count(&mut self.calls.changes) >= most => {
                 Err(io::Error::other("the simulated machine has stopped"))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a call that wants so many more bytes gets them.
+    fn take(&mut self, more: u64) -> io::Result<()> {
+        let call = count(&mut self.calls.takes);
+        match self.fault {
+            Some(Fault::NoSpace(from)) if call >= from => Err(io::ErrorKind::StorageFull.into()),
+            Some(Fault::NoQuota(from)) if call >= from => Err(io::ErrorKind::QuotaExceeded.into()),
+            _ if more > self.free() => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn free(&self) -> u64 {
+        let Self { inodes, names, .. } = self;
+        let used = inodes
+            .iter()
+            .filter(|(ino, inode)| inode.is_open() || names.shows(**ino));
+        let used: usize = used.map(|(_, inode)| inode.len()).sum();
+        self.capacity.saturating_sub(used as u64)
+    }
+
+    /// Whether a read gets through.
+    fn read(&mut self) -> io::Result<()> {
+        let call = count(&mut self.calls.reads);
+        if self.fault == Some(Fault::ReadError(call)) {
+            return Err(io::Error::other("simulated read error"));
+        }
+        Ok(())
+    }
+
+    fn sync_fails(&mut self) -> bool {
+        let call = count(&mut self.calls.syncs);
+        self.fault == Some(Fault::SyncError(call))
+    }
+
+    /// Chance, as far as this disk goes.
+    fn chance(&self) -> Rng {
+        Rng::with_seed(self.trace)
+    }
+
+    fn inode(&self, path: &Path) -> io::Result<Ino> {
+        self.names.get(path).ok_or_else(not_found)
+    }
+
+    fn inode_mut(&mut self, ino: Ino) -> &mut Inode {
+        self.inodes.entry(ino).or_default()
+    }
+
+    /// A new inode under a name.
+    fn make(&mut self, path: &Path, len: usize) -> Ino {
+        let ino = Ino(self.inodes.keys().next_back().map_or(0, |last| last.0 + 1));
+        self.inodes.insert(ino, Inode::zeroed(len));
+        self.names.link(path, ino);
+        ino
+    }
+
+    /// Gives up what has neither a name nor a descriptor.
+    fn sweep(&mut self) {
+        let Self { inodes, names, .. } = self;
+        inodes.retain(|ino, inode| inode.is_open() || names.holds(*ino));
     }
 }
 
@@ -71,27 +168,28 @@ impl World {
 #[derive(Debug, Clone, Default)]
 pub struct SimFs(Arc<Mutex<World>>);
 
-#[derive(Debug)]
-struct SimFile {
-    path: PathBuf,
-    contents: Shared,
-    world: Arc<Mutex<World>>,
-}
-
 const POISONED: &str = "no code that can panic runs under the simulation's lock";
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect(POISONED)
 }
 
+fn not_found() -> io::Error {
+    io::ErrorKind::NotFound.into()
+}
+
+/// What a test does to a disk.
 impl SimFs {
-    /// From now on this goes wrong.
+    /// From now on this goes wrong, and nothing else.
     pub fn inject(&self, fault: Option<Fault>) {
         let mut world = lock(&self.0);
         world.fault = fault;
-        world.writes = 0;
-        world.syncs = 0;
-        world.changes = 0;
+        world.calls = Calls::default();
+    }
+
+    /// From now on the disk has so many bytes.
+    pub fn resize(&self, capacity: u64) {
+        lock(&self.0).capacity = capacity;
     }
 
     /// Tells whether two runs did the same: a checksum over every change so far, of which file, where
@@ -100,156 +198,184 @@ impl SimFs {
         lock(&self.0).trace
     }
 
-    /// The disk as a crash now could leave it: of what is not synced, each sector and each name
-    /// survives or not. The machine it came from goes on, unaware.
-    pub fn crash(&self, seed: u64) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed);
+    /// Tells whether two disks are the same: a checksum over names and what programs read.
+    pub fn digest(&self) -> u64 {
         let world = lock(&self.0);
-        let mut after = World {
-            dirs: world.dirs.clone(),
+        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+        for (path, ino) in world.names.iter() {
+            digest.update(path.as_os_str().as_encoded_bytes());
+            digest.update(world.inodes.get(&ino).map_or(&[], |inode| inode.cached()));
+        }
+        digest.finalize()
+    }
+
+    /// The disk as a crash now could leave it: of what is not synced, each sector, each length and
+    /// each change of a name survives or not. The machine it came from goes on, unaware.
+    pub fn crash(&self, seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let world = lock(&self.0);
+        let names = world.names.crash(&mut random);
+        let survives = |ino: &Ino| names.holds(*ino);
+        let inodes = world.inodes.iter().filter(|(ino, _)| survives(ino));
+        let inodes = inodes
+            .map(|(ino, inode)| (*ino, inode.crash(&mut random)))
+            .collect();
+        Self(Arc::new(Mutex::new(World {
+            inodes,
+            names,
+            capacity: world.capacity,
             trace: world.trace ^ seed,
             ..World::default()
+        })))
+    }
+
+    /// The kernel writes a file back by itself, or fails to. Nobody is told before the next sync.
+    pub fn write_back(&self, path: &Path, fails: bool) {
+        let mut world = lock(&self.0);
+        let what = if fails {
+            "write back, failing"
+        } else {
+            "write back"
         };
-        let mut names = world.durable_names.clone();
-        for (path, contents) in &world.files {
-            let known = names.get(path).is_some_and(|it| Arc::ptr_eq(it, contents));
-            if !known && random.bool() {
-                names.insert(path.clone(), Arc::clone(contents));
-            }
+        // A machine that has stopped writes nothing back.
+        if world.change(what, path, 0, &[]).is_err() {
+            return;
         }
-        for (path, contents) in names {
-            let contents = lock(&contents);
-            let mut image = contents.durable.clone();
-            if image.len() < contents.now.len() {
-                image.resize(contents.now.len(), 0);
-            }
-            for sector in &contents.dirty {
-                if random.bool() {
-                    let from = sector * SECTOR;
-                    let to = (from + SECTOR).min(contents.now.len());
-                    image[from..to].copy_from_slice(&contents.now[from..to]);
-                }
-            }
-            let survived = Contents {
-                now: image.clone(),
-                durable: image,
-                dirty: BTreeSet::new(),
-            };
-            let survived = Arc::new(Mutex::new(survived));
-            after.files.insert(path.clone(), Arc::clone(&survived));
-            after.durable_names.insert(path, survived);
+        let mut random = world.chance();
+        if let Ok(ino) = world.inode(path) {
+            world
+                .inode_mut(ino)
+                .write_back(fails.then_some(&mut random));
         }
-        Self(Arc::new(Mutex::new(after)))
     }
 
-    /// Changes bytes behind everybody's back, as a failing disk would.
+    /// The kernel forgets a file that nobody has open: what it had cached, and that write-back failed.
+    pub fn forget(&self, path: &Path) {
+        let mut world = lock(&self.0);
+        if let Ok(ino) = world.inode(path) {
+            world.inode_mut(ino).forget();
+        }
+    }
+
+    /// Changes bits behind everybody's back, as a failing disk would.
     pub fn flip(&self, path: &Path, at: usize, mask: u8) {
-        let contents = lock(&self.0).files.get(path).cloned();
-        if let Some(contents) = contents {
-            let mut contents = lock(&contents);
-            if let Some(byte) = contents.now.get_mut(at) {
-                *byte ^= mask;
-            }
-            if let Some(byte) = contents.durable.get_mut(at) {
-                *byte ^= mask;
-            }
+        self.damage(path, |inode| inode.flip(at, mask));
+    }
+
+    /// A write of one sector has gone to another; where it belonged is what was there before.
+    pub fn misdirect(&self, path: &Path, from: usize, to: usize) {
+        self.damage(path, |inode| inode.misdirect(from, to));
+    }
+
+    /// The last write of a sector was never done.
+    pub fn make_stale(&self, path: &Path, sector: usize) {
+        self.damage(path, |inode| inode.make_stale(sector));
+    }
+
+    /// A sector cannot be read until it is written again.
+    pub fn make_unreadable(&self, path: &Path, sector: usize) {
+        self.damage(path, |inode| inode.make_unreadable(sector));
+    }
+
+    fn damage(&self, path: &Path, damage: impl FnOnce(&mut Inode)) {
+        let mut world = lock(&self.0);
+        if let Ok(ino) = world.inode(path) {
+            damage(world.inode_mut(ino));
         }
     }
-}
 
-fn not_found() -> io::Error {
-    io::Error::from(io::ErrorKind::NotFound)
+    fn file(&self, world: &mut World, path: &Path, ino: Ino, writable: bool) -> Arc<dyn File> {
+        let since = world.inode_mut(ino).open();
+        Arc::new(SimFile::new(
+            path,
+            ino,
+            Arc::clone(&self.0),
+            since,
+            writable,
+        ))
+    }
 }
 
 impl Fs for SimFs {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let mut world = lock(&self.0);
         world.change("mkdir", path, 0, &[])?;
-        world.dirs.insert(path.to_owned());
-        Ok(())
+        world.names.create_dir(path)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let world = lock(&self.0);
-        if !world.dirs.contains(dir) {
-            return Err(not_found());
-        }
-        let names = world.files.keys().chain(world.dirs.iter());
-        let inside = names.filter(|path| path.parent() == Some(dir));
-        let mut names: Vec<String> = inside
-            .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
-            .collect();
-        names.sort();
-        Ok(names)
+        lock(&self.0).names.list(dir)
     }
 
     fn create(&self, path: &Path, len: u64) -> io::Result<Arc<dyn File>> {
         let mut world = lock(&self.0);
-        if world.fault == Some(Fault::NoSpace) {
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
-        }
+        world.names.check_parent(path)?;
+        world.take(len)?;
         world.change("create", path, len, &[])?;
-        let contents = Arc::new(Mutex::new(Contents {
-            now: vec![0; len as usize],
-            ..Contents::default()
-        }));
-        world.files.insert(path.to_owned(), Arc::clone(&contents));
-        Ok(Arc::new(SimFile {
-            path: path.to_owned(),
-            contents,
-            world: Arc::clone(&self.0),
-        }))
+        let ino = world.make(path, len as usize);
+        let file = self.file(&mut world, path, ino, true);
+        world.sweep();
+        Ok(file)
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let contents = lock(&self.0).files.get(path).cloned();
-        Ok(Arc::new(SimFile {
-            path: path.to_owned(),
-            contents: contents.ok_or_else(not_found)?,
-            world: Arc::clone(&self.0),
-        }))
+        let mut world = lock(&self.0);
+        let ino = world.inode(path)?;
+        Ok(self.file(&mut world, path, ino, true))
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.open(path)
+        let mut world = lock(&self.0);
+        let ino = world.inode(path)?;
+        Ok(self.file(&mut world, path, ino, false))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut world = lock(&self.0);
+        world.names.check_parent(to)?;
+        world.inode(from)?;
         world.change("rename", to, 0, from.as_os_str().as_encoded_bytes())?;
-        let contents = world.files.remove(from).ok_or_else(not_found)?;
-        world.files.insert(to.to_owned(), contents);
+        world.names.rename(from, to);
+        world.sweep();
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut world = lock(&self.0);
+        world.inode(path)?;
         world.change("remove", path, 0, &[])?;
-        world.files.remove(path).map(drop).ok_or_else(not_found)
+        world.names.unlink(path);
+        world.sweep();
+        Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut world = lock(&self.0);
         world.change("sync directory", dir, 0, &[])?;
-        let World {
-            files,
-            durable_names,
-            ..
-        } = &mut *world;
-        durable_names.retain(|path, _| path.parent() != Some(dir));
-        let here = files.iter().filter(|(path, _)| path.parent() == Some(dir));
-        durable_names.extend(here.map(|(path, contents)| (path.clone(), Arc::clone(contents))));
+        if world.sync_fails() {
+            return Err(io::Error::other("simulated sync error"));
+        }
+        world.names.sync(dir);
+        world.sweep();
         Ok(())
     }
 
     fn capacity(&self, _dir: &Path) -> io::Result<u64> {
-        Ok(1 << 30)
+        Ok(lock(&self.0).capacity)
+    }
+
+    fn free_space(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(lock(&self.0).free())
     }
 
     fn lock(&self, path: &Path) -> io::Result<Result<Lock, String>> {
         let mut world = lock(&self.0);
+        world.names.check_parent(path)?;
         if !world.locked.insert(path.to_owned()) {
             return Ok(Err("simulated".to_owned()));
+        }
+        if world.inode(path).is_err() {
+            world.make(path, 0);
         }
         Ok(Ok(Box::new(Held {
             path: path.to_owned(),
@@ -258,6 +384,9 @@ impl Fs for SimFs {
     }
 
     fn lock_to_read(&self, path: &Path) -> io::Result<Result<Option<Lock>, String>> {
+        if lock(&self.0).inode(path).is_err() {
+            return Ok(Ok(None));
+        }
         Ok(self.lock(path)?.map(Some))
     }
 }
@@ -270,75 +399,5 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         lock(&self.world).locked.remove(&self.path);
-    }
-}
-
-impl File for SimFile {
-    fn len(&self) -> io::Result<u64> {
-        Ok(lock(&self.contents).now.len() as u64)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        let contents = lock(&self.contents);
-        let from = (at as usize).min(contents.now.len());
-        let to = (from + buffer.len()).min(contents.now.len());
-        buffer[..to - from].copy_from_slice(&contents.now[from..to]);
-        Ok(to - from)
-    }
-
-    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        let failing = {
-            let mut world = lock(&self.world);
-            world.change("write", &self.path, at, bytes)?;
-            world.writes += 1;
-            world.fault == Some(Fault::WriteError(world.writes - 1))
-        };
-        let mut contents = lock(&self.contents);
-        let from = at as usize;
-        // A write that fails has got half way.
-        let done = if failing {
-            bytes.len() / 2
-        } else {
-            bytes.len()
-        };
-        if contents.now.len() < from + done {
-            contents.now.resize(from + done, 0);
-        }
-        contents.now[from..from + done].copy_from_slice(&bytes[..done]);
-        contents
-            .dirty
-            .extend(from / SECTOR..(from + done).div_ceil(SECTOR));
-        if failing {
-            Err(io::Error::other("simulated write error"))
-        } else {
-            Ok(())
-        }
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let failing = {
-            let mut world = lock(&self.world);
-            world.change("sync", &self.path, 0, &[])?;
-            world.syncs += 1;
-            world.fault == Some(Fault::SyncError(world.syncs - 1))
-        };
-        let mut contents = lock(&self.contents);
-        let dirty = std::mem::take(&mut contents.dirty);
-        if failing {
-            // As Linux does it: told once, then forgotten, pages clean and never written.
-            return Err(io::Error::other("simulated sync error"));
-        }
-        let Contents { now, durable, .. } = &mut *contents;
-        durable.resize(now.len(), 0);
-        for sector in dirty {
-            let from = sector * SECTOR;
-            let to = (from + SECTOR).min(now.len());
-            durable[from..to].copy_from_slice(&now[from..to]);
-        }
-        Ok(())
-    }
-
-    fn evict(&self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod audit;
+mod contract;
+mod failures;
 mod simulation;
 
 use std::collections::HashMap;
@@ -336,7 +338,7 @@ fn a_full_disk_refuses_and_recovers_by_itself() {
     let mut stored = 0;
     wait(store.submit(batch(0, &big(stored)))).unwrap();
     stored += 1;
-    fs.inject(Some(Fault::NoSpace));
+    fs.inject(Some(Fault::NoSpace(0)));
     let mut refused = false;
     for _ in 0..8 {
         match wait(store.submit(batch(0, &big(stored)))) {
