@@ -3,7 +3,7 @@
 //! With F texts and N numbers a message, text j belongs to message j / F and ends at `ends[j]`,
 //! whose top bit marks it absent; number k of message i is `numbers[i * N + k]`.
 
-use crate::bindings::quern::plugin::types;
+use crate::bindings::types;
 
 const ABSENT: u32 = 1 << 31;
 
@@ -17,6 +17,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// What [`Batch::numbers`] holds where a message has no such number.
+    pub const NO_NUMBER: i64 = i64::MIN;
+    /// What it holds where a property is there and is no 64-bit integer.
+    pub const NOT_A_NUMBER: i64 = i64::MIN + 1024;
+
     /// How many messages.
     pub fn len(&self) -> usize {
         self.messages
@@ -28,24 +33,86 @@ impl Batch {
 
     /// The text that was needed as number `field`; `None` where the message has none.
     pub fn text(&self, message: usize, field: usize) -> Option<&str> {
-        let fields = self.ends.len().checked_div(self.messages)?;
-        let index = message * fields + field;
-        let end = *self.ends.get(index)?;
-        if field >= fields || end & ABSENT != 0 {
-            return None;
-        }
-        let start = match index {
-            0 => 0,
-            _ => self.ends[index - 1] & !ABSENT,
-        };
-        self.text.get(start as usize..end as usize)
+        let column = self.texts(field)?;
+        let range = column.range(message)?;
+        self.text.get(range)
     }
 
     /// The number that was needed as number `figure`; `None` where the message has none.
     pub fn number(&self, message: usize, figure: usize) -> Option<i64> {
         let figures = self.numbers.len().checked_div(self.messages)?;
         let value = *self.numbers.get(message * figures + figure)?;
-        (figure < figures && value != i64::MIN).then_some(value)
+        (figure < figures && value != Self::NO_NUMBER).then_some(value)
+    }
+
+    /// All texts that were needed as number `field`; `None` if so many were not needed.
+    pub fn texts(&self, field: usize) -> Option<Texts<'_>> {
+        let fields = self.ends.len().checked_div(self.messages)?;
+        (field < fields).then_some(Texts {
+            ends: &self.ends,
+            text: self.text.as_bytes(),
+            fields,
+            field,
+        })
+    }
+
+    /// All numbers that were needed as number `figure`, marks included; `None` if so many were not
+    /// needed.
+    pub fn numbers(&self, figure: usize) -> Option<Numbers<'_>> {
+        let figures = self.numbers.len().checked_div(self.messages)?;
+        (figure < figures).then_some(Numbers {
+            values: &self.numbers,
+            figures,
+            figure,
+        })
+    }
+}
+
+/// One text of every message.
+#[derive(Debug, Clone, Copy)]
+pub struct Texts<'a> {
+    ends: &'a [u32],
+    text: &'a [u8],
+    fields: usize,
+    field: usize,
+}
+
+impl<'a> Texts<'a> {
+    fn range(&self, message: usize) -> Option<std::ops::Range<usize>> {
+        let index = message * self.fields + self.field;
+        let end = *self.ends.get(index)?;
+        if end & ABSENT != 0 {
+            return None;
+        }
+        let start = match index.checked_sub(1) {
+            None => 0,
+            Some(before) => self.ends[before] & !ABSENT,
+        };
+        Some(start as usize..end as usize)
+    }
+
+    /// The text of one message as UTF-8 bytes; `None` where it has none.
+    #[inline]
+    pub fn bytes(&self, message: usize) -> Option<&'a [u8]> {
+        self.text.get(self.range(message)?)
+    }
+}
+
+/// One number of every message.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbers<'a> {
+    values: &'a [i64],
+    figures: usize,
+    figure: usize,
+}
+
+impl<'a> Numbers<'a> {
+    /// From one message on: its number and those after it.
+    #[inline]
+    pub fn from(&self, message: usize) -> impl Iterator<Item = i64> + 'a {
+        let start = message * self.figures + self.figure;
+        let values = self.values.get(start..).unwrap_or(&[]);
+        values.iter().step_by(self.figures).copied()
     }
 }
 
@@ -57,6 +124,46 @@ impl From<types::Batch> for Batch {
             text: batch.text,
             numbers: batch.numbers,
         }
+    }
+}
+
+/// A verdict for each message of a batch, as bits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdicts {
+    words: Vec<u32>,
+    len: usize,
+}
+
+impl Verdicts {
+    /// Rejects every message of the batch.
+    pub fn none(batch: &Batch) -> Self {
+        Self {
+            words: vec![0; batch.len().div_ceil(32)],
+            len: batch.len(),
+        }
+    }
+
+    /// Delivers this message.
+    pub fn deliver(&mut self, message: usize) {
+        self.words[message / 32] |= 1 << (message % 32);
+    }
+
+    /// The verdicts of messages `32 * index ..`, lowest bit first; bits beyond the last message
+    /// are ignored.
+    pub fn word(&mut self, index: usize, bits: u32) {
+        let left = self.len - index * 32;
+        self.words[index] = match left {
+            0..32 => bits & ((1 << left) - 1),
+            _ => bits,
+        };
+    }
+
+    pub fn is_delivered(&self, message: usize) -> bool {
+        self.words[message / 32] >> (message % 32) & 1 == 1
+    }
+
+    pub(crate) fn into_words(self) -> Vec<u32> {
+        self.words
     }
 }
 
@@ -102,5 +209,22 @@ mod tests {
         assert_eq!((batch.number(0, 0), batch.number(1, 0)), (Some(7), None));
         assert_eq!((batch.text(0, 2), batch.text(2, 0)), (None, None));
         assert_eq!(Batch::default().text(0, 0), None);
+        let column = batch.texts(1).unwrap();
+        assert_eq!((column.bytes(0), column.bytes(1)), (None, Some(&b"bc"[..])));
+        let numbers: Vec<i64> = batch.numbers(0).unwrap().from(0).collect();
+        assert_eq!(numbers, [7, Batch::NO_NUMBER]);
+        assert!(batch.texts(2).is_none() && batch.numbers(1).is_none());
+    }
+
+    #[test]
+    fn bits_beyond_the_last_message_are_dropped() {
+        let mut batch = BatchBuilder::default();
+        for _ in 0..33 {
+            batch = batch.message(&[], &[]);
+        }
+        let mut verdicts = Verdicts::none(&batch.build());
+        verdicts.word(1, u32::MAX);
+        verdicts.deliver(3);
+        assert_eq!(verdicts.into_words(), [8, 1]);
     }
 }

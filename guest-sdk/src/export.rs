@@ -1,60 +1,313 @@
-//! From the contract's functions to an author's [`Filter`].
+//! From the contract's functions to an author's types, a module for each kind.
 
-use std::marker::PhantomData;
+use crate::about::{Description, ParamKind};
+use crate::bindings::about::exports::quern::plugin::about;
 
-use crate::batch::Batch;
-use crate::bindings::exports::quern::plugin::{about, filter};
-use crate::bindings::quern::plugin::types;
-use crate::filter::{Filter, Params};
-
-/// Stands for the author's filter towards the generated code; see [`crate::export_filter`].
-pub struct Exported<F>(PhantomData<F>);
-
-/// One compiled subscription in this instance.
-pub struct Subscribed<F>(F);
-
-impl<F: Filter> about::Guest for Exported<F> {
-    fn describe() -> about::Description {
-        F::describe().into()
+fn described(it: Description) -> about::Description {
+    crate::panics::report_to_host();
+    let params = it.params.into_iter().map(|param| about::Param {
+        name: param.name.to_owned(),
+        kind: match param.kind {
+            ParamKind::Text => about::ParamType::Text,
+            ParamKind::Integer => about::ParamType::Integer,
+            ParamKind::Number => about::ParamType::Number,
+            ParamKind::Boolean => about::ParamType::Boolean,
+            ParamKind::Choice => about::ParamType::Choice,
+        },
+        default: param.default,
+        choices: param.choices.iter().map(|it| (*it).to_owned()).collect(),
+        help: param.help.to_owned(),
+    });
+    about::Description {
+        name: it.name.to_owned(),
+        version: it.version.to_owned(),
+        summary: it.summary.to_owned(),
+        language: it.language.map(str::to_owned),
+        params: params.collect(),
     }
 }
 
-impl<F: Filter> filter::Guest for Exported<F> {
-    type Subscription = Subscribed<F>;
-}
+pub mod filter {
+    use std::marker::PhantomData;
 
-impl<F: Filter> filter::GuestSubscription for Subscribed<F> {
-    fn compile(
-        expression: String,
-        params: types::Params,
-    ) -> Result<filter::Subscription, types::Refusal> {
-        match F::compile(&expression, &Params(params)) {
-            Ok(compiled) => Ok(filter::Subscription::new(Self(compiled))),
-            Err(refusal) => Err(refusal.into()),
+    use super::{about, described};
+    use crate::about::Params;
+    use crate::batch::Batch;
+    use crate::bindings::filter::exports::quern::plugin::filter;
+    use crate::bindings::types;
+    use crate::filter::ColumnFilter;
+
+    /// Stands for the author's filter towards the generated code; see [`crate::export_filter`].
+    pub struct Exported<F>(PhantomData<F>);
+
+    /// One compiled subscription in this instance.
+    pub struct Subscribed<F>(F);
+
+    impl<F: ColumnFilter> about::Guest for Exported<F> {
+        fn describe() -> about::Description {
+            described(F::describe())
         }
     }
 
-    fn needs(&self) -> types::Needs {
-        self.0.needs().into()
+    impl<F: ColumnFilter> filter::Guest for Exported<F> {
+        type Subscription = Subscribed<F>;
     }
 
-    fn matches(&self, batch: types::Batch) -> Result<types::Verdicts, types::Failure> {
-        let batch = Batch::from(batch);
-        let mut verdicts = vec![0; batch.len().div_ceil(32)];
-        for message in 0..batch.len() {
-            if self.0.matches(&batch, message)? {
-                verdicts[message / 32] |= 1 << (message % 32);
+    impl<F: ColumnFilter> filter::GuestSubscription for Subscribed<F> {
+        fn compile(
+            expression: String,
+            params: types::Params,
+        ) -> Result<filter::Subscription, types::Refusal> {
+            crate::panics::report_to_host();
+            let params = Params::check(&F::describe(), params)?;
+            let compiled = F::compile(&expression, &params)?;
+            Ok(filter::Subscription::new(Self(compiled)))
+        }
+
+        fn needs(&self) -> types::Needs {
+            self.0.needs().into()
+        }
+
+        fn matches(&self, batch: types::Batch) -> Result<types::Verdicts, types::Failure> {
+            let verdicts = self.0.judge(&Batch::from(batch))?;
+            Ok(verdicts.into_words())
+        }
+    }
+}
+
+pub mod body_filter {
+    use std::marker::PhantomData;
+
+    use super::{about, described};
+    use crate::about::Params;
+    use crate::batch::{Batch, Verdicts};
+    use crate::bindings::body_filter::exports::quern::plugin::body_filter;
+    use crate::bindings::types;
+    use crate::filter::BodyFilter;
+
+    /// Stands for the author's filter towards the generated code; see
+    /// [`crate::export_body_filter`].
+    pub struct Exported<F>(PhantomData<F>);
+
+    /// One compiled subscription in this instance.
+    pub struct Subscribed<F>(F);
+
+    impl<F: BodyFilter> about::Guest for Exported<F> {
+        fn describe() -> about::Description {
+            described(F::describe())
+        }
+    }
+
+    impl<F: BodyFilter> body_filter::Guest for Exported<F> {
+        type Subscription = Subscribed<F>;
+    }
+
+    impl<F: BodyFilter> body_filter::GuestSubscription for Subscribed<F> {
+        fn compile(
+            expression: String,
+            params: types::Params,
+        ) -> Result<body_filter::Subscription, types::Refusal> {
+            crate::panics::report_to_host();
+            let params = Params::check(&F::describe(), params)?;
+            let compiled = F::compile(&expression, &params)?;
+            Ok(body_filter::Subscription::new(Self(compiled)))
+        }
+
+        fn needs(&self) -> types::Needs {
+            self.0.needs().into()
+        }
+
+        fn matches(
+            &self,
+            batch: types::Batch,
+            ends: Vec<u32>,
+            bodies: Vec<u8>,
+        ) -> Result<types::Verdicts, types::Failure> {
+            let batch = Batch::from(batch);
+            let mut verdicts = Verdicts::none(&batch);
+            let mut start = 0;
+            for (message, end) in ends.into_iter().enumerate().take(batch.len()) {
+                let end = end as usize;
+                let body = bodies.get(start..end).unwrap_or(&[]);
+                start = end;
+                if self.0.matches(&batch, message, body)? {
+                    verdicts.deliver(message);
+                }
+            }
+            Ok(verdicts.into_words())
+        }
+    }
+}
+
+pub mod queue_selector {
+    use std::cell::RefCell;
+    use std::marker::PhantomData;
+
+    use super::{about, described};
+    use crate::about::Params;
+    use crate::batch::Batch;
+    use crate::bindings::queue_selector::exports::quern::plugin::queue_selector;
+    use crate::bindings::types;
+    use crate::selector::{Queue, QueueSelector};
+
+    /// Stands for the author's selector towards the generated code; see
+    /// [`crate::export_queue_selector`].
+    pub struct Exported<S>(PhantomData<S>);
+
+    /// One opened selector of this instance, and the queues it chooses from.
+    pub struct Opened<S>(RefCell<(S, Vec<Queue>)>);
+
+    impl<S: QueueSelector> about::Guest for Exported<S> {
+        fn describe() -> about::Description {
+            described(S::describe())
+        }
+    }
+
+    impl<S: QueueSelector> queue_selector::Guest for Exported<S> {
+        type Selector = Opened<S>;
+    }
+
+    impl<S: QueueSelector> queue_selector::GuestSelector for Opened<S> {
+        fn open(params: types::Params) -> Result<queue_selector::Selector, types::Refusal> {
+            crate::panics::report_to_host();
+            let params = Params::check(&S::describe(), params)?;
+            let opened = (S::open(&params)?, Vec::new());
+            Ok(queue_selector::Selector::new(Self(RefCell::new(opened))))
+        }
+
+        fn needs(&self) -> types::Needs {
+            self.0.borrow().0.needs().into()
+        }
+
+        fn route(&self, queues: Vec<queue_selector::Queue>) {
+            let (selector, known) = &mut *self.0.borrow_mut();
+            let queues = queues.into_iter().map(|queue| Queue {
+                broker: queue.broker,
+                id: queue.id,
+                zone: queue.zone,
+                latency_us: queue.latency_us,
+                backlog: queue.backlog,
+            });
+            *known = queues.collect();
+            selector.route(known);
+        }
+
+        fn select(&self, batch: types::Batch) -> Result<Vec<u32>, types::Failure> {
+            let (selector, queues) = &*self.0.borrow();
+            if queues.is_empty() {
+                return Err("there is no queue to choose from".to_owned());
+            }
+            let batch = Batch::from(batch);
+            let chosen = (0..batch.len()).map(|message| {
+                let chosen = selector.select(queues, &batch, message)?;
+                Ok(chosen as u32)
+            });
+            chosen.collect()
+        }
+    }
+}
+
+pub mod allocation_strategy {
+    use std::marker::PhantomData;
+
+    use super::{about, described};
+    use crate::about::Params;
+    use crate::bindings::allocation_strategy::exports::quern::plugin::allocation_strategy;
+    use crate::bindings::types;
+    use crate::strategy::{AllocationStrategy, Member, OwnedQueue, Request};
+
+    const NOBODY: u32 = u32::MAX;
+
+    /// Stands for the author's strategy towards the generated code; see
+    /// [`crate::export_allocation_strategy`].
+    pub struct Exported<S>(PhantomData<S>);
+
+    impl<S: AllocationStrategy> about::Guest for Exported<S> {
+        fn describe() -> about::Description {
+            described(S::describe())
+        }
+    }
+
+    impl<S: AllocationStrategy> allocation_strategy::Guest for Exported<S> {
+        fn check(params: types::Params) -> Result<(), types::Refusal> {
+            crate::panics::report_to_host();
+            let params = Params::check(&S::describe(), params)?;
+            Ok(S::check(&params)?)
+        }
+
+        fn allocate(
+            request: allocation_strategy::Request,
+            params: types::Params,
+        ) -> Result<Vec<u32>, types::Failure> {
+            crate::panics::report_to_host();
+            let params = Params::check(&S::describe(), params);
+            let params = params.map_err(|refusal| refusal.reason().to_owned())?;
+            let owners = S::allocate(&Request::from(request), &params)?;
+            let index = |owner: Option<usize>| owner.map_or(NOBODY, |it| it as u32);
+            Ok(owners.into_iter().map(index).collect())
+        }
+    }
+
+    impl From<allocation_strategy::Request> for Request {
+        fn from(it: allocation_strategy::Request) -> Self {
+            let members = it.members.into_iter().map(|member| Member {
+                id: member.id,
+                zone: member.zone,
+                weight: member.weight,
+            });
+            let queues = it.queues.into_iter().map(|queue| OwnedQueue {
+                broker: queue.broker,
+                id: queue.id,
+                zone: queue.zone,
+                owner: (queue.owner != NOBODY).then_some(queue.owner as usize),
+                lag: u64::try_from(queue.lag).ok(),
+            });
+            Self {
+                group: it.group,
+                topic: it.topic,
+                members: members.collect(),
+                queues: queues.collect(),
             }
         }
-        Ok(verdicts)
     }
 }
 
-/// Makes a [`Filter`] the one this component exports.
+/// Makes a [`crate::Filter`] or [`crate::ColumnFilter`] the one this component exports.
 #[macro_export]
 macro_rules! export_filter {
     ($filter:ty) => {
-        type ExportedFilter = $crate::Exported<$filter>;
-        $crate::bindings::export_filter_plugin!(ExportedFilter with_types_in $crate::bindings);
+        type Exported = $crate::export::filter::Exported<$filter>;
+        $crate::bindings::about::export_about!(Exported with_types_in $crate::bindings::about);
+        $crate::bindings::filter::export_filter!(Exported with_types_in $crate::bindings::filter);
+    };
+}
+
+/// Makes a [`crate::BodyFilter`] the one this component exports.
+#[macro_export]
+macro_rules! export_body_filter {
+    ($filter:ty) => {
+        type Exported = $crate::export::body_filter::Exported<$filter>;
+        $crate::bindings::about::export_about!(Exported with_types_in $crate::bindings::about);
+        $crate::bindings::body_filter::export_body_filter!(Exported with_types_in $crate::bindings::body_filter);
+    };
+}
+
+/// Makes a [`crate::QueueSelector`] the one this component exports.
+#[macro_export]
+macro_rules! export_queue_selector {
+    ($selector:ty) => {
+        type Exported = $crate::export::queue_selector::Exported<$selector>;
+        $crate::bindings::about::export_about!(Exported with_types_in $crate::bindings::about);
+        $crate::bindings::queue_selector::export_queue_selector!(Exported with_types_in $crate::bindings::queue_selector);
+    };
+}
+
+/// Makes a [`crate::AllocationStrategy`] the one this component exports.
+#[macro_export]
+macro_rules! export_allocation_strategy {
+    ($strategy:ty) => {
+        type Exported = $crate::export::allocation_strategy::Exported<$strategy>;
+        $crate::bindings::about::export_about!(Exported with_types_in $crate::bindings::about);
+        $crate::bindings::allocation_strategy::export_allocation_strategy!(Exported with_types_in $crate::bindings::allocation_strategy);
     };
 }

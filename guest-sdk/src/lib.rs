@@ -1,8 +1,14 @@
-//! What a plugin author links: implement [`Filter`], export it, build for
-//! `wasm32-unknown-unknown`.
+//! What a plugin author links: implement a trait, export it, build for `wasm32-unknown-unknown`.
 //!
-//! ```text
-//! use quern_plugin::{Batch, Description, Filter, Needs, Params, Refusal, Text};
+//! | trait | decides | exported by |
+//! |---|---|---|
+//! | [`Filter`], row by row, or [`ColumnFilter`], a batch in one go | which messages a subscription gets | [`export_filter!`] |
+//! | [`BodyFilter`] | the same, reading bodies too | [`export_body_filter!`] |
+//! | [`QueueSelector`] | which queue a message goes to | [`export_queue_selector!`] |
+//! | [`AllocationStrategy`] | who of a group consumes which queue | [`export_allocation_strategy!`] |
+//!
+//! ```
+//! use quern_plugin::{Batch, BatchBuilder, Description, Filter, Needs, Params, Refusal, Text};
 //!
 //! struct Glob(String);
 //!
@@ -21,20 +27,38 @@
 //!     }
 //! }
 //!
+//! # #[cfg(target_family = "wasm")]
 //! quern_plugin::export_filter!(Glob);
+//!
+//! // In its tests, a plugin is plain Rust:
+//! let glob = Glob::compile("pa*", &Params::default()).unwrap();
+//! let batch = BatchBuilder::default().message(&[Some("paid")], &[]).build();
+//! assert_eq!(glob.matches(&batch, 0), Ok(true));
 //! ```
 //!
 //! A plugin has no clock, no randomness and no I/O: the same batch gets the same answer. It may
-//! write to the broker's log ([`log`]) and count things ([`count`]).
+//! write to the broker's log ([`log`]) and count things ([`count`]). If it panics, the message and
+//! the place reach the broker's log, and the broker's error.
 
+mod about;
 mod batch;
 #[doc(hidden)]
 pub mod bindings;
-mod export;
-mod filter;
-
-pub use crate::batch::{Batch, BatchBuilder};
-pub use crate::bindings::quern::plugin::host::{Level, count, log};
 #[doc(hidden)]
-pub use crate::export::Exported;
-pub use crate::filter::{Description, Figure, Filter, Needs, Params, Refusal, Text};
+pub mod export;
+mod filter;
+pub mod java;
+mod needs;
+mod panics;
+mod refusal;
+mod selector;
+mod strategy;
+
+pub use crate::about::{Description, Param, ParamKind, Params};
+pub use crate::batch::{Batch, BatchBuilder, Numbers, Texts, Verdicts};
+pub use crate::bindings::host::{Level, count, log};
+pub use crate::filter::{BodyFilter, ColumnFilter, Filter};
+pub use crate::needs::{Figure, Needs, Text};
+pub use crate::refusal::{Refusal, RefusalCode};
+pub use crate::selector::{Queue, QueueSelector};
+pub use crate::strategy::{AllocationStrategy, Member, OwnedQueue, Owners, Request};

@@ -1,7 +1,9 @@
 //! Messages laid out for a guest: a few flat lists, however many messages there are, because a
 //! list is one allocation in the guest.
 
-use crate::bindings::quern::plugin::types;
+use std::ops::Range;
+
+use crate::bindings::types;
 use crate::limits;
 
 /// A text of a message a subscription reads.
@@ -89,11 +91,36 @@ impl From<types::Number> for Number {
 
 const ABSENT: u32 = 1 << 31;
 
-/// Messages on their way to a guest. Filled message by message: begin, each text, each number, end.
+/// Messages as the contract lays them out. Bodies are empty unless a body filter is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Flat {
+    pub(crate) messages: types::Batch,
+    pub(crate) bodies: Bodies,
+}
+
+/// Body i is `bytes[ends[i - 1] .. ends[i]]`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bodies {
+    pub(crate) ends: Vec<u32>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Flat {
+    /// What judging them may cost.
+    pub(crate) fn fuel(&self) -> u64 {
+        limits::FUEL_BATCH
+            + u64::from(self.messages.len) * limits::FUEL_MESSAGE
+            + self.messages.text.len() as u64 * limits::FUEL_BYTE
+            + self.bodies.bytes.len() as u64 * limits::FUEL_BODY_BYTE
+    }
+}
+
+/// Messages on their way to a guest. Filled message by message: begin, each text, each number, the
+/// body if bodies are wanted, end.
 pub struct Batch {
     fields: usize,
     numbers: usize,
-    pub(crate) flat: types::Batch,
+    pub(crate) flat: Flat,
 }
 
 impl Batch {
@@ -102,7 +129,15 @@ impl Batch {
         Self {
             fields: needs.fields.len(),
             numbers: needs.numbers.len(),
-            flat: empty(),
+            flat: Flat {
+                messages: types::Batch {
+                    len: 0,
+                    ends: Vec::new(),
+                    text: String::new(),
+                    numbers: Vec::new(),
+                },
+                bodies: Bodies::default(),
+            },
         }
     }
 
@@ -112,9 +147,10 @@ impl Batch {
 
     /// The next text of this message; `None` = it has none.
     pub fn text(&mut self, text: Option<&str>) {
-        self.flat.text.push_str(text.unwrap_or(""));
-        let end = self.flat.text.len() as u32;
-        self.flat.ends.push(match text {
+        let flat = &mut self.flat.messages;
+        flat.text.push_str(text.unwrap_or(""));
+        let end = flat.text.len() as u32;
+        flat.ends.push(match text {
             Some(_) => end,
             None => end | ABSENT,
         });
@@ -122,66 +158,136 @@ impl Batch {
 
     /// The next number of this message.
     pub fn number(&mut self, number: i64) {
-        self.flat.numbers.push(number);
+        self.flat.messages.numbers.push(number);
+    }
+
+    /// The body of this message: of each, or of none.
+    pub fn body(&mut self, body: &[u8]) {
+        let bodies = &mut self.flat.bodies;
+        bodies.bytes.extend_from_slice(body);
+        bodies.ends.push(bodies.bytes.len() as u32);
     }
 
     pub fn end_message(&mut self) {
-        self.flat.len += 1;
+        self.flat.messages.len += 1;
         debug_assert!(self.is_whole(), "every text and number was given");
     }
 
     fn is_whole(&self) -> bool {
         let messages = self.len();
-        self.flat.ends.len() == messages * self.fields
-            && self.flat.numbers.len() == messages * self.numbers
+        self.flat.messages.ends.len() == messages * self.fields
+            && self.flat.messages.numbers.len() == messages * self.numbers
+            && [0, messages].contains(&self.flat.bodies.ends.len())
     }
 
     /// How many messages.
     pub fn len(&self) -> usize {
-        self.flat.len as usize
+        self.flat.messages.len as usize
     }
 
     pub fn is_empty(&self) -> bool {
-        self.flat.len == 0
+        self.flat.messages.len == 0
     }
 
     /// Worth judging now: more would not make it cheaper.
     pub fn is_full(&self) -> bool {
-        self.len() >= limits::BATCH_MESSAGES || self.flat.text.len() >= limits::BATCH_TEXT
+        let bodies = &self.flat.bodies;
+        self.len() >= limits::BATCH_MESSAGES
+            || self.flat.messages.text.len() >= limits::BATCH_TEXT
+            || bodies.ends.len() >= limits::BATCH_BODIES
+            || bodies.bytes.len() >= limits::BATCH_BODY_BYTES
     }
 
     pub fn clear(&mut self) {
-        self.flat.len = 0;
-        self.flat.ends.clear();
-        self.flat.text.clear();
-        self.flat.numbers.clear();
+        let flat = &mut self.flat.messages;
+        flat.len = 0;
+        flat.ends.clear();
+        flat.text.clear();
+        flat.numbers.clear();
+        self.flat.bodies.ends.clear();
+        self.flat.bodies.bytes.clear();
     }
 
     /// Some of the messages, as a batch of their own.
-    pub(crate) fn slice(&self, messages: std::ops::Range<usize>) -> types::Batch {
-        let (from, to) = (messages.start, messages.end);
-        let ends = &self.flat.ends[from * self.fields..to * self.fields];
-        let start = match from * self.fields {
-            0 => 0,
-            index => self.flat.ends[index - 1] & !ABSENT,
+    pub(crate) fn slice(&self, range: Range<usize>) -> Flat {
+        let (from, to) = (range.start, range.end);
+        let all = &self.flat.messages;
+        let texts = from * self.fields..to * self.fields;
+        let (ends, bytes) = cut(&all.ends, texts);
+        let bodies = match self.flat.bodies.ends.is_empty() {
+            true => Bodies::default(),
+            false => {
+                let (ends, bytes) = cut(&self.flat.bodies.ends, range);
+                Bodies {
+                    ends,
+                    bytes: self.flat.bodies.bytes[bytes].to_vec(),
+                }
+            }
         };
-        let end = ends.last().map_or(start, |end| end & !ABSENT);
-        types::Batch {
-            len: (to - from) as u32,
-            ends: ends.iter().map(|end| end - start).collect(),
-            text: self.flat.text[start as usize..end as usize].to_owned(),
-            numbers: self.flat.numbers[from * self.numbers..to * self.numbers].to_vec(),
+        Flat {
+            messages: types::Batch {
+                len: (to - from) as u32,
+                ends,
+                text: all.text[bytes].to_owned(),
+                numbers: all.numbers[from * self.numbers..to * self.numbers].to_vec(),
+            },
+            bodies,
         }
     }
 }
 
-fn empty() -> types::Batch {
-    types::Batch {
-        len: 0,
-        ends: Vec::new(),
-        text: String::new(),
-        numbers: Vec::new(),
+/// Some of the ends, as if theirs were the only pieces; and the bytes they stand for.
+fn cut(ends: &[u32], pieces: Range<usize>) -> (Vec<u32>, Range<usize>) {
+    let start = match pieces.start {
+        0 => 0,
+        index => ends[index - 1] & !ABSENT,
+    };
+    let ends = &ends[pieces];
+    let end = ends.last().map_or(start, |end| end & !ABSENT);
+    let ends = ends.iter().map(|end| end - start).collect();
+    (ends, start as usize..end as usize)
+}
+
+/// What a number of the contract is where there is none.
+const NO_NUMBER: i64 = i64::MIN;
+/// What it is where a property is there and is no 64-bit integer.
+const NOT_A_NUMBER: i64 = i64::MIN + 1024;
+
+/// A property as [`Number::Integer`] gives it: by Java's syntax, a sign and decimal digits of any
+/// script, with the contract's two marks.
+pub fn integer(property: Option<&str>) -> i64 {
+    let Some(text) = property.filter(|text| !text.is_empty()) else {
+        return NO_NUMBER;
+    };
+    match text.parse().ok().or_else(|| java_long(text)) {
+        Some(NO_NUMBER | NOT_A_NUMBER) | None => NOT_A_NUMBER,
+        Some(value) => value,
     }
+}
+
+/// First digits of Unicode's decimal number systems within the first plane, as Java 17 knows them.
+const ZEROS: [u16; 37] = [
+    0x0030, 0x0660, 0x06F0, 0x07C0, 0x0966, 0x09E6, 0x0A66, 0x0AE6, 0x0B66, 0x0BE6, 0x0C66, 0x0CE6,
+    0x0D66, 0x0DE6, 0x0E50, 0x0ED0, 0x0F20, 0x1040, 0x1090, 0x17E0, 0x1810, 0x1946, 0x19D0, 0x1A80,
+    0x1A90, 0x1B50, 0x1BB0, 0x1C40, 0x1C50, 0xA620, 0xA8D0, 0xA900, 0xA9D0, 0xA9F0, 0xAA50, 0xABF0,
+    0xFF10,
+];
+
+/// Rewrites foreign digits as our own; whatever else is there is then refused by the parser.
+#[cold]
+fn java_long(text: &str) -> Option<i64> {
+    if text.is_ascii() {
+        return None;
+    }
+    let ours = text.chars().map(|c| digit_of_ours(c).unwrap_or(c));
+    ours.collect::<String>().parse().ok()
+}
+
+fn digit_of_ours(c: char) -> Option<char> {
+    let unit = u16::try_from(u32::from(c)).ok()?;
+    let below = ZEROS.partition_point(|zero| *zero <= unit);
+    let zero = ZEROS[below.checked_sub(1)?];
+    char::from_digit(u32::from(unit - zero), 10)
 }
 
 #[cfg(test)]
@@ -208,6 +314,7 @@ mod tests {
                 batch.text(*tag);
                 batch.text(*keys);
                 batch.number(*size);
+                batch.body(keys.unwrap_or("none").as_bytes());
                 batch.end_message();
             }
             batch
@@ -216,11 +323,35 @@ mod tests {
         for from in 0..=messages.len() {
             for to in from..=messages.len() {
                 let (slice, alone) = (whole.slice(from..to), build(&messages[from..to]).flat);
+                assert_eq!(slice.bodies.ends, alone.bodies.ends, "{from}..{to}");
+                assert_eq!(slice.bodies.bytes, alone.bodies.bytes);
+                let (slice, alone) = (slice.messages, alone.messages);
                 assert_eq!(slice.len, alone.len);
                 assert_eq!(slice.ends, alone.ends, "{from}..{to}");
                 assert_eq!(slice.text, alone.text);
                 assert_eq!(slice.numbers, alone.numbers);
             }
         }
+    }
+    #[test]
+    fn integers_are_read_as_java_reads_them() {
+        for (text, value) in [
+            ("5", 5),
+            ("+5", 5),
+            ("-٥٠", -50),
+            ("５", 5),
+            ("9223372036854775807", i64::MAX),
+            ("9223372036854775808", NOT_A_NUMBER),
+            ("-9223372036854775808", NOT_A_NUMBER),
+            ("-9223372036854774784", NOT_A_NUMBER),
+            ("5.0", NOT_A_NUMBER),
+            (" 5", NOT_A_NUMBER),
+            ("five", NOT_A_NUMBER),
+            ("𝟓", NOT_A_NUMBER),
+            ("", NO_NUMBER),
+        ] {
+            assert_eq!(integer(Some(text)), value, "{text:?}");
+        }
+        assert_eq!(integer(None), NO_NUMBER);
     }
 }

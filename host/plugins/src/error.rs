@@ -20,7 +20,7 @@ pub enum LoadError {
     Component(String),
     #[error("it imports {0:?}; a plugin may import quern:plugin/host and nothing else")]
     Import(String),
-    #[error("it does not export the filter world of quern:plugin@0.1.0: {0}")]
+    #[error("it does not export a world of quern:plugin@0.1.0: {0}")]
     Export(String),
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -52,14 +52,59 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(param) = &self.param {
-            write!(f, "parameter {param:?}, ")?;
+        match &self.param {
+            Some(param) => write!(f, "parameter {param:?}: {}", self.reason)?,
+            None => f.write_str(&self.reason)?,
         }
-        write!(f, "at byte {}: {}", self.at, self.reason)?;
         match &self.help {
             Some(help) => write!(f, "; {help}"),
             None => Ok(()),
         }
+    }
+}
+
+impl Refusal {
+    /// What it says, and the line of the expression it speaks of with a mark under the place.
+    pub fn shown(&self, expression: &str) -> String {
+        let (at, end) = (self.at as usize, (self.at + self.len) as usize);
+        if self.param.is_some() || !expression.is_char_boundary(at) {
+            return self.to_string();
+        }
+        let start = expression[..at]
+            .rfind('\n')
+            .map_or(0, |newline| newline + 1);
+        let line = expression[start..].lines().next().unwrap_or("");
+        let before = &expression[start..at];
+        let marked = expression.get(at..end).unwrap_or("");
+        let marked = marked.lines().next().unwrap_or("");
+        let indent: String = before.chars().map(blank).collect();
+        let marks = marked
+            .chars()
+            .map(|c| if blank(c) == ' ' { "^" } else { "^^" });
+        let marks: String = marks.collect();
+        let marks = if marks.is_empty() { "^" } else { &marks };
+        let help = self.help.as_ref().map(|help| format!("\n  {help}"));
+        format!(
+            "{}\n  {line}\n  {indent}{marks}{}",
+            self.reason,
+            help.unwrap_or_default()
+        )
+    }
+}
+
+/// White space as wide as a character is on most terminals.
+fn blank(c: char) -> char {
+    match c {
+        '\t' => '\t',
+        '\u{1100}'..='\u{115f}'
+        | '\u{2e80}'..='\u{a4cf}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}'
+        | '\u{ff00}'..='\u{ff60}'
+        | '\u{1f300}'..='\u{1faff}'
+        | '\u{20000}'..='\u{3fffd}' => '\u{3000}',
+        _ => ' ',
     }
 }
 
@@ -72,7 +117,7 @@ pub(crate) fn cut(mut words: String) -> String {
 /// Why there is no subscription.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
-    #[error("the filter does not accept the expression, {0}")]
+    #[error("refused, {0}")]
     Refused(Refusal),
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -107,5 +152,32 @@ impl Cause {
             Self::Answer => 4304,
             Self::Failure => 4305,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_stands_under_the_letter() {
+        let refusal = |at, len| Refusal {
+            param: None,
+            at,
+            len,
+            reason: "no".to_owned(),
+            help: Some("do".to_owned()),
+        };
+        let cases = [
+            ("a = = 1", 4, 1, "no\n  a = = 1\n      ^\n  do"),
+            ("ö = nix", 5, 3, "no\n  ö = nix\n      ^^^\n  do"),
+            ("a\n\t= x\nb", 5, 1, "no\n  \t= x\n  \t  ^\n  do"),
+            ("日本 x", 7, 1, "no\n  日本 x\n  \u{3000}\u{3000} ^\n  do"),
+            ("a =", 3, 0, "no\n  a =\n     ^\n  do"),
+        ];
+        for (expression, at, len, shown) in cases {
+            assert_eq!(refusal(at, len).shown(expression), shown, "{expression}");
+        }
+        assert_eq!(refusal(1, 1).shown("ö"), "no; do");
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
-use crate::bindings::quern::plugin::host::{Host, Level};
-use crate::bindings::quern::plugin::types;
+use crate::bindings::host::{Host, Level};
+use crate::bindings::types;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::plugin::Identity;
@@ -15,6 +15,8 @@ pub(crate) struct State {
     identity: Identity,
     pub(crate) memory_refused: bool,
     lines: u32,
+    /// What the guest said last at level error: the SDKs say there what a panic was.
+    last_error: Option<String>,
     metrics: Arc<Metrics>,
 }
 
@@ -24,6 +26,7 @@ impl State {
             identity,
             memory_refused: false,
             lines: 0,
+            last_error: None,
             metrics,
         }
     }
@@ -32,6 +35,12 @@ impl State {
     pub(crate) fn begin_call(&mut self) {
         self.lines = 0;
         self.memory_refused = false;
+        self.last_error = None;
+    }
+
+    /// The guest's last words in this call, if they were an error.
+    pub(crate) fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
     }
 }
 
@@ -69,7 +78,10 @@ impl Host for State {
             Level::Debug => tracing::debug!(plugin = %name, %version, "{line}"),
             Level::Info => tracing::info!(plugin = %name, %version, "{line}"),
             Level::Warn => tracing::warn!(plugin = %name, %version, "{line}"),
-            Level::Error => tracing::error!(plugin = %name, %version, "{line}"),
+            Level::Error => {
+                tracing::error!(plugin = %name, %version, "{line}");
+                self.last_error = Some(line.to_owned());
+            }
         }
     }
 

@@ -1,107 +1,61 @@
-//! One guest at work: its memory, its fuel, its subscriptions. An instance that trapped is thrown
-//! away; nothing it did outlives it.
+//! One guest at work: its memory and its fuel. What it does is said in the module of its kind; what
+//! it costs, and what went wrong, is the same for all. An instance that trapped is thrown away;
+//! nothing it did outlives it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use wasmtime::component::ResourceAny;
 use wasmtime::{Store, Trap};
 
-use crate::bindings::FilterPlugin;
-use crate::bindings::exports::quern::plugin::about::Description;
-use crate::bindings::quern::plugin::types;
+use crate::bindings::about::AboutPre;
+use crate::bindings::about::exports::quern::plugin::about::Description;
 use crate::error::{Cause, Fault};
 use crate::host::State;
 use crate::limits;
 use crate::plugin::Plugin;
 
-/// Expression and parameters, as given.
-pub(crate) type Expression = (Arc<str>, Arc<Vec<(String, String)>>);
-
-/// An instance of one plugin, and the subscriptions it has compiled.
-pub(crate) struct Instance {
+/// A running guest; `G` knows the functions it exports.
+pub(crate) struct Instance<G> {
     store: Store<State>,
-    guest: FilterPlugin,
-    compiled: HashMap<Expression, ResourceAny>,
+    guest: G,
 }
 
-impl Instance {
-    pub(crate) fn new(plugin: &Plugin) -> Result<Self, Fault> {
+impl<G> Instance<G> {
+    pub(crate) fn start(
+        plugin: &Plugin,
+        instantiate: impl FnOnce(&mut Store<State>) -> wasmtime::Result<G>,
+    ) -> Result<Self, Fault> {
         let mut store = plugin.store();
         refuel(&mut store, limits::FUEL_SETUP);
-        match plugin.pre.instantiate(&mut store) {
-            Ok(guest) => Ok(Self {
-                store,
-                guest,
-                compiled: HashMap::new(),
-            }),
+        match instantiate(&mut store) {
+            Ok(guest) => Ok(Self { store, guest }),
             Err(error) if store.data().memory_refused => Err(fault(plugin, &error, &store)),
             Err(error) => Err(plugin.fault(Cause::Trap, format!("did not start: {error:#}"))),
         }
     }
 
-    /// Asks a plugin what it is, in an instance of its own.
-    pub(crate) fn describe(plugin: &Plugin) -> Result<Description, Fault> {
-        let mut instance = Self::new(plugin)?;
-        refuel(&mut instance.store, limits::FUEL_SETUP);
-        let about = instance.guest.quern_plugin_about();
-        let answer = about.call_describe(&mut instance.store);
-        answer.map_err(|error| fault(plugin, &error, &instance.store))
-    }
-
-    /// The guest's own handle of a subscription, compiled on first use.
-    pub(crate) fn compile(
+    /// One call into the guest, with so much fuel. After a fault the instance is dead.
+    pub(crate) fn call<T>(
         &mut self,
         plugin: &Plugin,
-        expression: &Expression,
-    ) -> Result<Result<ResourceAny, types::Refusal>, Fault> {
-        if let Some(compiled) = self.compiled.get(expression) {
-            return Ok(Ok(*compiled));
-        }
-        if self.compiled.len() >= limits::SUBSCRIPTIONS {
-            *self = Self::new(plugin)?;
-        }
-        refuel(&mut self.store, limits::FUEL_SETUP);
-        let subscription = self.guest.quern_plugin_filter().subscription();
-        let answer = subscription.call_compile(&mut self.store, &expression.0, &expression.1);
-        match answer {
-            Ok(Ok(compiled)) => {
-                self.compiled.insert(expression.clone(), compiled);
-                Ok(Ok(compiled))
-            }
-            Ok(Err(refusal)) => Ok(Err(refusal)),
-            Err(error) => Err(fault(plugin, &error, &self.store)),
-        }
-    }
-
-    pub(crate) fn needs(
-        &mut self,
-        plugin: &Plugin,
-        compiled: ResourceAny,
-    ) -> Result<types::Needs, Fault> {
-        refuel(&mut self.store, limits::FUEL_SETUP);
-        let subscription = self.guest.quern_plugin_filter().subscription();
-        let answer = subscription.call_needs(&mut self.store, compiled);
-        answer.map_err(|error| fault(plugin, &error, &self.store))
-    }
-
-    /// One call: verdict bits, the guest's own "no", or a fault after which this instance is dead.
-    pub(crate) fn matches(
-        &mut self,
-        plugin: &Plugin,
-        compiled: ResourceAny,
-        batch: &types::Batch,
-    ) -> Result<Result<Vec<u32>, String>, Fault> {
-        let fuel = limits::FUEL_BATCH
-            + u64::from(batch.len) * limits::FUEL_MESSAGE
-            + batch.text.len() as u64 * limits::FUEL_BYTE;
+        fuel: u64,
+        act: impl FnOnce(&G, &mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Result<T, Fault> {
         refuel(&mut self.store, fuel);
-        let subscription = self.guest.quern_plugin_filter().subscription();
-        let answer = subscription.call_matches(&mut self.store, compiled, batch);
-        let left = self.store.get_fuel().unwrap_or(0);
-        plugin.called(batch.len, fuel.saturating_sub(left));
+        let answer = act(&self.guest, &mut self.store);
         answer.map_err(|error| fault(plugin, &error, &self.store))
     }
+
+    /// What is left of the fuel of the last call.
+    pub(crate) fn fuel_left(&self) -> u64 {
+        self.store.get_fuel().unwrap_or(0)
+    }
+}
+
+/// Asks a plugin what it is, in an instance of its own.
+pub(crate) fn describe(plugin: &Plugin) -> Result<Description, Fault> {
+    let pre = AboutPre::new(plugin.pre().clone());
+    let mut instance = Instance::start(plugin, |store| pre?.instantiate(store))?;
+    instance.call(plugin, limits::FUEL_SETUP, |guest, store| {
+        guest.quern_plugin_about().call_describe(store)
+    })
 }
 
 fn refuel(store: &mut Store<State>, fuel: u64) {
@@ -111,7 +65,7 @@ fn refuel(store: &mut Store<State>, fuel: u64) {
         .expect("the engine is configured to count fuel");
 }
 
-/// What a failed call was, from the facts wasmtime and the limiter left.
+/// What a failed call was, from the facts wasmtime, the limiter and the guest's last words left.
 fn fault(plugin: &Plugin, error: &wasmtime::Error, store: &Store<State>) -> Fault {
     let (cause, message) = if store.get_fuel().is_ok_and(|left| left == 0) {
         (
@@ -124,8 +78,11 @@ fn fault(plugin: &Plugin, error: &wasmtime::Error, store: &Store<State>) -> Faul
             format!("asked for more than its {} bytes of memory", limits::MEMORY),
         )
     } else if error.is::<Trap>() {
-        let trap = error.root_cause();
-        (Cause::Trap, format!("stopped with a trap: {trap}"))
+        let message = match store.data().last_error() {
+            Some(words) => format!("stopped: {words}"),
+            None => format!("stopped with a trap: {}", error.root_cause()),
+        };
+        (Cause::Trap, message)
     } else {
         let reason = error.root_cause();
         (Cause::Answer, format!("broke the contract: {reason}"))

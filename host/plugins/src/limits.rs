@@ -8,8 +8,10 @@ pub(crate) const FUEL_SETUP: u64 = 50_000_000;
 pub(crate) const FUEL_BATCH: u64 = 2_000_000;
 /// … so much more a message …
 pub(crate) const FUEL_MESSAGE: u64 = 20_000;
-/// … and so much more a byte of text.
+/// … so much more a byte of text …
 pub(crate) const FUEL_BYTE: u64 = 16;
+/// … and so much more a byte of a body.
+pub(crate) const FUEL_BODY_BYTE: u64 = 64;
 /// Bytes a guest hands to its host in one call.
 pub(crate) const ANSWER: usize = 1024 * 1024;
 /// Bytes of a guest's own words that go into an error.
@@ -24,6 +26,10 @@ pub(crate) const TAG_CODES: usize = 1_024;
 pub(crate) const BATCH_MESSAGES: usize = 256;
 /// Text of a batch after which it is full, bytes.
 pub(crate) const BATCH_TEXT: usize = 64 * 1024;
+/// Messages of a batch whose bodies are judged too.
+pub(crate) const BATCH_BODIES: usize = 64;
+/// Bodies of a batch after which it is full, bytes.
+pub(crate) const BATCH_BODY_BYTES: usize = 2 * 1024 * 1024;
 /// Linear memory of an instance, bytes.
 pub(crate) const MEMORY: usize = 16 * 1024 * 1024;
 /// Table elements of an instance.

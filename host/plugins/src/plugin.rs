@@ -1,19 +1,70 @@
-//! A plugin: a verified, compiled component with its name, version and digest.
+//! A plugin: a verified, compiled component with its kind, name, version and digest.
 
+use std::fmt;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Engine, Store};
 
-use crate::bindings::FilterPluginPre;
+use crate::bindings::allocation_strategy::AllocationStrategyPre;
+use crate::bindings::body_filter::BodyFilterPre;
+use crate::bindings::filter::FilterPre;
+use crate::bindings::queue_selector::QueueSelectorPre;
 use crate::error::{Cause, Fault, LoadError};
 use crate::host::State;
-use crate::instance::Instance;
+use crate::instance;
 use crate::limits;
 use crate::metrics::{Metrics, Snapshot};
+
+/// What a plugin decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Filter,
+    BodyFilter,
+    QueueSelector,
+    AllocationStrategy,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [
+        Self::Filter,
+        Self::BodyFilter,
+        Self::QueueSelector,
+        Self::AllocationStrategy,
+    ];
+
+    /// The interface of the contract that a plugin of this kind exports.
+    pub fn interface(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::BodyFilter => "body-filter",
+            Self::QueueSelector => "queue-selector",
+            Self::AllocationStrategy => "allocation-strategy",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Filter => "filter",
+            Self::BodyFilter => "body filter",
+            Self::QueueSelector => "queue selector",
+            Self::AllocationStrategy => "allocation strategy",
+        })
+    }
+}
+
+/// A component ready to be instantiated, by what it exports.
+pub(crate) enum Guest {
+    Filter(FilterPre<State>),
+    BodyFilter(BodyFilterPre<State>),
+    QueueSelector(QueueSelectorPre<State>),
+    AllocationStrategy(AllocationStrategyPre<State>),
+}
 
 /// What a plugin calls itself.
 #[derive(Debug, Clone)]
@@ -26,16 +77,20 @@ pub(crate) struct Identity {
 pub struct Plugin {
     identity: Identity,
     digest: Arc<str>,
+    kind: Kind,
+    summary: String,
     language: Option<String>,
     engine: Engine,
-    pub(crate) pre: FilterPluginPre<State>,
+    pre: InstancePre<State>,
+    guest: Guest,
     metrics: Arc<Metrics>,
 }
 
-impl std::fmt::Debug for Plugin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Plugin")
             .field("identity", &self.identity)
+            .field("kind", &self.kind)
             .field("digest", &self.digest)
             .finish_non_exhaustive()
     }
@@ -57,33 +112,60 @@ impl Plugin {
         }
         let component = Component::new(engine, bytes)
             .map_err(|error| LoadError::Component(format!("{error:#}")))?;
-        check_imports(engine, &component)?;
-        let pre = linker
-            .instantiate_pre(&component)
-            .and_then(FilterPluginPre::new)
-            .map_err(|error| LoadError::Export(format!("{error:#}")))?;
+        Self::link(linker, name, digest(bytes), &component)
+    }
+
+    /// What is left to do with a compiled component: check what it imports and exports, and ask it
+    /// what it is.
+    pub(crate) fn link(
+        linker: &Linker<State>,
+        name: &str,
+        digest: String,
+        component: &Component,
+    ) -> Result<Self, LoadError> {
+        let engine = linker.engine();
+        check_imports(engine, component)?;
+        let kind = kind_of(engine, component)?;
+        let failed = |error: wasmtime::Error| LoadError::Export(format!("{error:#}"));
+        let pre = linker.instantiate_pre(component).map_err(failed)?;
+        let guest = match kind {
+            Kind::Filter => FilterPre::new(pre.clone()).map(Guest::Filter),
+            Kind::BodyFilter => BodyFilterPre::new(pre.clone()).map(Guest::BodyFilter),
+            Kind::QueueSelector => QueueSelectorPre::new(pre.clone()).map(Guest::QueueSelector),
+            Kind::AllocationStrategy => {
+                AllocationStrategyPre::new(pre.clone()).map(Guest::AllocationStrategy)
+            }
+        };
         let mut plugin = Self {
             identity: Identity {
                 name: name.into(),
                 version: "unknown".into(),
             },
-            digest: digest(bytes).into(),
+            digest: digest.into(),
+            kind,
+            summary: String::new(),
             language: None,
             engine: engine.clone(),
             pre,
+            guest: guest.map_err(failed)?,
             metrics: Arc::default(),
         };
-        let about = Instance::describe(&plugin)?;
+        let about = instance::describe(&plugin)?;
         let named = [Some(&about.version), about.language.as_ref()];
-        if named
+        let too_long = named
             .into_iter()
             .flatten()
-            .any(|it| it.len() > limits::NAME)
-        {
-            let message = format!("version and language have at most {} bytes", limits::NAME);
+            .any(|it| it.len() > limits::NAME);
+        if too_long || about.summary.len() > limits::WORDS {
+            let message = format!(
+                "version and language have at most {} bytes, a summary {}",
+                limits::NAME,
+                limits::WORDS
+            );
             return Err(plugin.fault(Cause::Answer, message).into());
         }
         plugin.identity.version = about.version.into();
+        plugin.summary = about.summary;
         plugin.language = about.language;
         Ok(plugin)
     }
@@ -102,6 +184,16 @@ impl Plugin {
         &self.digest
     }
 
+    /// What it decides: read from what it exports, so that nothing can contradict it.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What it does, in its author's words.
+    pub fn summary(&self) -> &str {
+        &self.summary
+    }
+
     /// The expression language consumers name to get this plugin.
     pub fn language(&self) -> Option<&str> {
         self.language.as_deref()
@@ -114,6 +206,14 @@ impl Plugin {
     /// What the guest counted for itself, by name.
     pub fn counters(&self) -> Vec<(String, u64)> {
         self.metrics.counters()
+    }
+
+    pub(crate) fn pre(&self) -> &InstancePre<State> {
+        &self.pre
+    }
+
+    pub(crate) fn guest(&self) -> &Guest {
+        &self.guest
     }
 
     pub(crate) fn shared_digest(&self) -> Arc<str> {
@@ -161,7 +261,38 @@ fn check_imports(engine: &Engine, component: &Component) -> Result<(), LoadError
     Ok(())
 }
 
-fn digest(bytes: &[u8]) -> String {
+/// The one kind whose interface a component exports.
+fn kind_of(engine: &Engine, component: &Component) -> Result<Kind, LoadError> {
+    let mut found = None;
+    for (name, _) in component.component_type().exports(engine) {
+        let interface = name
+            .strip_prefix("quern:plugin/")
+            .and_then(|rest| rest.split_once('@'));
+        let Some((interface, version)) = interface else {
+            continue;
+        };
+        let kind = Kind::ALL.iter().find(|kind| kind.interface() == interface);
+        let Some(kind) = kind else { continue };
+        if !version.starts_with("0.1.") {
+            return Err(LoadError::Export(format!(
+                "it is made for contract {version}; this version speaks 0.1"
+            )));
+        }
+        if let Some(other) = found.replace(*kind) {
+            return Err(LoadError::Export(format!(
+                "it is a {other} and a {kind}; a plugin is one of them"
+            )));
+        }
+    }
+    found.ok_or_else(|| {
+        LoadError::Export(
+            "none of filter, body-filter, queue-selector, allocation-strategy".to_owned(),
+        )
+    })
+}
+
+/// SHA-256, hex.
+pub(crate) fn digest(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     let mut hex = String::with_capacity(64);
     for byte in digest.as_ref() {

@@ -2,14 +2,16 @@
 //! until the messages at fault stand alone, so that their neighbours get their verdicts.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::batch::{Batch, Field, Needs, Number};
-use crate::bindings::quern::plugin::types;
+use crate::batch::{Batch, Field, Flat, Needs, Number};
+use crate::bindings::types;
 use crate::error::{Cause, Fault, Refusal, SubscribeError, cut};
-use crate::instance::{Expression, Instance};
+use crate::filter::{Expression, FilterInstance, Params};
 use crate::limits;
-use crate::plugin::Plugin;
+use crate::plugin::{Kind, Plugin};
+use crate::queue_selector::{Route, SelectorInstance, check_indices};
 
 /// An expression a plugin has accepted. Any worker can judge for it.
 #[derive(Debug, Clone)]
@@ -28,9 +30,45 @@ impl Subscription {
         &self.0.needs
     }
 
+    /// Each message needs its body, too.
+    pub fn needs_bodies(&self) -> bool {
+        self.0.plugin.kind() == Kind::BodyFilter
+    }
+
     pub fn plugin(&self) -> &Plugin {
         &self.0.plugin
     }
+}
+
+/// A selector whose parameters its plugin has accepted. Any worker can ask it.
+#[derive(Debug, Clone)]
+pub struct Selector(Arc<Opened>);
+
+#[derive(Debug)]
+struct Opened {
+    plugin: Arc<Plugin>,
+    params: Params,
+    needs: Needs,
+}
+
+impl Selector {
+    /// What has to be given for each message.
+    pub fn needs(&self) -> &Needs {
+        &self.0.needs
+    }
+
+    pub fn plugin(&self) -> &Plugin {
+        &self.0.plugin
+    }
+}
+
+/// The queues of a batch's messages, in its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selected {
+    /// Index into the route; `None` = the guest failed on it, or was not asked any more.
+    pub queues: Vec<Option<usize>>,
+    /// Why the first `None` is one; `None` = all have a queue.
+    pub fault: Option<Fault>,
 }
 
 /// What a filter says of one message.
@@ -54,12 +92,15 @@ pub struct Judged {
 #[derive(Default)]
 pub struct Worker {
     /// By the plugin's digest.
-    instances: HashMap<Arc<str>, Instance>,
+    filters: HashMap<Arc<str>, FilterInstance>,
+    /// By the plugin's digest.
+    selectors: HashMap<Arc<str>, SelectorInstance>,
 }
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Worker({} instances)", self.instances.len())
+        let instances = self.filters.len() + self.selectors.len();
+        write!(f, "Worker({instances} instances)")
     }
 }
 
@@ -71,15 +112,19 @@ impl Worker {
         expression: &str,
         params: &[(String, String)],
     ) -> Result<Subscription, SubscribeError> {
+        if !matches!(plugin.kind(), Kind::Filter | Kind::BodyFilter) {
+            return Err(wrong_kind(plugin, "a filter"));
+        }
         let expression: Expression = (expression.into(), Arc::new(params.to_vec()));
-        let needs = self.with_instance(plugin, |instance| {
+        let needs = self.filter(plugin, |instance| {
             let compiled = match instance.compile(plugin, &expression)? {
                 Ok(compiled) => compiled,
                 Err(refusal) => return Ok(Err(refusal)),
             };
             instance.needs(plugin, compiled).map(Ok)
         })?;
-        let needs = needs.map_err(|it| SubscribeError::Refused(refused(&expression, it)))?;
+        let needs = needs
+            .map_err(|it| SubscribeError::Refused(refused(&expression.0, &expression.1, it)))?;
         let needs = Needs::from(needs);
         check(plugin, &needs)?;
         Ok(Subscription(Arc::new(Accepted {
@@ -89,139 +134,215 @@ impl Worker {
         })))
     }
 
-    /// Asks the guest about every message of a batch.
-    pub fn judge(&mut self, subscription: &Subscription, batch: &Batch) -> Judged {
-        let mut judged = Judged {
-            verdicts: vec![Verdict::Unjudged; batch.len()],
-            fault: None,
-        };
-        if batch.is_empty() {
-            return judged;
+    /// Has a plugin look at a selector's parameters.
+    pub fn open(
+        &mut self,
+        plugin: &Arc<Plugin>,
+        params: &[(String, String)],
+    ) -> Result<Selector, SubscribeError> {
+        if plugin.kind() != Kind::QueueSelector {
+            return Err(wrong_kind(plugin, "a queue selector"));
         }
-        match self.ask(subscription, &batch.flat) {
-            Ok(bits) => judged.write(0, batch.len(), &bits),
-            Err(Unanswered::Judging(fault)) if batch.len() > 1 => {
-                judged.fault = self.bisect(subscription, batch, &mut judged, fault);
-            }
-            Err(Unanswered::Judging(fault) | Unanswered::Compiling(fault)) => {
-                judged.fault = Some(fault);
-            }
-        }
-        judged
+        let params: Params = Arc::new(params.to_vec());
+        let needs = self.selector(plugin, |instance| {
+            let opened = match instance.open(plugin, &params)? {
+                Ok(opened) => opened,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            instance.needs(plugin, opened).map(Ok)
+        })?;
+        let needs = needs.map_err(|it| SubscribeError::Refused(refused("", &params, it)))?;
+        let needs = Needs::from(needs);
+        check(plugin, &needs)?;
+        Ok(Selector(Arc::new(Opened {
+            plugin: Arc::clone(plugin),
+            params,
+            needs,
+        })))
     }
 
-    /// Finds the messages at fault: halves from the front, so that what precedes the first of them
-    /// is judged even when the patience runs out. Gives the fault of the first unjudged one.
-    fn bisect(
-        &mut self,
-        subscription: &Subscription,
-        batch: &Batch,
-        judged: &mut Judged,
-        whole: Fault,
-    ) -> Option<Fault> {
-        let (mut first, mut latest) = (None, whole);
-        let middle = batch.len() / 2;
-        let mut parts = vec![middle..batch.len(), 0..middle];
-        for _ in 0..limits::BISECTIONS {
-            let Some(part) = parts.pop() else {
-                return first;
-            };
-            match self.ask(subscription, &batch.slice(part.clone())) {
-                Ok(bits) => judged.write(part.start, part.len(), &bits),
-                Err(Unanswered::Compiling(fault)) => return Some(first.unwrap_or(fault)),
-                Err(Unanswered::Judging(fault)) if part.len() == 1 => {
-                    first.get_or_insert(fault);
-                }
-                Err(Unanswered::Judging(fault)) => {
-                    latest = fault;
-                    let middle = part.start + part.len() / 2;
-                    parts.push(middle..part.end);
-                    parts.push(part.start..middle);
-                }
+    /// Asks the guest about every message of a batch.
+    pub fn judge(&mut self, subscription: &Subscription, batch: &Batch) -> Judged {
+        let mut verdicts = vec![Verdict::Unjudged; batch.len()];
+        let fault = in_parts(batch, |messages, range| {
+            let bits = self.verdicts(subscription, messages)?;
+            for (index, verdict) in verdicts[range].iter_mut().enumerate() {
+                *verdict = match bits[index / 32] >> (index % 32) & 1 {
+                    1 => Verdict::Deliver,
+                    _ => Verdict::Reject,
+                };
             }
-        }
-        match parts.is_empty() {
-            true => first,
-            false => Some(first.unwrap_or(latest)),
-        }
+            Ok(())
+        });
+        Judged { verdicts, fault }
+    }
+
+    /// Asks the guest for the queue of every message of a batch.
+    pub fn select(&mut self, selector: &Selector, route: &Route, batch: &Batch) -> Selected {
+        let mut queues = vec![None; batch.len()];
+        let fault = in_parts(batch, |messages, range| {
+            let indices = self.indices(selector, route, messages)?;
+            for (queue, index) in queues[range].iter_mut().zip(indices) {
+                *queue = Some(index as usize);
+            }
+            Ok(())
+        });
+        Selected { queues, fault }
     }
 
     /// One call; the answer has the right shape.
-    fn ask(
+    fn verdicts(
         &mut self,
         subscription: &Subscription,
-        batch: &types::Batch,
+        batch: &Flat,
     ) -> Result<Vec<u32>, Unanswered> {
         let Accepted {
             plugin, expression, ..
         } = &*subscription.0;
-        let compile = |instance: &mut Instance| match instance.compile(plugin, expression)? {
-            Ok(compiled) => Ok(compiled),
-            Err(refusal) => Err(plugin.fault(
-                Cause::Answer,
-                format!(
-                    "refuses an expression it has accepted: {}",
-                    cut(refusal.reason)
-                ),
-            )),
+        let compile = |instance: &mut FilterInstance| {
+            let compiled = instance.compile(plugin, expression)?;
+            compiled.map_err(|refusal| changed_its_mind(plugin, refusal))
         };
         let compiled = self
-            .with_instance(plugin, compile)
-            .map_err(Unanswered::Compiling)?;
-        let answer = self.with_instance(plugin, |instance| {
+            .filter(plugin, compile)
+            .map_err(Unanswered::Beforehand)?;
+        let answer = self.filter(plugin, |instance| {
             let answer = instance.matches(plugin, compiled, batch)?;
             if let Ok(bits) = &answer {
-                check_shape(plugin, batch.len, bits)?;
+                check_shape(plugin, batch.messages.len, bits)?;
             }
             Ok(answer)
         });
-        answer
-            .and_then(|answer| {
-                answer.map_err(|said| {
-                    let message = format!("cannot judge the batch: {}", cut(said));
-                    plugin.fault(Cause::Failure, message)
-                })
-            })
-            .map_err(Unanswered::Judging)
+        said(plugin, answer)
     }
 
-    /// Uses the plugin's instance; one that failed is thrown away.
-    fn with_instance<T>(
+    /// One call; every index is within the route.
+    fn indices(
+        &mut self,
+        selector: &Selector,
+        route: &Route,
+        batch: &Flat,
+    ) -> Result<Vec<u32>, Unanswered> {
+        let Opened { plugin, params, .. } = &*selector.0;
+        let open = |instance: &mut SelectorInstance| {
+            let opened = instance.open(plugin, params)?;
+            let opened = opened.map_err(|refusal| changed_its_mind(plugin, refusal))?;
+            instance.route(plugin, params, route)?;
+            Ok(opened)
+        };
+        let opened = self
+            .selector(plugin, open)
+            .map_err(Unanswered::Beforehand)?;
+        let answer = self.selector(plugin, |instance| {
+            let answer = instance.select(plugin, opened, batch)?;
+            if let Ok(indices) = &answer {
+                check_indices(plugin, batch.messages.len, route.queues().len(), indices)?;
+            }
+            Ok(answer)
+        });
+        said(plugin, answer)
+    }
+
+    fn filter<T>(
         &mut self,
         plugin: &Plugin,
-        act: impl FnOnce(&mut Instance) -> Result<T, Fault>,
+        act: impl FnOnce(&mut FilterInstance) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let mut instance = match self.instances.remove(plugin.digest()) {
-            Some(instance) => instance,
-            None => Instance::new(plugin)?,
-        };
-        let done = act(&mut instance)?;
-        if self.instances.len() >= limits::WORKER_INSTANCES {
-            self.instances.clear();
-        }
-        self.instances.insert(plugin.shared_digest(), instance);
-        Ok(done)
+        with_instance(&mut self.filters, plugin, FilterInstance::new, act)
+    }
+
+    fn selector<T>(
+        &mut self,
+        plugin: &Plugin,
+        act: impl FnOnce(&mut SelectorInstance) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        with_instance(&mut self.selectors, plugin, SelectorInstance::new, act)
     }
 }
 
-/// Why a call brought no verdicts.
+/// Uses the plugin's instance; one that failed is thrown away.
+fn with_instance<I, T>(
+    instances: &mut HashMap<Arc<str>, I>,
+    plugin: &Plugin,
+    start: impl FnOnce(&Plugin) -> Result<I, Fault>,
+    act: impl FnOnce(&mut I) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let mut instance = match instances.remove(plugin.digest()) {
+        Some(instance) => instance,
+        None => start(plugin)?,
+    };
+    let done = act(&mut instance)?;
+    if instances.len() >= limits::WORKER_INSTANCES {
+        instances.clear();
+    }
+    instances.insert(plugin.shared_digest(), instance);
+    Ok(done)
+}
+
+/// Why a call brought no answer.
 enum Unanswered {
     /// The batch is not to blame: smaller ones would fare no better.
-    Compiling(Fault),
-    Judging(Fault),
+    Beforehand(Fault),
+    Batch(Fault),
 }
 
-impl Judged {
-    fn write(&mut self, from: usize, len: usize, bits: &[u32]) {
-        for (index, verdict) in self.verdicts[from..from + len].iter_mut().enumerate() {
-            let deliver = bits[index / 32] >> (index % 32) & 1 == 1;
-            *verdict = if deliver {
-                Verdict::Deliver
-            } else {
-                Verdict::Reject
-            };
+/// Asks about the whole batch; where that fails, finds the messages at fault: halves from the front,
+/// so that what precedes the first of them is answered even when the patience runs out. Gives the
+/// fault of the first unanswered one.
+fn in_parts(
+    batch: &Batch,
+    mut ask: impl FnMut(&Flat, Range<usize>) -> Result<(), Unanswered>,
+) -> Option<Fault> {
+    if batch.is_empty() {
+        return None;
+    }
+    let (mut first, mut latest) = match ask(&batch.flat, 0..batch.len()) {
+        Ok(()) => return None,
+        Err(Unanswered::Beforehand(fault)) => return Some(fault),
+        Err(Unanswered::Batch(fault)) if batch.len() == 1 => return Some(fault),
+        Err(Unanswered::Batch(fault)) => (None, fault),
+    };
+    let middle = batch.len() / 2;
+    let mut parts = vec![middle..batch.len(), 0..middle];
+    for _ in 0..limits::BISECTIONS {
+        let Some(part) = parts.pop() else {
+            return first;
+        };
+        match ask(&batch.slice(part.clone()), part.clone()) {
+            Ok(()) => {}
+            Err(Unanswered::Beforehand(fault)) => return Some(first.unwrap_or(fault)),
+            Err(Unanswered::Batch(fault)) if part.len() == 1 => {
+                first.get_or_insert(fault);
+            }
+            Err(Unanswered::Batch(fault)) => {
+                latest = fault;
+                let middle = part.start + part.len() / 2;
+                parts.push(middle..part.end);
+                parts.push(part.start..middle);
+            }
         }
     }
+    match parts.is_empty() {
+        true => first,
+        false => Some(first.unwrap_or(latest)),
+    }
+}
+
+/// A guest's "no" is a fault like any other, but for its instance, which lives.
+fn said<T>(plugin: &Plugin, answer: Result<Result<T, String>, Fault>) -> Result<T, Unanswered> {
+    let answer = answer.and_then(|answer| {
+        answer.map_err(|said| {
+            let message = format!("cannot answer for this batch: {}", cut(said));
+            plugin.fault(Cause::Failure, message)
+        })
+    });
+    answer.map_err(Unanswered::Batch)
+}
+
+fn changed_its_mind(plugin: &Plugin, refusal: types::Refusal) -> Fault {
+    let reason = cut(refusal.reason);
+    let message = format!("refuses what it has accepted before: {reason}");
+    plugin.fault(Cause::Answer, message)
 }
 
 /// Exactly one bit a message, the spare ones zero.
@@ -264,7 +385,7 @@ fn check(plugin: &Plugin, needs: &Needs) -> Result<(), SubscribeError> {
     for number in &needs.numbers {
         match number {
             Number::Other(name) => return Err(unknown(name)),
-            Number::Sequence | Number::Random => {
+            Number::Sequence | Number::Random if plugin.kind() != Kind::QueueSelector => {
                 return Err(refusal(format!(
                     "plugin {} needs {number:?}, which only selectors are given",
                     plugin.name()
@@ -298,9 +419,14 @@ fn refusal(reason: String) -> SubscribeError {
     })
 }
 
+/// The plugin decides something else.
+pub(crate) fn wrong_kind(plugin: &Plugin, wanted: &str) -> SubscribeError {
+    let (name, kind) = (plugin.name(), plugin.kind());
+    refusal(format!("plugin {name} is a {kind}, not {wanted}"))
+}
+
 /// A guest's refusal, its span within what it speaks of.
-fn refused(expression: &Expression, refusal: types::Refusal) -> Refusal {
-    let (text, params) = expression;
+pub(crate) fn refused(text: &str, params: &[(String, String)], refusal: types::Refusal) -> Refusal {
     let spoken_of = match &refusal.param {
         None => Some(text.len()),
         Some(name) => params

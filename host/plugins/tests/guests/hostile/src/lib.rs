@@ -6,8 +6,9 @@
 //! with the square of the batch; on `chatty`, logging and counting under a thousand names. Written against the bare contract, because the
 //! SDK would not let an answer have a wrong shape.
 
-use quern_plugin::bindings::exports::quern::plugin::{about, filter};
-use quern_plugin::bindings::quern::plugin::types;
+use quern_plugin::bindings::about::exports::quern::plugin::about;
+use quern_plugin::bindings::filter::exports::quern::plugin::filter;
+use quern_plugin::bindings::types;
 
 struct Hostile;
 
@@ -136,4 +137,5 @@ impl filter::GuestSubscription for Subscription {
     }
 }
 
-quern_plugin::bindings::export_filter_plugin!(Hostile with_types_in quern_plugin::bindings);
+quern_plugin::bindings::about::export_about!(Hostile with_types_in quern_plugin::bindings::about);
+quern_plugin::bindings::filter::export_filter!(Hostile with_types_in quern_plugin::bindings::filter);

@@ -1,0 +1,15 @@
+//! Panics reach the host's log before they become a trap: WebAssembly itself shows neither message
+//! nor place.
+
+use std::sync::Once;
+
+use crate::bindings::host::{Level, log};
+
+static READY: Once = Once::new();
+
+/// Called at every way into the plugin that may come first.
+pub(crate) fn report_to_host() {
+    READY.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| log(Level::Error, &panic.to_string())));
+    });
+}
