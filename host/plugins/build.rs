@@ -8,11 +8,11 @@ use std::{env, fs};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Package, and the variable that tells the crate where its component lies.
-const GUESTS: &[(&str, &str)] = &[
-    ("quern-filter-tag", "TAG_COMPONENT"),
-    ("quern-hostile", "HOSTILE_COMPONENT"),
-];
+/// The plugins we ship: folder of `filters-examples`, which is also the plugin's name, and package.
+const BUILT_INS: &[(&str, &str)] = &[("tag", "quern-filter-tag"), ("sql92", "quern-filter-sql92")];
+
+/// Guests of our tests: constant and package.
+const TEST_GUESTS: &[(&str, &str)] = &[("HOSTILE", "quern-hostile")];
 
 /// Settings of the outer build that must not reach the guests.
 const FOREIGN: &[&str] = &[
@@ -35,7 +35,7 @@ fn main() {
     for watched in [
         "wit",
         "guest-sdk",
-        "filters-examples/tag",
+        "filters-examples",
         "host/plugins/tests/guests",
         "host/plugins/build.rs",
         "Cargo.lock",
@@ -45,12 +45,23 @@ fn main() {
     fetch_target(&root);
     let built = build(&root);
     let out = PathBuf::from(variable("OUT_DIR"));
-    for (package, name) in GUESTS {
+    let component = |package: &str| {
         let module = built.join(package.replace('-', "_")).with_extension("wasm");
         let component = out.join(package).with_extension("wasm");
         write_component(&module, &component);
-        println!("cargo:rustc-env={name}={}", component.display());
+        format!("include_bytes!({component:?})")
+    };
+    let mut rust = "fn component(name: &str) -> &'static [u8] {\n    match name {\n".to_owned();
+    for (name, package) in BUILT_INS {
+        rust += &format!("        {name:?} => {},\n", component(package));
     }
+    rust += "        _ => &[],\n    }\n}\n";
+    for (name, package) in TEST_GUESTS {
+        rust += &format!("pub(crate) const {name}: &[u8] = {};\n", component(package));
+    }
+    let path = out.join("components.rs");
+    fs::write(&path, rust)
+        .unwrap_or_else(|error| panic!("{} cannot be written: {error}", path.display()));
 }
 
 fn variable(name: &str) -> String {
@@ -86,7 +97,7 @@ fn build(root: &Path) -> PathBuf {
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort");
-    for (package, _) in GUESTS {
+    for (_, package) in BUILT_INS.iter().chain(TEST_GUESTS) {
         cargo.args(["-p", package]);
     }
     for name in FOREIGN {

@@ -4,6 +4,7 @@
 mod bad_input;
 mod disk;
 mod first_message;
+mod plugins;
 mod sdk;
 mod store;
 

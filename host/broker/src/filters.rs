@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use quern_plugins::{
-    Batch, Fault, Field, Number, Plugin, Runtime, SubscribeError, Subscription, Worker,
+    Batch, Fault, Field, Number, Plugin, Runtime, SubscribeError, Subscription, Worker, integer,
 };
 use quern_protocol::message::UNIQUE_KEY;
 use quern_protocol::{
-    Code, Filter, QueueId, QueueOffset, RecordView, Tag, TopicId, TopicName, WireError,
+    Block, Code, Filter, QueueId, QueueOffset, RecordView, Tag, TopicId, TopicName, WireError,
 };
 
 use crate::limits;
@@ -48,8 +48,9 @@ impl Stalled {
 /// The filters of one broker.
 #[derive(Debug)]
 pub(crate) struct Filters {
-    /// Each speaks a language of its own; the tag filter is always there.
-    plugins: Vec<Arc<Plugin>>,
+    runtime: Runtime,
+    /// Besides those we ship; each speaks a language of its own.
+    more: Vec<Arc<Plugin>>,
     subscriptions: Mutex<HashMap<Expression, Subscription>>,
     stalls: Mutex<HashMap<View, Stalled>>,
 }
@@ -58,16 +59,37 @@ const POISONED: &str = "no code that can panic runs under the filters lock";
 
 impl Filters {
     pub(crate) fn new(runtime: &Runtime, more: &[Arc<Plugin>]) -> Self {
-        let tag = std::iter::once(runtime.built_in_tag());
         Self {
-            plugins: tag.chain(more).cloned().collect(),
+            runtime: runtime.clone(),
+            more: more.to_vec(),
             subscriptions: Mutex::default(),
             stalls: Mutex::default(),
         }
     }
 
-    pub(crate) fn plugins(&self) -> &[Arc<Plugin>] {
-        &self.plugins
+    /// Those we ship and somebody has used, then those besides.
+    pub(crate) fn plugins(&self) -> Vec<Arc<Plugin>> {
+        let mut plugins = self.runtime.built_ins_in_use();
+        plugins.extend_from_slice(&self.more);
+        plugins
+    }
+
+    /// Who speaks a language; one that we ship is compiled by the first who asks.
+    fn speaker(&self, language: &str) -> Result<Arc<Plugin>, WireError> {
+        let speaks = |known: Option<&str>| known == Some(language);
+        let shipped = Runtime::built_ins().iter().find(|it| speaks(it.language));
+        if let Some(built_in) = shipped.and_then(|it| self.runtime.built_in(it.name)) {
+            return built_in.map_err(|error| WireError::new(Code::INTERNAL, error.to_string()));
+        }
+        let found = self.more.iter().find(|plugin| speaks(plugin.language()));
+        found.cloned().ok_or_else(|| {
+            WireError::new(
+                Code::LANGUAGE_UNKNOWN,
+                format!(
+                    "no plugin of this broker speaks {language:?}; TAG and SQL92 are always there"
+                ),
+            )
+        })
     }
 
     /// The subscription of an expression, if it has been compiled before.
@@ -88,16 +110,10 @@ impl Filters {
         language: &str,
         text: &str,
     ) -> Result<Subscription, WireError> {
-        let speaks = |plugin: &&Arc<Plugin>| plugin.language() == Some(language);
-        let plugin = self.plugins.iter().find(speaks).ok_or_else(|| {
-            WireError::new(
-                Code::LANGUAGE_UNKNOWN,
-                format!("no plugin of this broker speaks {language:?}; TAG is always there"),
-            )
-        })?;
+        let plugin = self.speaker(language)?;
         let subscription = worker
-            .subscribe(plugin, text, &[])
-            .map_err(|error| refused(&error))?;
+            .subscribe(&plugin, text, &[])
+            .map_err(|error| refused(text, &error))?;
         let mut subscriptions = self.subscriptions.lock().expect(POISONED);
         if subscriptions.len() >= limits::SUBSCRIPTIONS {
             subscriptions.clear();
@@ -154,12 +170,16 @@ impl Filters {
     }
 }
 
-fn refused(error: &SubscribeError) -> WireError {
-    let code = match error {
-        SubscribeError::Refused(_) => Code::EXPRESSION_REFUSED,
-        SubscribeError::Fault(fault) => *Code::find(fault.code).unwrap_or(&Code::INTERNAL),
-    };
-    WireError::new(code, error.to_string())
+fn refused(expression: &str, error: &SubscribeError) -> WireError {
+    match error {
+        SubscribeError::Refused(refusal) => {
+            WireError::new(Code::EXPRESSION_REFUSED, refusal.shown(expression))
+        }
+        SubscribeError::Fault(fault) => {
+            let code = *Code::find(fault.code).unwrap_or(&Code::INTERNAL);
+            WireError::new(code, error.to_string())
+        }
+    }
 }
 
 /// Adds one record to a batch, field by field as the guest asked for them.
@@ -176,6 +196,9 @@ pub(crate) fn add(
     for number in &subscription.needs().numbers {
         batch.number(figure(number, record));
     }
+    if subscription.needs_bodies() {
+        batch.body(record.block.body());
+    }
     batch.end_message();
 }
 
@@ -187,20 +210,24 @@ fn text<'a>(field: &Field, topic: &'a TopicName, record: &RecordView<'a>) -> Opt
         Field::Topic => topic.as_str(),
         Field::MessageId => block.property(UNIQUE_KEY)?,
         Field::OrderKey => block.property("__SHARDINGKEY")?,
-        Field::Property(name) => match name.as_str() {
-            "TAGS" => block.tag(),
-            "KEYS" => block.keys(),
-            name => block.property(name)?,
-        },
+        Field::Property(name) => property(name, block)?,
         // The runtime refuses needs this host cannot fill; these are empty when filtering.
         Field::Group | Field::Zone | Field::Other(_) => return None,
     };
     (!text.is_empty()).then_some(text)
 }
 
-/// Absent, and present but not a number: the contract's two marks.
+/// As RocketMQ has it, tag and keys are properties, too.
+fn property<'a>(name: &str, block: &Block<'a>) -> Option<&'a str> {
+    match name {
+        "TAGS" => Some(block.tag()),
+        "KEYS" => Some(block.keys()),
+        name => block.property(name),
+    }
+}
+
+/// What is given for a number this host does not have; the runtime refuses needs that name one.
 const ABSENT: i64 = i64::MIN;
-const NOT_A_NUMBER: i64 = i64::MIN + 1024;
 
 fn figure(number: &Number, record: &RecordView<'_>) -> i64 {
     let header = &record.header;
@@ -212,13 +239,7 @@ fn figure(number: &Number, record: &RecordView<'_>) -> i64 {
         Number::BornTimestamp => record.block.born_at() as i64,
         Number::StoreTimestamp => header.stored_at as i64,
         Number::ReconsumeTimes => i64::from(header.attempts),
-        Number::Integer(name) => match record.block.property(name) {
-            None | Some("") => ABSENT,
-            Some(text) => match text.parse() {
-                Ok(ABSENT | NOT_A_NUMBER) | Err(_) => NOT_A_NUMBER,
-                Ok(value) => value,
-            },
-        },
+        Number::Integer(name) => integer(property(name, &record.block)),
         Number::Sequence | Number::Random | Number::Other(_) => ABSENT,
     }
 }

@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Only messages with these tags: `paid`, `paid || refunded`.
     #[arg(long, short = 't', value_name = "EXPRESSION")]
     tag: Option<String>,
+    /// Only messages whose properties meet a condition: "region = 'eu' AND amount > 100".
+    #[arg(long, value_name = "CONDITION", conflicts_with = "tag")]
+    sql: Option<String>,
     /// first, last, a time (2026-01-31T12:00:00Z, or 15m for a while ago) or an offset.
     #[arg(long, default_value = "first", value_parser = begin)]
     from: Begin,
@@ -70,7 +73,11 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let client = args.connect.client().await?;
     let plan = Plan {
         topic: args.topic.clone(),
-        filter: args.tag.as_ref().map_or(Filter::All, Filter::tag),
+        filter: match (&args.tag, &args.sql) {
+            (Some(tags), _) => Filter::tag(tags),
+            (None, Some(condition)) => Filter::sql(condition),
+            (None, None) => Filter::All,
+        },
         begin: args.from,
         group: args.group.clone(),
         follow: args.follow,

@@ -4,26 +4,34 @@
 //! A guest can do nothing to its host: it has no I/O, its memory and computing are bounded, and an
 //! instance that fails is thrown away. What it cannot judge is reported as unjudged, never dropped.
 
+mod allocation_strategy;
 mod batch;
 mod bindings;
+mod built_in;
 mod error;
+mod filter;
 mod host;
 mod instance;
 mod limits;
 mod metrics;
+mod order;
 mod plugin;
+mod queue_selector;
 mod runtime;
 mod worker;
 
-pub use crate::batch::{Batch, Field, Needs, Number};
+pub use crate::allocation_strategy::{GroupQueue, Member, Request, Strategy};
+pub use crate::batch::{Batch, Field, Needs, Number, integer};
+pub use crate::built_in::BuiltIn;
 pub use crate::error::{Fault, LoadError, Refusal, RuntimeError, SubscribeError};
 pub use crate::limits::COMPONENT as COMPONENT_LIMIT;
 pub use crate::metrics::Snapshot;
-pub use crate::plugin::Plugin;
+pub use crate::plugin::{Kind, Plugin};
+pub use crate::queue_selector::{Route, RouteQueue};
 pub use crate::runtime::{Config, Runtime};
-pub use crate::worker::{Judged, Subscription, Verdict, Worker};
+pub use crate::worker::{Judged, Selected, Selector, Subscription, Verdict, Worker};
 
 /// A filter that misbehaves as its expression asks (`trap`, `loop`, `bomb`, …): for tests of what
 /// stands on this crate.
 #[doc(hidden)]
-pub const HOSTILE: &[u8] = include_bytes!(env!("HOSTILE_COMPONENT"));
+pub const HOSTILE: &[u8] = built_in::HOSTILE;

@@ -7,14 +7,13 @@ use wasmtime::{
     Config as EngineConfig, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
 };
 
-use crate::bindings::FilterPlugin;
+use crate::bindings::about::About;
+use crate::built_in::{self, BuiltIn, Shelf};
 use crate::error::{LoadError, RuntimeError};
 use crate::host::State;
 use crate::limits;
 use crate::plugin::Plugin;
 use crate::worker::Worker;
-
-const TAG: &[u8] = include_bytes!(env!("TAG_COMPONENT"));
 
 /// What an operator decides about plugins.
 #[derive(Debug, Clone)]
@@ -38,7 +37,7 @@ pub struct Runtime(Arc<Shared>);
 struct Shared {
     engine: Engine,
     linker: Linker<State>,
-    tag: Arc<Plugin>,
+    built_ins: Shelf,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -48,18 +47,17 @@ impl std::fmt::Debug for Runtime {
 }
 
 impl Runtime {
-    /// Makes the engine and compiles the plugins we ship.
+    /// Makes the engine. The plugins we ship are compiled when they are first asked for.
     pub fn new(config: &Config) -> Result<Self, RuntimeError> {
         let failed = |error: &dyn std::fmt::Display| RuntimeError(error.to_string());
         let engine = Engine::new(&engine_config(config)).map_err(|error| failed(&error))?;
         let mut linker = Linker::new(&engine);
-        FilterPlugin::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)
+        About::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)
             .map_err(|error| failed(&error))?;
-        let tag = Plugin::load(&engine, &linker, "tag", TAG).map_err(|error| failed(&error))?;
         Ok(Self(Arc::new(Shared {
             engine,
             linker,
-            tag: Arc::new(tag),
+            built_ins: Shelf::new(),
         })))
     }
 
@@ -69,9 +67,23 @@ impl Runtime {
         Ok(Arc::new(plugin))
     }
 
-    /// The tag filter we ship.
-    pub fn built_in_tag(&self) -> &Arc<Plugin> {
-        &self.0.tag
+    /// The plugins we ship.
+    pub fn built_ins() -> &'static [BuiltIn] {
+        built_in::ALL
+    }
+
+    /// One of the plugins we ship; `None` = none has this name. Takes a moment when it is asked for
+    /// the first time.
+    pub fn built_in(&self, name: &str) -> Option<Result<Arc<Plugin>, LoadError>> {
+        let shared = &self.0;
+        let load =
+            |name: &str, bytes: &[u8]| Plugin::load(&shared.engine, &shared.linker, name, bytes);
+        shared.built_ins.take(name, load)
+    }
+
+    /// Those of the plugins we ship that have been asked for.
+    pub fn built_ins_in_use(&self) -> Vec<Arc<Plugin>> {
+        self.0.built_ins.taken()
     }
 
     /// For one thread: it keeps instances warm.

@@ -4,16 +4,19 @@
 use std::sync::Arc;
 
 use quern_plugins::{
-    Batch, COMPONENT_LIMIT, Config, Field, LoadError, Plugin, Runtime, Snapshot, SubscribeError,
-    Subscription, Verdict, Worker,
+    Batch, COMPONENT_LIMIT, Config, Field, HOSTILE, LoadError, Plugin, Runtime, Snapshot,
+    SubscribeError, Subscription, Verdict, Worker,
 };
 
 use Verdict::{Deliver, Reject, Unjudged};
 
-const HOSTILE: &[u8] = include_bytes!(env!("HOSTILE_COMPONENT"));
-
 fn runtime() -> Runtime {
     Runtime::new(&Config { instances: 8 }).expect("the runtime starts")
+}
+
+fn tag(runtime: &Runtime) -> Arc<Plugin> {
+    let tag = runtime.built_in("tag").expect("we ship it");
+    tag.expect("and it is sound")
 }
 
 /// A runtime, its hostile plugin and a worker.
@@ -51,9 +54,23 @@ fn verdicts(
 }
 
 #[test]
+fn what_we_ship_says_of_itself_what_we_say_of_it() {
+    let runtime = runtime();
+    for known in Runtime::built_ins() {
+        let plugin = runtime.built_in(known.name).unwrap().unwrap();
+        assert_eq!(plugin.name(), known.name);
+        assert_eq!(plugin.kind(), known.kind, "{}", known.name);
+        assert_eq!(plugin.language(), known.language, "{}", known.name);
+        assert!(!plugin.summary().is_empty(), "{}", known.name);
+    }
+    assert!(runtime.built_in("nothing").is_none());
+    assert_eq!(runtime.built_ins_in_use().len(), Runtime::built_ins().len());
+}
+
+#[test]
 fn the_tag_language() {
     let runtime = runtime();
-    let tag = runtime.built_in_tag();
+    let tag = &tag(&runtime);
     assert_eq!((tag.name(), tag.language()), ("tag", Some("TAG")));
     assert_eq!(tag.digest().len(), 64);
     let mut worker = runtime.worker();
@@ -101,7 +118,7 @@ fn the_tag_language() {
 fn tags_with_one_hash_are_told_apart() {
     let runtime = runtime();
     let mut worker = runtime.worker();
-    let tag = runtime.built_in_tag();
+    let tag = &tag(&runtime);
     let subscription = worker.subscribe(tag, "Aa", &[]).unwrap();
     assert_eq!(subscription.needs().fields, [Field::Tag]);
     assert_eq!(subscription.needs().tag_codes.as_deref(), Some(&[2112][..]));
@@ -120,9 +137,7 @@ fn tags_with_one_hash_are_told_apart() {
 fn batches_of_every_length() {
     let runtime = runtime();
     let mut worker = runtime.worker();
-    let paid = worker
-        .subscribe(runtime.built_in_tag(), "paid", &[])
-        .unwrap();
+    let paid = worker.subscribe(&tag(&runtime), "paid", &[]).unwrap();
     for len in [0, 1, 31, 32, 33, 63, 64, 65, 255, 256] {
         let tag = |index: usize| (index.is_multiple_of(3)).then_some("paid");
         let tags: Vec<_> = (0..len).map(tag).collect();
@@ -139,7 +154,7 @@ fn a_subscription_serves_every_worker() {
     let runtime = runtime();
     let paid = runtime
         .worker()
-        .subscribe(runtime.built_in_tag(), "paid", &[])
+        .subscribe(&tag(&runtime), "paid", &[])
         .unwrap();
     let threads: Vec<_> = (0..4)
         .map(|_| {
@@ -155,9 +170,7 @@ fn a_subscription_serves_every_worker() {
 #[test]
 fn a_hostile_guest_judges_nothing_and_harms_nobody() {
     let (runtime, plugin, mut worker) = hostile();
-    let paid = worker
-        .subscribe(runtime.built_in_tag(), "paid", &[])
-        .unwrap();
+    let paid = worker.subscribe(&tag(&runtime), "paid", &[]).unwrap();
     let cases = [
         ("loop", 4302),
         ("bomb", 4303),
@@ -280,7 +293,7 @@ fn compiling_is_limited_too() {
 #[test]
 fn what_happened_is_counted() {
     let (runtime, plugin, mut worker) = hostile();
-    let tag = runtime.built_in_tag();
+    let tag = &tag(&runtime);
     let paid = worker.subscribe(tag, "paid", &[]).unwrap();
     let before = tag.metrics();
     verdicts(&mut worker, &paid, &[None; 10]);

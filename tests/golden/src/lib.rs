@@ -1,6 +1,7 @@
 //! Frozen bytes: whatever leaves a process. The checkers are in `tests/`.
 //!
-//! `wire/v1.tsv` frames, blocks and records · `codes.tsv` error codes · `wit/` the plugin contract ·
+//! `wire/v1.tsv` frames, blocks and records · `codes.tsv` error codes · `wit/` the plugin
+//! contract in its binary form · `plugins/` what RocketMQ's own classes answer, and their generator ·
 //! `store/v0/` a data directory of format 0 and what reading it gives.
 //!
 //! To add: write the sample in the checker, run it once with `QUERN_GOLDEN=write`, commit the new

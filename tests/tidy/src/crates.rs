@@ -39,7 +39,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "quern-plugins",
         uses: &[],
-        tests_use: &[],
+        tests_use: &["quern-plugin", "quern-filter-sql92"],
     },
     Row {
         name: "quern-broker",

@@ -159,10 +159,10 @@ codes! {
         "Build it with the guest SDK for the contract version named in the text.";
     4201 EXPRESSION_REFUSED Never
         "A filter does not accept its expression or parameters; the text says where and why."
-        "Correct the expression. For tags: `A || B`, or `*` for all.";
+        "Correct the expression. For tags: `A || B`, or `*` for all. For SQL: `region = 'eu' AND amount > 100`.";
     4205 LANGUAGE_UNKNOWN Never
         "No plugin of this broker speaks the expression language asked for."
-        "`TAG` is always there.";
+        "`TAG` and `SQL92` are always there.";
     4301 PLUGIN_TRAP Here
         "A plugin stopped in the middle of its work (a trap). The message is not lost: delivery of this queue waits."
         "The broker's log names plugin, version and cause. Correct the plugin, or consume without it.";

@@ -8,7 +8,8 @@ use crate::ids::{GroupName, QueueId, QueueOffset, TopicName};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Filter {
     All,
-    /// An expression of a language that a plugin of the broker speaks: `TAG` is always there.
+    /// An expression of a language that a plugin of the broker speaks: `TAG` and `SQL92` are always
+    /// there.
     Expression {
         language: String,
         text: String,
@@ -20,6 +21,15 @@ impl Filter {
     pub fn tag(expression: impl Into<String>) -> Self {
         Self::Expression {
             language: "TAG".to_owned(),
+            text: expression.into(),
+        }
+    }
+
+    /// A condition on properties: `region = 'eu' AND amount > 100`. They are texts; beside a number
+    /// they are read as one. RocketMQ's SQL92, to the letter.
+    pub fn sql(expression: impl Into<String>) -> Self {
+        Self::Expression {
+            language: "SQL92".to_owned(),
             text: expression.into(),
         }
     }

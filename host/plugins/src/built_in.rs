@@ -1,0 +1,71 @@
+//! The plugins we ship: embedded components of `filters-examples`, compiled when first asked for.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::LoadError;
+use crate::plugin::{Kind, Plugin};
+
+/// One of them, as far as it is known without running it. What the component says of itself is the
+/// same; a test compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuiltIn {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// The expression language consumers name to get it.
+    pub language: Option<&'static str>,
+}
+
+impl BuiltIn {
+    const fn filter(name: &'static str, language: &'static str) -> Self {
+        Self {
+            name,
+            kind: Kind::Filter,
+            language: Some(language),
+        }
+    }
+}
+
+/// All of them, each a folder of `filters-examples` and a line of `build.rs`.
+pub(crate) const ALL: &[BuiltIn] = &[
+    BuiltIn::filter("tag", "TAG"),
+    BuiltIn::filter("sql92", "SQL92"),
+];
+
+// `components(name)` gives the bytes of each.
+include!(concat!(env!("OUT_DIR"), "/components.rs"));
+
+/// Those compiled so far, in the order of [`ALL`].
+#[derive(Debug)]
+pub(crate) struct Shelf(Vec<Mutex<Option<Arc<Plugin>>>>);
+
+impl Shelf {
+    pub(crate) fn new() -> Self {
+        Self(ALL.iter().map(|_| Mutex::default()).collect())
+    }
+
+    /// Takes one off the shelf, compiling it if nobody has. `None` = there is no such built-in.
+    pub(crate) fn take(
+        &self,
+        name: &str,
+        load: impl FnOnce(&'static str, &'static [u8]) -> Result<Plugin, LoadError>,
+    ) -> Option<Result<Arc<Plugin>, LoadError>> {
+        let index = ALL.iter().position(|it| it.name == name)?;
+        let mut place = self.0[index].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plugin) = &*place {
+            return Some(Ok(Arc::clone(plugin)));
+        }
+        let name = ALL[index].name;
+        let loaded = load(name, component(name)).map(Arc::new);
+        if let Ok(plugin) = &loaded {
+            *place = Some(Arc::clone(plugin));
+        }
+        Some(loaded)
+    }
+
+    /// Those that somebody has taken.
+    pub(crate) fn taken(&self) -> Vec<Arc<Plugin>> {
+        let places = self.0.iter();
+        let plugins = places.map(|it| it.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        plugins.flatten().collect()
+    }
+}
