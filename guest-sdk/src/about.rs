@@ -13,6 +13,8 @@ pub struct Description {
     pub(crate) summary: &'static str,
     pub(crate) language: Option<&'static str>,
     pub(crate) params: Vec<Param>,
+    /// What names besides are, if they are allowed.
+    pub(crate) any: Option<&'static str>,
 }
 
 impl Description {
@@ -23,6 +25,7 @@ impl Description {
             summary,
             language: None,
             params: Vec::new(),
+            any: None,
         }
     }
 
@@ -38,6 +41,13 @@ impl Description {
     #[must_use]
     pub fn param(mut self, param: Param) -> Self {
         self.params.push(param);
+        self
+    }
+
+    /// It takes parameters of any other name, too; says what they are.
+    #[must_use]
+    pub fn any_param(mut self, help: &'static str) -> Self {
+        self.any = Some(help);
         self
     }
 }
@@ -135,6 +145,9 @@ impl Params {
         for (name, value) in &given {
             let known = description.params.iter().find(|param| param.name == name);
             let Some(param) = known else {
+                if description.any.is_some() {
+                    continue;
+                }
                 let names: Vec<&str> = description.params.iter().map(|it| it.name).collect();
                 let help = match names.is_empty() {
                     true => format!("{} takes no parameters", description.name),

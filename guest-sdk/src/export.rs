@@ -1,10 +1,16 @@
 //! From the contract's functions to an author's types, a module for each kind.
 
-use crate::about::{Description, ParamKind};
+use crate::about::{Description, Param, ParamKind};
 use crate::bindings::about::exports::quern::plugin::about;
 
-fn described(it: Description) -> about::Description {
-    crate::panics::report_to_host();
+/// How the contract, which has no word for them, is told of parameters of any name.
+const ANY: &str = "*";
+
+fn described(mut it: Description) -> about::Description {
+    crate::panics::report_panics();
+    if let Some(help) = it.any {
+        it.params.push(Param::text(ANY, help).default(""));
+    }
     let params = it.params.into_iter().map(|param| about::Param {
         name: param.name.to_owned(),
         kind: match param.kind {
@@ -58,7 +64,7 @@ pub mod filter {
             expression: String,
             params: types::Params,
         ) -> Result<filter::Subscription, types::Refusal> {
-            crate::panics::report_to_host();
+            crate::panics::report_panics();
             let params = Params::check(&F::describe(), params)?;
             let compiled = F::compile(&expression, &params)?;
             Ok(filter::Subscription::new(Self(compiled)))
@@ -107,7 +113,7 @@ pub mod body_filter {
             expression: String,
             params: types::Params,
         ) -> Result<body_filter::Subscription, types::Refusal> {
-            crate::panics::report_to_host();
+            crate::panics::report_panics();
             let params = Params::check(&F::describe(), params)?;
             let compiled = F::compile(&expression, &params)?;
             Ok(body_filter::Subscription::new(Self(compiled)))
@@ -169,7 +175,7 @@ pub mod queue_selector {
 
     impl<S: QueueSelector> queue_selector::GuestSelector for Opened<S> {
         fn open(params: types::Params) -> Result<queue_selector::Selector, types::Refusal> {
-            crate::panics::report_to_host();
+            crate::panics::report_panics();
             let params = Params::check(&S::describe(), params)?;
             let opened = (S::open(&params)?, Vec::new());
             Ok(queue_selector::Selector::new(Self(RefCell::new(opened))))
@@ -230,7 +236,7 @@ pub mod allocation_strategy {
 
     impl<S: AllocationStrategy> allocation_strategy::Guest for Exported<S> {
         fn check(params: types::Params) -> Result<(), types::Refusal> {
-            crate::panics::report_to_host();
+            crate::panics::report_panics();
             let params = Params::check(&S::describe(), params)?;
             Ok(S::check(&params)?)
         }
@@ -239,7 +245,7 @@ pub mod allocation_strategy {
             request: allocation_strategy::Request,
             params: types::Params,
         ) -> Result<Vec<u32>, types::Failure> {
-            crate::panics::report_to_host();
+            crate::panics::report_panics();
             let params = Params::check(&S::describe(), params);
             let params = params.map_err(|refusal| refusal.reason().to_owned())?;
             let owners = S::allocate(&Request::from(request), &params)?;

@@ -20,6 +20,49 @@ pub trait Filter: Sized + 'static {
 }
 
 /// A filter that judges a whole batch in one go: for speed. Every [`Filter`] is one, too.
+///
+/// ```
+/// use quern_plugin::{
+///     Batch, BatchBuilder, ColumnFilter, Description, Figure, Needs, Param, Params, Refusal,
+///     Verdicts,
+/// };
+///
+/// /// Amounts of at least so much.
+/// struct AtLeast(i64);
+///
+/// impl ColumnFilter for AtLeast {
+///     fn describe() -> Description {
+///         let least = Param::integer("least", "the smallest amount delivered");
+///         Description::new("at-least", "1.0.0", "large amounts").param(least.default(100))
+///     }
+///     fn compile(_: &str, params: &Params) -> Result<Self, Refusal> {
+///         Ok(Self(params.integer("least")))
+///     }
+///     fn needs(&self) -> Needs {
+///         Needs::new().figure(Figure::Integer("amount".to_owned()))
+///     }
+///     fn judge(&self, batch: &Batch) -> Result<Verdicts, String> {
+///         let mut verdicts = Verdicts::none(batch);
+///         let amounts = batch.numbers(0).ok_or("amounts were needed")?;
+///         for (message, amount) in amounts.from(0).enumerate() {
+///             // The marks for "absent" and "no number" are smaller than any amount.
+///             if amount >= self.0 {
+///                 verdicts.deliver(message);
+///             }
+///         }
+///         Ok(verdicts)
+///     }
+/// }
+///
+/// # #[cfg(target_family = "wasm")]
+/// quern_plugin::export_filter!(AtLeast);
+///
+/// let params = Params::check(&AtLeast::describe(), Vec::new()).unwrap();
+/// let filter = AtLeast::compile("", &params).unwrap();
+/// let batch = BatchBuilder::default().message(&[], &[99]).message(&[], &[100]).build();
+/// let verdicts = filter.judge(&batch).unwrap();
+/// assert_eq!((verdicts.is_delivered(0), verdicts.is_delivered(1)), (false, true));
+/// ```
 pub trait ColumnFilter: Sized + 'static {
     fn describe() -> Description;
 
@@ -58,7 +101,39 @@ impl<F: Filter> ColumnFilter for F {
     }
 }
 
-/// A filter that also reads bodies, as the producer sent them.
+/// A filter that also reads bodies, as the producer sent them. It costs more than one that reads
+/// properties only.
+///
+/// ```
+/// use quern_plugin::{Batch, BodyFilter, Description, Needs, Params, Refusal};
+///
+/// /// Bodies that contain a text.
+/// struct Containing(String);
+///
+/// impl BodyFilter for Containing {
+///     fn describe() -> Description {
+///         Description::new("containing", "1.0.0", "bodies by a text").language("CONTAINING")
+///     }
+///     fn compile(expression: &str, _: &Params) -> Result<Self, Refusal> {
+///         if expression.is_empty() {
+///             return Err(Refusal::syntax(0, 0, "the text is missing"));
+///         }
+///         Ok(Self(expression.to_owned()))
+///     }
+///     fn needs(&self) -> Needs {
+///         Needs::new()
+///     }
+///     fn matches(&self, _: &Batch, _: usize, body: &[u8]) -> Result<bool, String> {
+///         Ok(String::from_utf8_lossy(body).contains(&self.0))
+///     }
+/// }
+///
+/// # #[cfg(target_family = "wasm")]
+/// quern_plugin::export_body_filter!(Containing);
+///
+/// let filter = Containing::compile("paid", &Params::default()).unwrap();
+/// assert_eq!(filter.matches(&Batch::default(), 0, b"{\"state\":\"paid\"}"), Ok(true));
+/// ```
 pub trait BodyFilter: Sized + 'static {
     fn describe() -> Description;
 

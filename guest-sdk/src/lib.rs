@@ -52,6 +52,7 @@ mod needs;
 mod panics;
 mod refusal;
 mod selector;
+pub mod shares;
 mod strategy;
 
 pub use crate::about::{Description, Param, ParamKind, Params};
@@ -59,6 +60,7 @@ pub use crate::batch::{Batch, BatchBuilder, Numbers, Texts, Verdicts};
 pub use crate::bindings::host::{Level, count, log};
 pub use crate::filter::{BodyFilter, ColumnFilter, Filter};
 pub use crate::needs::{Figure, Needs, Text};
+pub use crate::panics::report_panics;
 pub use crate::refusal::{Refusal, RefusalCode};
 pub use crate::selector::{Queue, QueueSelector};
 pub use crate::strategy::{AllocationStrategy, Member, OwnedQueue, Owners, Request};

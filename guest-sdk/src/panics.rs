@@ -7,8 +7,9 @@ use crate::bindings::host::{Level, log};
 
 static READY: Once = Once::new();
 
-/// Called at every way into the plugin that may come first.
-pub(crate) fn report_to_host() {
+/// Has panics reported. The `export_…` macros see to it; who implements the bare contract calls this at
+/// every way into the plugin that may come first.
+pub fn report_panics() {
     READY.call_once(|| {
         std::panic::set_hook(Box::new(|panic| log(Level::Error, &panic.to_string())));
     });

@@ -50,6 +50,19 @@ impl Refusal {
         }
     }
 
+    /// `len` bytes from byte `at` of the value of a parameter are the reason.
+    pub fn param_at(
+        name: impl Into<String>,
+        at: usize,
+        len: usize,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self {
+            param: Some(name.into()),
+            ..Self::new(RefusalCode::BadParam, at, len, reason)
+        }
+    }
+
     /// What to write instead.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

@@ -19,6 +19,51 @@ pub struct Queue {
 }
 
 /// A queue selector: one value per binding.
+///
+/// ```
+/// use quern_plugin::{
+///     Batch, BatchBuilder, Description, Figure, Needs, Params, Queue, QueueSelector, Refusal, Text,
+/// };
+///
+/// /// Urgent messages to the first queue, the others to the rest in turn.
+/// struct Urgent;
+///
+/// impl QueueSelector for Urgent {
+///     fn describe() -> Description {
+///         Description::new("urgent", "1.0.0", "a queue of their own for urgent messages")
+///     }
+///     fn open(_: &Params) -> Result<Self, Refusal> {
+///         Ok(Self)
+///     }
+///     fn needs(&self) -> Needs {
+///         Needs::new().text(Text::Tag).figure(Figure::Sequence)
+///     }
+///     fn select(&self, queues: &[Queue], batch: &Batch, message: usize) -> Result<usize, String> {
+///         let others = queues.len() as i64 - 1;
+///         match batch.text(message, 0) {
+///             Some("urgent") => Ok(0),
+///             _ if others == 0 => Ok(0),
+///             _ => Ok(1 + batch.number(message, 0).unwrap_or(0).rem_euclid(others) as usize),
+///         }
+///     }
+/// }
+///
+/// # #[cfg(target_family = "wasm")]
+/// quern_plugin::export_queue_selector!(Urgent);
+///
+/// let queue = |id| Queue {
+///     broker: "broker-a".to_owned(),
+///     id,
+///     zone: String::new(),
+///     latency_us: 0,
+///     backlog: 0,
+/// };
+/// let queues = [queue(0), queue(1), queue(2)];
+/// let batch = BatchBuilder::default().message(&[Some("urgent")], &[7]).message(&[None], &[7]);
+/// let batch = batch.build();
+/// assert_eq!(Urgent.select(&queues, &batch, 0), Ok(0));
+/// assert_eq!(Urgent.select(&queues, &batch, 1), Ok(2));
+/// ```
 pub trait QueueSelector: Sized + 'static {
     fn describe() -> Description;
 

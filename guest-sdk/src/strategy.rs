@@ -40,6 +40,42 @@ pub struct Request {
 pub type Owners = Vec<Option<usize>>;
 
 /// An allocation strategy. It keeps nothing between calls: each gets a fresh instance.
+///
+/// ```
+/// use quern_plugin::{
+///     AllocationStrategy, Description, Member, OwnedQueue, Owners, Params, Request,
+/// };
+///
+/// /// Everything to the first member; the others stand by.
+/// struct OneLeads;
+///
+/// impl AllocationStrategy for OneLeads {
+///     fn describe() -> Description {
+///         Description::new("one-leads", "1.0.0", "all queues to the first member")
+///     }
+///     fn allocate(request: &Request, _: &Params) -> Result<Owners, String> {
+///         let first = if request.members.is_empty() { None } else { Some(0) };
+///         Ok(vec![first; request.queues.len()])
+///     }
+/// }
+///
+/// # #[cfg(target_family = "wasm")]
+/// quern_plugin::export_allocation_strategy!(OneLeads);
+///
+/// let request = Request {
+///     group: "billing".to_owned(),
+///     topic: "orders".to_owned(),
+///     members: vec![Member { id: "m".to_owned(), zone: String::new(), weight: 1 }],
+///     queues: vec![OwnedQueue {
+///         broker: "broker-a".to_owned(),
+///         id: 0,
+///         zone: String::new(),
+///         owner: None,
+///         lag: None,
+///     }],
+/// };
+/// assert_eq!(OneLeads::allocate(&request, &Params::default()), Ok(vec![Some(0)]));
+/// ```
 pub trait AllocationStrategy: 'static {
     fn describe() -> Description;
 

@@ -9,10 +9,39 @@ use std::{env, fs};
 const TARGET: &str = "wasm32-unknown-unknown";
 
 /// The plugins we ship: folder of `filters-examples`, which is also the plugin's name, and package.
-const BUILT_INS: &[(&str, &str)] = &[("tag", "quern-filter-tag"), ("sql92", "quern-filter-sql92")];
+const BUILT_INS: &[(&str, &str)] = &[
+    ("tag", "quern-filter-tag"),
+    ("sql92", "quern-filter-sql92"),
+    ("hash", "quern-selector-hash"),
+    ("fifo", "quern-selector-fifo"),
+    ("round-robin", "quern-selector-round-robin"),
+    ("random", "quern-selector-random"),
+    ("least-latency", "quern-selector-least-latency"),
+    ("machine-room", "quern-selector-machine-room"),
+    ("averagely", "quern-strategy-averagely"),
+    ("averagely-by-circle", "quern-strategy-averagely-by-circle"),
+    ("by-config", "quern-strategy-by-config"),
+    ("by-machine-room", "quern-strategy-by-machine-room"),
+    ("machine-room-nearby", "quern-strategy-machine-room-nearby"),
+    ("consistent-hash", "quern-strategy-consistent-hash"),
+    ("sticky", "quern-strategy-sticky"),
+];
+
+/// Examples for authors, which we test and do not ship: folder and package.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("region-router", "quern-example-region-router"),
+    ("percentage-rollout", "quern-example-percentage-rollout"),
+    ("json-field", "quern-example-json-field"),
+    ("pii-check", "quern-example-pii-check"),
+    ("geo-fence", "quern-example-geo-fence"),
+];
 
 /// Guests of our tests: constant and package.
-const TEST_GUESTS: &[(&str, &str)] = &[("HOSTILE", "quern-hostile")];
+const TEST_GUESTS: &[(&str, &str)] = &[
+    ("HOSTILE", "quern-hostile"),
+    ("HOSTILE_SELECTOR", "quern-hostile-selector"),
+    ("HOSTILE_STRATEGY", "quern-hostile-strategy"),
+];
 
 /// Settings of the outer build that must not reach the guests.
 const FOREIGN: &[&str] = &[
@@ -56,6 +85,10 @@ fn main() {
         rust += &format!("        {name:?} => {},\n", component(package));
     }
     rust += "        _ => &[],\n    }\n}\n";
+    println!("cargo:rustc-env=EXAMPLES={}", out.display());
+    for (_, package) in EXAMPLES {
+        component(package);
+    }
     for (name, package) in TEST_GUESTS {
         rust += &format!("pub(crate) const {name}: &[u8] = {};\n", component(package));
     }
@@ -97,7 +130,8 @@ fn build(root: &Path) -> PathBuf {
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort");
-    for (_, package) in BUILT_INS.iter().chain(TEST_GUESTS) {
+    let all = BUILT_INS.iter().chain(EXAMPLES).chain(TEST_GUESTS);
+    for (_, package) in all {
         cargo.args(["-p", package]);
     }
     for name in FOREIGN {

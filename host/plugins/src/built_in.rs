@@ -23,12 +23,41 @@ impl BuiltIn {
             language: Some(language),
         }
     }
+
+    const fn selector(name: &'static str) -> Self {
+        Self {
+            name,
+            kind: Kind::QueueSelector,
+            language: None,
+        }
+    }
+
+    const fn strategy(name: &'static str) -> Self {
+        Self {
+            name,
+            kind: Kind::AllocationStrategy,
+            language: None,
+        }
+    }
 }
 
 /// All of them, each a folder of `filters-examples` and a line of `build.rs`.
 pub(crate) const ALL: &[BuiltIn] = &[
     BuiltIn::filter("tag", "TAG"),
     BuiltIn::filter("sql92", "SQL92"),
+    BuiltIn::selector("hash"),
+    BuiltIn::selector("fifo"),
+    BuiltIn::selector("round-robin"),
+    BuiltIn::selector("random"),
+    BuiltIn::selector("least-latency"),
+    BuiltIn::selector("machine-room"),
+    BuiltIn::strategy("averagely"),
+    BuiltIn::strategy("averagely-by-circle"),
+    BuiltIn::strategy("by-config"),
+    BuiltIn::strategy("by-machine-room"),
+    BuiltIn::strategy("machine-room-nearby"),
+    BuiltIn::strategy("consistent-hash"),
+    BuiltIn::strategy("sticky"),
 ];
 
 // `components(name)` gives the bytes of each.

@@ -35,3 +35,9 @@ pub use crate::worker::{Judged, Selected, Selector, Subscription, Verdict, Worke
 /// stands on this crate.
 #[doc(hidden)]
 pub const HOSTILE: &[u8] = built_in::HOSTILE;
+/// A queue selector of that sort.
+#[doc(hidden)]
+pub const HOSTILE_SELECTOR: &[u8] = built_in::HOSTILE_SELECTOR;
+/// An allocation strategy of that sort.
+#[doc(hidden)]
+pub const HOSTILE_STRATEGY: &[u8] = built_in::HOSTILE_STRATEGY;

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use quern_plugins::{
-    Batch, Config, Field, Number, Runtime, SubscribeError, Subscription, Verdict, Worker, integer,
+    Batch, Config, Field, GroupQueue, Member, Number, Request, Route, RouteQueue, Runtime,
+    Strategy, SubscribeError, Subscription, Verdict, Worker, integer,
 };
 use serde_json::Value;
 
@@ -192,4 +193,113 @@ fn tags_are_rocketmqs() {
         }
     }
     assert!(blank > 0, "the deviation is gone: take it off the list");
+}
+
+/// The queues the generator makes: eight a broker.
+fn route(count: u32) -> Route {
+    let brokers = ["broker-a", "broker-b", "broker-c", "broker-d", "broker-e"];
+    let queues = (0..count).map(|index| RouteQueue {
+        broker: brokers[index as usize / 8].to_owned(),
+        id: index % 8,
+        zone: String::new(),
+        latency_us: 0,
+        backlog: 0,
+    });
+    Route::new(queues.collect())
+}
+
+#[test]
+fn selectors_are_rocketmqs() {
+    let (runtime, mut worker) = worker();
+    let lines = vectors("selectors.ndjson");
+    for name in ["hash", "fifo"] {
+        let plugin = runtime.built_in(name).unwrap().unwrap();
+        let selector = worker.open(&plugin, &[]).unwrap();
+        for count in 1..=33 {
+            let mut batch = Batch::new(selector.needs());
+            for line in lines.iter().take(256) {
+                batch.begin_message();
+                batch.text(Some(text(line, "key")));
+                batch.number(0);
+                batch.end_message();
+            }
+            let selected = worker.select(&selector, &route(count), &batch);
+            assert_eq!(selected.fault, None, "{name}");
+            for (line, chosen) in lines.iter().zip(selected.queues) {
+                let theirs = line[name][count as usize - 1].as_u64().unwrap() as usize;
+                let key = text(line, "key");
+                assert_eq!(chosen, Some(theirs), "{name} of {key:?} over {count}");
+            }
+        }
+    }
+}
+
+#[test]
+fn allocations_are_rocketmqs() {
+    let (runtime, _) = worker();
+    let mut judged: HashMap<String, usize> = HashMap::new();
+    for line in vectors("allocations.ndjson") {
+        let name = text(&line, "strategy");
+        let param = text(&line, "param").to_owned();
+        let params = match name {
+            "by-machine-room" => vec![("rooms".to_owned(), param)],
+            "machine-room-nearby" => vec![("inner".to_owned(), param)],
+            _ => Vec::new(),
+        };
+        // RocketMQ's resolver of the generator: what stands before the @.
+        let zone = |name: &str| match name.split_once('@') {
+            Some((zone, _)) if !zone.is_empty() => zone.to_owned(),
+            _ => "nowhere".to_owned(),
+        };
+        let members = texts(&line, "members");
+        let queues = texts(&line, "queues");
+        let request = Request::new(
+            "g",
+            "t",
+            members
+                .iter()
+                .map(|id| Member {
+                    id: (*id).to_owned(),
+                    zone: zone(id),
+                    weight: 1,
+                })
+                .collect(),
+            queues
+                .iter()
+                .map(|queue| {
+                    let (broker, id) = queue.rsplit_once('/').unwrap();
+                    GroupQueue {
+                        broker: broker.to_owned(),
+                        id: id.parse().unwrap(),
+                        zone: zone(broker),
+                        owner: None,
+                        lag: None,
+                    }
+                })
+                .collect(),
+        );
+        // Java sorted them: our order is its order.
+        assert!(request.members().eq(members.iter().copied()), "{members:?}");
+        let plugin = runtime.built_in(name).unwrap().unwrap();
+        let strategy = Strategy::bind(&plugin, &params).unwrap();
+        let owners = strategy.allocate(&request).unwrap();
+        let digit =
+            |owner: Option<usize>| owner.map_or_else(|| "-".to_owned(), |it| it.to_string());
+        let ours: String = owners.into_iter().map(digit).collect();
+        assert_eq!(
+            ours,
+            text(&line, "owners"),
+            "{name} {params:?} {members:?} {queues:?}"
+        );
+        *judged.entry(name.to_owned()).or_default() += 1;
+    }
+    for name in [
+        "averagely",
+        "averagely-by-circle",
+        "by-machine-room",
+        "machine-room-nearby",
+        "consistent-hash",
+    ] {
+        assert!(judged[name] >= 100, "{name}: {judged:?}");
+    }
 }

@@ -84,6 +84,16 @@ pub const ROWS: &[Row] = &[
         tests_use: &[],
     },
     Row {
+        name: "quern-hostile-selector",
+        uses: &["quern-plugin"],
+        tests_use: &[],
+    },
+    Row {
+        name: "quern-hostile-strategy",
+        uses: &["quern-plugin"],
+        tests_use: &[],
+    },
+    Row {
         name: "quern-harness",
         uses: &["quern-protocol", "quern-client"],
         tests_use: &[],
