@@ -8,6 +8,7 @@ mod bench;
 mod connect;
 mod consume;
 mod demo;
+mod exercise;
 mod explain;
 mod failure;
 mod format;
@@ -75,6 +76,9 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_target(false)
         .init();
+    if let Command::Store(store::Command::Exercise(args)) = &cli.command {
+        return end(exercise::run(args));
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())
         .enable_all()
@@ -95,6 +99,10 @@ fn main() -> ExitCode {
     });
     // Reading stdin cannot be interrupted; do not wait for it.
     runtime.shutdown_background();
+    end(outcome)
+}
+
+fn end(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

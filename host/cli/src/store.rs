@@ -11,6 +11,7 @@ use quern_protocol::{Block, RecordHeader, RecordKind};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::exercise::{self, Exercise};
 use crate::failure::Failure;
 use crate::format::hex;
 use crate::output::{self, Output, thousands};
@@ -23,6 +24,9 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Print messages as lines that `quern produce --ndjson` accepts.
     Export(Export),
+    /// Drive a store by hand, for tests.
+    #[command(hide = true)]
+    Exercise(Exercise),
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +95,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Check(args) => check(&args),
         Command::Inspect(args) => inspect(&args),
         Command::Export(args) => export(&args),
+        Command::Exercise(args) => exercise::run(&args),
     });
     work.await
         .map_err(|error| Failure::new(1, error.to_string()))?

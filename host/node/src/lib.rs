@@ -4,6 +4,7 @@
 //! QUIC, so there is one path and no special case.
 
 mod config;
+mod exercise;
 mod identity;
 pub mod offline;
 
@@ -18,7 +19,9 @@ use quern_quic::{BindError, CloseReason, Connector, Door, ListenConfig, Listener
 use quern_store::{Env, Report};
 
 pub use crate::config::{BadConfig, Config, Identity, Roles};
+pub use crate::exercise::exercise;
 use crate::identity::Credentials;
+pub use quern_store::exercise::SCRIPTS;
 
 /// Why a process did not start. Whatever had started is stopped again.
 #[derive(Debug, thiserror::Error)]

@@ -16,6 +16,7 @@ mod consume_queue;
 mod directory;
 mod dispatch;
 mod error;
+pub mod exercise;
 pub mod fs;
 mod group;
 mod limits;

@@ -5,6 +5,7 @@
 
 mod audit;
 mod contract;
+mod exercise;
 mod failures;
 mod simulation;
 
