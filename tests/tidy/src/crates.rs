@@ -109,6 +109,11 @@ pub const ROWS: &[Row] = &[
         tests_use: &[],
     },
     Row {
+        name: "quern-power-cut",
+        uses: &["quern-store"],
+        tests_use: &[],
+    },
+    Row {
         name: "quern-tidy",
         uses: &[],
         tests_use: &[],
@@ -164,7 +169,12 @@ pub const FENCES: &[Fence] = &[
             "quern-golden",
             "quern-tidy",
             "quern-bench",
+            "quern-power-cut",
         ],
+    },
+    Fence {
+        foreign: "fuser",
+        only: &["quern-power-cut"],
     },
 ];
 
