@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use quern_plugins::{
     Batch, Fault, Field, Number, Plugin, Runtime, SubscribeError, Subscription, Worker, integer,
 };
-use quern_protocol::message::UNIQUE_KEY;
+use quern_protocol::message::{ORDER_KEY, UNIQUE_KEY};
 use quern_protocol::{
     Block, Code, Filter, QueueId, QueueOffset, RecordView, Tag, TopicId, TopicName, WireError,
 };
@@ -170,7 +170,7 @@ impl Filters {
     }
 }
 
-fn refused(expression: &str, error: &SubscribeError) -> WireError {
+pub(crate) fn refused(expression: &str, error: &SubscribeError) -> WireError {
     match error {
         SubscribeError::Refused(refusal) => {
             WireError::new(Code::EXPRESSION_REFUSED, refusal.shown(expression))
@@ -209,7 +209,7 @@ fn text<'a>(field: &Field, topic: &'a TopicName, record: &RecordView<'a>) -> Opt
         Field::Keys => block.keys(),
         Field::Topic => topic.as_str(),
         Field::MessageId => block.property(UNIQUE_KEY)?,
-        Field::OrderKey => block.property("__SHARDINGKEY")?,
+        Field::OrderKey => block.property(ORDER_KEY)?,
         Field::Property(name) => property(name, block)?,
         // The runtime refuses needs this host cannot fill; these are empty when filtering.
         Field::Group | Field::Zone | Field::Other(_) => return None,
@@ -218,7 +218,7 @@ fn text<'a>(field: &Field, topic: &'a TopicName, record: &RecordView<'a>) -> Opt
 }
 
 /// As RocketMQ has it, tag and keys are properties, too.
-fn property<'a>(name: &str, block: &Block<'a>) -> Option<&'a str> {
+pub(crate) fn property<'a>(name: &str, block: &Block<'a>) -> Option<&'a str> {
     match name {
         "TAGS" => Some(block.tag()),
         "KEYS" => Some(block.keys()),

@@ -16,6 +16,8 @@ mod pull;
 mod registration;
 mod reply;
 mod requests;
+mod select;
+mod selectors;
 mod send;
 mod session;
 mod state;
@@ -36,6 +38,7 @@ use crate::delivery::Delivery;
 use crate::filters::Filters;
 use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
+use crate::selectors::Selectors;
 use crate::state::{Body, State};
 use crate::topics::Topic;
 pub use crate::topics::TopicNames;
@@ -71,6 +74,7 @@ pub struct Broker {
     state: Arc<State>,
     waits: Arc<LongPoll>,
     filters: Filters,
+    selectors: Selectors,
     delivery: Delivery,
     metrics: Metrics,
     started_at: u64,
@@ -116,6 +120,7 @@ impl Broker {
         let broker = Self {
             delivery: Delivery::start(config.delivery_threads, plugins)?,
             filters: Filters::new(plugins, &config.filters),
+            selectors: Selectors::new(plugins, &config.filters),
             metrics: Metrics::default(),
             started_at: store.now_ms(),
             topic_gate: Semaphore::new(1),

@@ -8,10 +8,10 @@ use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
     Code, CommitOffsets, CreateTopic, DeleteTopic, DescribeTopic, Heartbeat, Hello, ListTopics,
-    OffsetAt, OffsetRange, QueryOffsets, Request, Send, Status, WireError,
+    OffsetAt, OffsetRange, QueryOffsets, Request, Send, SendSelected, Status, WireError,
 };
 
-use crate::{Broker, admin, offsets, pull, send, session, status};
+use crate::{Broker, admin, offsets, pull, select, send, session, status};
 
 /// Answers one frame.
 pub(crate) async fn handle(broker: &Arc<Broker>, frame: Frame) -> Outgoing {
@@ -28,6 +28,10 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::Heartbeat(_) => reply::<Heartbeat>(session::heartbeat(broker)),
 
         Request::Send(it) => reply::<Send>(send::send(broker, it, frame.body).await?),
+        Request::SendSelected(it) => {
+            let reply = select::send_selected(broker, it, frame.body).await?;
+            self::reply::<SendSelected>(reply)
+        }
         Request::Pull(it) => pull::pull(broker, it).await,
 
         Request::CommitOffsets(it) => reply::<CommitOffsets>(offsets::commit(broker, it).await?),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quern_protocol::block::blocks;
-use quern_protocol::message::{UNIQUE_KEY, is_reserved};
-use quern_protocol::{Block, Code, Send, SendReply, SendStatus, WireError, limits};
+use quern_protocol::message::{ORDER_KEY, UNIQUE_KEY, is_reserved};
+use quern_protocol::{Block, Code, Send, SendReply, SendStatus, TopicName, WireError, limits};
 use quern_store::Append;
 
 use crate::topics::Topic;
@@ -22,11 +22,8 @@ pub(crate) async fn send(
     if broker.is_draining() {
         return Err(reply::going_away());
     }
-    check_blocks(&request, &body)?;
-    let topic = match broker.state.topics.find(&request.topic) {
-        Some(topic) => topic,
-        None => auto_create(broker, &request).await?,
-    };
+    check_blocks(request.messages, &body)?;
+    let topic = topic(broker, &request.topic).await?;
     reply::queue_exists(&topic, request.queue, topic.has_write_queue(request.queue))?;
     let appended = broker
         .store
@@ -47,8 +44,16 @@ pub(crate) async fn send(
     })
 }
 
-/// Every block is verified before any is stored: a request is appended whole or not at all.
-fn check_blocks(request: &Send, body: &Bytes) -> Result<(), WireError> {
+/// The topic of a send, made by it if that is allowed.
+pub(crate) async fn topic(broker: &Broker, name: &TopicName) -> Result<Arc<Topic>, WireError> {
+    match broker.state.topics.find(name) {
+        Some(topic) => Ok(topic),
+        None => auto_create(broker, name).await,
+    }
+}
+
+/// Every block is verified before any is stored.
+pub(crate) fn check_blocks(messages: u32, body: &Bytes) -> Result<(), WireError> {
     if body.len() > limits::SEND_BYTES {
         return Err(WireError::new(
             Code::TOO_LARGE,
@@ -65,10 +70,10 @@ fn check_blocks(request: &Send, body: &Bytes) -> Result<(), WireError> {
         check_properties(index, &block)?;
         found += 1;
     }
-    if found != request.messages as usize || found == 0 || found > limits::SEND_MESSAGES {
+    if found != messages as usize || found == 0 || found > limits::SEND_MESSAGES {
         return Err(reply::bad_request(format!(
             "a send announces {} messages and carries {found}; allowed are 1 to {}",
-            request.messages,
+            messages,
             limits::SEND_MESSAGES
         )));
     }
@@ -78,7 +83,7 @@ fn check_blocks(request: &Send, body: &Bytes) -> Result<(), WireError> {
 fn check_properties(index: usize, block: &Block<'_>) -> Result<(), WireError> {
     match block
         .properties()
-        .find(|(name, _)| *name != UNIQUE_KEY && is_reserved(name))
+        .find(|(name, _)| ![UNIQUE_KEY, ORDER_KEY].contains(name) && is_reserved(name))
     {
         None => Ok(()),
         Some((name, _)) => Err(WireError::new(
@@ -88,15 +93,15 @@ fn check_properties(index: usize, block: &Block<'_>) -> Result<(), WireError> {
     }
 }
 
-async fn auto_create(broker: &Broker, request: &Send) -> Result<Arc<Topic>, WireError> {
+async fn auto_create(broker: &Broker, name: &TopicName) -> Result<Arc<Topic>, WireError> {
     let Some(queues) = broker.config.auto_create_queues else {
-        return Err(reply::no_topic(&request.topic));
+        return Err(reply::no_topic(name));
     };
-    match admin::create(broker, &request.topic, queues, queues).await {
+    match admin::create(broker, name, queues, queues).await {
         // Somebody else was faster.
-        Err(error) if error.is(Code::ALREADY_EXISTS) => broker.topic(&request.topic),
+        Err(error) if error.is(Code::ALREADY_EXISTS) => broker.topic(name),
         created => {
-            tracing::info!(topic = %request.topic, queues, "topic created by its first message");
+            tracing::info!(topic = %name, queues, "topic created by its first message");
             created
         }
     }

@@ -1,5 +1,6 @@
 //! A filter that fails holds back its own subscription and nothing else: whatever it does, no
-//! message is lost or passed on unjudged, and the broker says which plugin failed and why.
+//! message is lost or passed on unjudged, and the broker says which plugin failed and why. A selector
+//! that fails refuses what has an order key, and nothing else.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::sync::Arc;
@@ -7,11 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quern_broker::{Broker, Config};
-use quern_plugins::{HOSTILE, Runtime};
+use quern_plugins::{HOSTILE, HOSTILE_SELECTOR, Runtime};
 use quern_protocol::record::records;
 use quern_protocol::{
-    BrokerName, Code, CreateTopic, Filter, Hello, Message, PluginReport, Pull, PullReply, QueueId,
-    QueueOffset, RecordView, Role, Send, Status, TopicName,
+    BrokerName, Code, CreateTopic, Filter, Hello, Message, Placed, Placement, PluginReport, Pull,
+    PullReply, QueueId, QueueOffset, RecordView, Role, Selector, Send, SendSelected,
+    SendSelectedReply, Status, TopicName, WriteQueues,
 };
 use quern_quic::{CallError, Connection, Connector, DevAuthority, Door, ListenConfig, Listener};
 use quern_store::clock::RealClock;
@@ -24,8 +26,9 @@ const WITHIN: Duration = Duration::from_secs(10);
 async fn broker(dir: &std::path::Path) -> Connection {
     let plugins = Runtime::new(&quern_plugins::Config::default()).unwrap();
     let hostile = plugins.load("hostile", HOSTILE).unwrap();
+    let selector = plugins.load("hostile-selector", HOSTILE_SELECTOR).unwrap();
     let config = Config {
-        filters: vec![hostile],
+        filters: vec![hostile, selector],
         ..Config::new(BrokerName::new("b").unwrap(), "here:1")
     };
     let env = Env {
@@ -189,4 +192,130 @@ async fn every_way_to_fail_has_its_code_and_loses_nothing() {
     assert!(report(&plugins, "hostile").faults >= 9, "{plugins:?}");
     // What nobody has asked for is not there yet.
     assert!(plugins.iter().all(|plugin| plugin.name != "tag"));
+}
+
+/// Sends a message for each order key; `None` = it has none.
+async fn select(
+    connection: &Connection,
+    selector: Selector,
+    keys: &[Option<&str>],
+) -> Result<SendSelectedReply, CallError> {
+    let blocks = keys.iter().map(|key| {
+        let message = Message::new("t", "x");
+        let message = match key {
+            Some(key) => message.order_by(*key),
+            None => message,
+        };
+        message.encode("id", 0).unwrap()
+    });
+    let request = SendSelected {
+        topic: topic(),
+        messages: keys.len() as u32,
+        selector,
+        group: None,
+        zone: String::new(),
+        route: Vec::new(),
+    };
+    let sent = connection.call(&request, blocks.collect(), WITHIN).await?;
+    Ok(sent.0)
+}
+
+fn code(placement: &Placement) -> u16 {
+    match &placement.placed {
+        Placed::Refused(error) => error.code,
+        _ => 0,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_selector_that_fails_refuses_what_has_an_order_key_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = broker(dir.path()).await;
+    let create = CreateTopic {
+        topic: topic(),
+        read_queues: 2,
+        write_queues: 2,
+    };
+    connection.call(&create, Vec::new(), WITHIN).await.unwrap();
+    let hostile = |mode| Selector::named("hostile-selector").param("mode", mode);
+    let mut stored = 0;
+    for (mode, expected) in [
+        ("trap", Code::PLUGIN_TRAP),
+        ("loop", Code::PLUGIN_FUEL),
+        ("beyond", Code::PLUGIN_ANSWER),
+        ("fail", Code::PLUGIN_FAILURE),
+    ] {
+        let keys = [None, Some("k"), None];
+        let reply = select(&connection, hostile(mode), &keys).await.unwrap();
+        assert_eq!(reply.selector, "hostile-selector 0.0.1");
+        let codes: Vec<u16> = reply.placements.iter().map(code).collect();
+        assert_eq!(codes, [0, expected.number, 0], "{mode}");
+        // The others took the queues in turn, and the answer says so.
+        for place in [0, 2] {
+            let placement = &reply.placements[place];
+            assert!(placement.fell_back, "{mode}");
+            assert!(
+                matches!(placement.placed, Placed::Stored { queue, .. } if queue.0 == 0),
+                "{mode}: {placement:?}"
+            );
+            stored += 1;
+        }
+    }
+    // One bad message costs its neighbours nothing.
+    let keys = [Some("a"), Some("poison"), Some("b")];
+    let reply = select(&connection, hostile("poison"), &keys).await.unwrap();
+    let codes: Vec<u16> = reply.placements.iter().map(code).collect();
+    assert_eq!(codes, [0, Code::PLUGIN_TRAP.number, 0]);
+    assert!(!reply.placements[0].fell_back);
+    stored += 2;
+    let (pulled, _) = pull(&connection, 0, Filter::All).await.unwrap();
+    assert_eq!(pulled.messages, stored, "all in queue 0, each once");
+
+    for (selector, expected) in [
+        (Selector::named("nobody"), Code::SELECTOR_UNKNOWN),
+        (Selector::named("tag"), Code::SELECTOR_UNKNOWN),
+        (hostile("refuse"), Code::EXPRESSION_REFUSED),
+        (hostile("open-loop"), Code::PLUGIN_FUEL),
+        (hostile(&"x".repeat(5_000)), Code::BAD_REQUEST),
+    ] {
+        let refused = select(&connection, selector, &[None]).await.unwrap_err();
+        assert_eq!(refused.code(), expected, "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_of_another_broker_are_chosen_among_and_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = broker(dir.path()).await;
+    let create = CreateTopic {
+        topic: topic(),
+        read_queues: 2,
+        write_queues: 2,
+    };
+    connection.call(&create, Vec::new(), WITHIN).await.unwrap();
+    let block = Message::new("t", "x")
+        .order_by("k")
+        .encode("id", 0)
+        .unwrap();
+    let request = SendSelected {
+        topic: topic(),
+        messages: 1,
+        selector: Selector::named("hash"),
+        group: None,
+        zone: String::new(),
+        route: vec![WriteQueues {
+            broker: BrokerName::new("a").unwrap(),
+            queues: 3,
+        }],
+    };
+    let sent = connection
+        .call(&request, vec![block], WITHIN)
+        .await
+        .unwrap();
+    // Java's hash of "k" is 107: the third of a/0, a/1, a/2, b/0, b/1.
+    let elsewhere = Placed::Elsewhere {
+        broker: BrokerName::new("a").unwrap(),
+        queue: QueueId(2),
+    };
+    assert_eq!(sent.0.placements[0].placed, elsewhere);
 }

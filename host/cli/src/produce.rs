@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
-use quern_client::{Message, Producer, SendResult, Sending};
+use quern_client::{Message, Producer, Selector, SendResult, Sending};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -25,7 +25,8 @@ pub(crate) struct Args {
     /// Read this file, one message a line.
     #[arg(long, value_name = "FILE", conflicts_with = "body")]
     file: Option<PathBuf>,
-    /// Lines are JSON objects with `body` (or `body_hex`) and, if wanted, `tag`, `key`, `properties`.
+    /// Lines are JSON objects with `body` (or `body_hex`) and, if wanted, `tag`, `key`,
+    /// `order_key`, `properties`.
     #[arg(long)]
     ndjson: bool,
     /// Tag of every message that names none.
@@ -37,6 +38,19 @@ pub(crate) struct Args {
     /// A property of every message, NAME=VALUE; may be repeated.
     #[arg(short = 'H', long = "property", value_name = "NAME=VALUE", value_parser = property)]
     properties: Vec<(String, String)>,
+    /// Messages with one order key share a queue and keep their order.
+    #[arg(long, value_name = "KEY")]
+    order_key: Option<String>,
+    /// The plugin on the broker that chooses each message's queue: hash, fifo, round-robin, random,
+    /// least-latency, machine-room, or one of yours.
+    #[arg(long, value_name = "SELECTOR")]
+    select: Option<String>,
+    /// A parameter of the selector, NAME=VALUE; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = property, requires = "select")]
+    select_param: Vec<(String, String)>,
+    /// Where this producer stands, for selectors that care.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    zone: String,
     /// Send the body this many times.
     #[arg(long, default_value_t = 1)]
     count: u64,
@@ -68,6 +82,8 @@ struct Line {
     tag: Option<String>,
     #[serde(default)]
     key: Option<Keys>,
+    #[serde(default)]
+    order_key: Option<String>,
     #[serde(default)]
     properties: Map<String, Value>,
 }
@@ -115,7 +131,15 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     }
     let from_stdin = args.body.as_deref() == Some("-");
     let client = args.connect.client().await?;
-    let producer = client.producer("quern-produce").start().await?;
+    let mut producer = client.producer("quern-produce").zone(&args.zone);
+    if let Some(name) = &args.select {
+        let params = args.select_param.iter();
+        let selector = params.fold(Selector::named(name), |it, (name, value)| {
+            it.param(name, value)
+        });
+        producer = producer.select(selector);
+    }
+    let producer = producer.start().await?;
     match (&args.body, &args.file) {
         (Some(body), None) if !from_stdin && args.count == 1 && !args.ndjson => {
             let sent = producer.send(args.message(body.clone())).await?;
@@ -142,12 +166,14 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
 
 fn print_one(sent: &SendResult) -> Result<(), Failure> {
     let queue = sent.queue();
+    let by = sent.selector().map(|it| format!(" by {it}"));
     output::print(&format!(
-        "{} {} queue {} offset {}\n",
+        "{} {} queue {} offset {}{}\n",
         sent.message_id(),
         queue.broker,
         queue.queue,
-        sent.offset()
+        sent.offset(),
+        by.unwrap_or_default()
     ))
 }
 
@@ -166,6 +192,9 @@ impl Args {
         if let Some(key) = self.key.as_ref().filter(|_| keys.is_empty()) {
             message = message.key(key);
         }
+        if let Some(key) = &self.order_key {
+            message = message.order_by(key);
+        }
         for (name, value) in &self.properties {
             message = message.prop(name, value);
         }
@@ -182,6 +211,9 @@ impl Args {
         let message = Message::new(self.topic.clone(), line.body()?);
         let keys = line.keys();
         let mut message = self.dress(message, line.tag, &keys);
+        if let Some(key) = line.order_key {
+            message = message.order_by(key);
+        }
         for (name, value) in line.properties {
             message = message.prop(name, text(value));
         }

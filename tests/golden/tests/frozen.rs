@@ -14,11 +14,12 @@ use quern_protocol::{
     CommitOffsets, CommitOffsetsReply, CreateTopic, CreateTopicReply, DeleteTopic,
     DeleteTopicReply, DescribeTopic, DescribeTopicReply, Epoch, Filter, GroupName, Heartbeat,
     HeartbeatReply, Hello, HelloReply, Kind, ListTopics, ListTopicsReply, LogPosition, Message,
-    OffsetAt, OffsetAtReply, OffsetRange, OffsetRangeReply, Operation, PluginReport, PublishTopics,
-    PublishTopicsReply, Pull, PullReply, QueryOffsets, QueryOffsetsReply, QueueId, QueueOffset,
-    QueuePosition, QueueReport, RecordHeader, RecordKind, RegisterBroker, RegisterBrokerReply,
-    Role, Route, RouteReply, Send, SendReply, SendStatus, Stall, Status, StatusReply, TopicId,
-    TopicName, TopicQueues, TopicSummary, WireError,
+    OffsetAt, OffsetAtReply, OffsetRange, OffsetRangeReply, Operation, Placed, Placement,
+    PluginReport, PublishTopics, PublishTopicsReply, Pull, PullReply, QueryOffsets,
+    QueryOffsetsReply, QueueId, QueueOffset, QueuePosition, QueueReport, RecordHeader, RecordKind,
+    RegisterBroker, RegisterBrokerReply, Role, Route, RouteReply, Selector, Send, SendReply,
+    SendSelected, SendSelectedReply, SendStatus, Stall, Status, StatusReply, TopicId, TopicName,
+    TopicQueues, TopicSummary, WireError, WriteQueues,
 };
 use quern_store::{Config, Env, Store};
 
@@ -282,6 +283,40 @@ fn the_wire_is_as_it_was() {
         stall: Some(stall),
     };
     all.add(&pull, &pulled);
+    let selected = SendSelected {
+        topic: topic(),
+        messages: 3,
+        selector: Selector::named("hash").param("key", "customer"),
+        group: Some(group()),
+        zone: "eu".to_owned(),
+        route: vec![WriteQueues {
+            broker: broker(),
+            queues: 4,
+        }],
+    };
+    let stored = Placed::Stored {
+        queue,
+        offset,
+        position,
+        stored_at: 1_700_000_000_001,
+    };
+    let elsewhere = Placed::Elsewhere {
+        broker: broker(),
+        queue,
+    };
+    let refused = Placed::Refused(WireError::new(Code::PLUGIN_TRAP, "stopped"));
+    let placement = |placed, fell_back| Placement { fell_back, placed };
+    all.add(
+        &selected,
+        &SendSelectedReply {
+            selector: "hash 0.1.0".to_owned(),
+            placements: vec![
+                placement(stored, false),
+                placement(elsewhere, true),
+                placement(refused, false),
+            ],
+        },
+    );
     let at = vec![QueuePosition { queue, offset }];
     let commit = CommitOffsets {
         group: group(),

@@ -45,6 +45,6 @@ pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
 pub use crate::routes::MessageQueue;
 pub use quern_protocol::{
     BrokerEntry, BrokerName, BrokerRoute, Filter, LogPosition, Message, QueueId, QueueOffset,
-    SendStatus, Stall, StatusReply, TopicName, TopicSummary,
+    Selector, SendStatus, Stall, StatusReply, TopicName, TopicSummary,
 };
 pub use quern_quic::{NodeIdentity, Trust};

@@ -5,7 +5,12 @@
 //! until an answer comes, 256 of them or 64 KiB are there, or `linger` is over. A frame's messages
 //! share a queue, and frames take the write queues in turn: alone, messages are spread one by one;
 //! under load, batch by batch.
+//!
+//! A message with an order key, and any message of a producer with a selector, leaves its queue open:
+//! a plugin on the broker chooses it. Such frames of a topic go one at a time, so that messages keep
+//! their order.
 
+mod selected;
 mod task;
 
 use std::future::Future;
@@ -15,11 +20,12 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use quern_protocol::{Code, LogPosition, Message, QueueOffset, SendStatus, TopicName};
+use quern_protocol::{Code, LogPosition, Message, QueueOffset, Selector, SendStatus};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use self::task::Task;
+use self::selected::Sender;
+use self::task::{Destination, Task};
 use crate::client::{self, Client};
 use crate::error::{Error, Result};
 use crate::routes::MessageQueue;
@@ -31,6 +37,8 @@ pub struct ProducerBuilder {
     client: Client,
     group: String,
     linger: Duration,
+    selector: Option<Selector>,
+    zone: String,
 }
 
 impl ProducerBuilder {
@@ -39,7 +47,24 @@ impl ProducerBuilder {
             client,
             group: group.to_owned(),
             linger: Duration::from_millis(1),
+            selector: None,
+            zone: String::new(),
         }
+    }
+
+    /// Who on the broker chooses the queue of each message. Default: nobody, the producer takes the
+    /// queues in turn; for messages with an order key, `hash`.
+    #[must_use]
+    pub fn select(mut self, selector: Selector) -> Self {
+        self.selector = Some(selector);
+        self
+    }
+
+    /// Where this producer stands, for selectors that care. Default: nobody knows.
+    #[must_use]
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.zone = zone.into();
+        self
     }
 
     /// Longest a message waits for company while others are unanswered. Default: 1 ms.
@@ -51,14 +76,19 @@ impl ProducerBuilder {
 
     /// Starts the producer.
     pub async fn start(self) -> Result<Producer> {
-        client::group(&self.group)?;
+        let sender = Sender {
+            group: Some(client::group(&self.group)?),
+            zone: self.zone,
+        };
         let (jobs, incoming) = mpsc::channel(limits::HANDED_OVER);
-        let task = Task::new(self.client.clone(), self.linger);
+        let task = Task::new(self.client.clone(), self.linger, sender);
         tokio::spawn(task.run(incoming));
         Ok(Producer {
             jobs,
             room: Arc::new(Semaphore::new(limits::IN_FLIGHT_BYTES)),
             within: self.client.0.within,
+            selector: self.selector.map(Arc::new),
+            by_key: Arc::new(Selector::named("hash")),
         })
     }
 }
@@ -69,6 +99,9 @@ pub struct Producer {
     jobs: mpsc::Sender<Job>,
     room: Arc<Semaphore>,
     within: Duration,
+    selector: Option<Arc<Selector>>,
+    /// Chooses for messages with an order key if nobody else does.
+    by_key: Arc<Selector>,
 }
 
 /// Where a message went.
@@ -80,6 +113,7 @@ pub struct SendResult {
     offset: QueueOffset,
     position: LogPosition,
     stored_at: u64,
+    selector: Option<String>,
 }
 
 impl SendResult {
@@ -112,12 +146,17 @@ impl SendResult {
     pub fn stored_at(&self) -> u64 {
         self.stored_at
     }
+
+    /// Name and version of the plugin that chose the queue; `None` = the producer did.
+    pub fn selector(&self) -> Option<&str> {
+        self.selector.as_deref()
+    }
 }
 
 /// One message on its way.
 #[derive(Debug)]
 struct Job {
-    topic: TopicName,
+    destination: Destination,
     id: String,
     block: Bytes,
     deadline: Instant,
@@ -144,13 +183,13 @@ impl Producer {
     /// durable; dropped, the message is still sent.
     pub fn send(&self, message: Message) -> Sending {
         let prepared = self.prepare(message);
-        let (topic, id, block) = match prepared {
+        let (destination, id, block) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return Sending(Stage::Refused(Some(error))),
         };
         let (answer, answered) = oneshot::channel();
         let job = Job {
-            topic,
+            destination,
             id,
             block,
             deadline: Instant::now() + self.within,
@@ -200,13 +239,20 @@ impl Producer {
         let _everything = self.room.acquire_many(all).await;
     }
 
-    fn prepare(&self, message: Message) -> Result<(TopicName, String, Bytes)> {
-        let topic = message.topic()?;
+    fn prepare(&self, message: Message) -> Result<(Destination, String, Bytes)> {
+        let selector = match &self.selector {
+            Some(selector) => Some(Arc::clone(selector)),
+            None => message.is_ordered().then(|| Arc::clone(&self.by_key)),
+        };
+        let destination = Destination {
+            topic: message.topic()?,
+            selector,
+        };
         let id = message_id::next();
         let born = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let born = born.map_or(0, |since| since.as_millis() as u64);
         let block = message.encode(&id, born)?;
-        Ok((topic, id, block))
+        Ok((destination, id, block))
     }
 }
 

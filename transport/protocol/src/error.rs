@@ -163,6 +163,9 @@ codes! {
     4205 LANGUAGE_UNKNOWN Never
         "No plugin of this broker speaks the expression language asked for."
         "`TAG` and `SQL92` are always there.";
+    4206 SELECTOR_UNKNOWN Never
+        "No queue selector of this broker has the name asked for."
+        "`hash`, `fifo`, `round-robin`, `random`, `least-latency` and `machine-room` are always there.";
     4301 PLUGIN_TRAP Here
         "A plugin stopped in the middle of its work (a trap). The message is not lost: delivery of this queue waits."
         "The broker's log names plugin, version and cause. Correct the plugin, or consume without it.";

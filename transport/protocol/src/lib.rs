@@ -19,6 +19,7 @@ mod heartbeat;
 mod offsets;
 mod pull;
 mod route;
+mod select;
 mod send;
 mod session;
 mod topic;
@@ -42,6 +43,7 @@ pub use route::{
     BrokerEntry, BrokerRoute, Brokers, BrokersReply, PublishTopics, PublishTopicsReply,
     RegisterBroker, RegisterBrokerReply, Route, RouteReply, TopicQueues,
 };
+pub use select::{Placed, Placement, Selector, SendSelected, SendSelectedReply, WriteQueues};
 pub use send::{Send, SendReply, SendStatus};
 pub use session::{Cancel, Hello, HelloReply, MINOR, Role};
 pub use topic::{

@@ -28,5 +28,11 @@ pub const PULL_BYTES: u32 = 4 * 1024 * 1024;
 pub const PULL_WAIT_MS: u32 = 30_000;
 /// Largest filter expression in bytes.
 pub const EXPRESSION: usize = 4 * 1024;
+/// Most bytes of a selector's name and parameters.
+pub const SELECTOR: usize = 4 * 1024;
+/// Most brokers a `SendSelected` may name as its route …
+pub const ROUTE_BROKERS: usize = 256;
+/// … and most queues of all of them.
+pub const ROUTE_QUEUES: usize = 64 * 1024;
 /// Most queues of a topic on one broker.
 pub const QUEUES_PER_TOPIC: u32 = 1_024;

@@ -8,6 +8,8 @@ use crate::limits;
 
 /// The system property that names a message uniquely; the SDK always sets it.
 pub const UNIQUE_KEY: &str = "UNIQ_KEY";
+/// The system property that holds the order key (RocketMQ's sharding key).
+pub const ORDER_KEY: &str = "__SHARDINGKEY";
 /// Separates keys, as in RocketMQ.
 pub const KEY_SEPARATOR: char = ' ';
 
@@ -139,6 +141,7 @@ pub struct Message {
     topic: String,
     tag: String,
     keys: String,
+    order_key: Option<String>,
     properties: Vec<(String, String)>,
     body: Bytes,
 }
@@ -150,6 +153,7 @@ impl Message {
             topic: topic.into(),
             tag: String::new(),
             keys: String::new(),
+            order_key: None,
             properties: Vec::new(),
             body: body.into(),
         }
@@ -175,6 +179,18 @@ impl Message {
     pub fn prop(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.push((name.into(), value.into()));
         self
+    }
+
+    /// Messages with one order key share a queue, and so keep their order.
+    #[must_use]
+    pub fn order_by(mut self, key: impl Into<String>) -> Self {
+        self.order_key = Some(key.into());
+        self
+    }
+
+    /// Whether it has an order key.
+    pub fn is_ordered(&self) -> bool {
+        self.order_key.is_some()
     }
 
     pub fn topic(&self) -> Result<TopicName, MessageError> {
@@ -209,11 +225,11 @@ impl Message {
             });
         }
         let pairs = || {
-            std::iter::once((UNIQUE_KEY, unique_key)).chain(
-                self.properties
-                    .iter()
-                    .map(|(k, v)| (k.as_str(), v.as_str())),
-            )
+            let order_key = self.order_key.as_deref().map(|key| (ORDER_KEY, key));
+            let properties = self.properties.iter();
+            std::iter::once((UNIQUE_KEY, unique_key))
+                .chain(order_key)
+                .chain(properties.map(|(k, v)| (k.as_str(), v.as_str())))
         };
         let pairs_len = pairs().map(|(k, v)| 4 + k.len() + v.len()).sum();
         if pairs_len > limits::PROPERTIES {

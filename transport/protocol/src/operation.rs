@@ -104,6 +104,7 @@ operations! {
     23 DeleteTopic    Header => DeleteTopicReply    Header;
     30 Send           Header => SendReply           Header;
     31 Pull           Header => PullReply           Header;
+    32 SendSelected   Header => SendSelectedReply   Table;
     40 CommitOffsets  Table  => CommitOffsetsReply  Header;
     41 QueryOffsets   Header => QueryOffsetsReply   Table;
     42 OffsetRange    Header => OffsetRangeReply    Header;

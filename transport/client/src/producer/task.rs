@@ -4,30 +4,54 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use quern_protocol::{BrokerRoute, Code, QueueId, Send, SendReply, TopicName};
+use quern_protocol::{
+    BrokerRoute, Code, QueueId, Selector, Send, SendReply, SendStatus, TopicName,
+};
 use quern_quic::CallError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::selected::{self, Sender, Stored};
 use super::{Job, SendResult};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::routes::MessageQueue;
 
+/// Messages of one topic, whose queues one and the same chooses.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Destination {
+    pub(super) topic: TopicName,
+    /// `None` = this producer, in turn.
+    pub(super) selector: Option<Arc<Selector>>,
+}
+
+impl Destination {
+    /// Frames that may be unanswered at once: where a plugin chooses, one, to keep the order.
+    fn frames(&self) -> usize {
+        match self.selector {
+            Some(_) => 1,
+            None => limits::FRAMES,
+        }
+    }
+}
+
 /// What became of one frame.
 struct Answered {
-    topic: TopicName,
+    destination: Destination,
     jobs: Vec<Job>,
     outcome: Outcome,
 }
 
 enum Outcome {
     Stored(MessageQueue, SendReply),
+    /// Each message for itself.
+    Placed(Vec<Result<Stored>>),
     /// Certainly not stored; another queue may take it.
     Again(Error),
     Failed(Error),
@@ -52,9 +76,14 @@ impl Topic {
         self.waiting.push_back(job);
     }
 
-    fn is_due(&self, now: Instant) -> bool {
+    fn push_front(&mut self, job: Job) {
+        self.waiting_bytes += job.block.len();
+        self.waiting.push_front(job);
+    }
+
+    fn is_due(&self, now: Instant, frames: usize) -> bool {
         !self.waiting.is_empty()
-            && self.unanswered < limits::FRAMES
+            && self.unanswered < frames
             && (self.unanswered == 0
                 || self.waiting.len() >= limits::BATCH_MESSAGES
                 || self.waiting_bytes >= limits::BATCH_BYTES
@@ -84,15 +113,17 @@ impl Topic {
 pub(super) struct Task {
     client: Client,
     linger: Duration,
-    topics: HashMap<TopicName, Topic>,
+    sender: Sender,
+    topics: HashMap<Destination, Topic>,
     under_way: FuturesUnordered<Frame>,
 }
 
 impl Task {
-    pub(super) fn new(client: Client, linger: Duration) -> Self {
+    pub(super) fn new(client: Client, linger: Duration, sender: Sender) -> Self {
         Self {
             client,
             linger,
+            sender,
             topics: HashMap::new(),
             under_way: FuturesUnordered::new(),
         }
@@ -127,27 +158,28 @@ impl Task {
     }
 
     fn enqueue(&mut self, job: Job) {
-        match self.topics.get_mut(&job.topic) {
+        match self.topics.get_mut(&job.destination) {
             Some(topic) => topic.push_back(job),
             None => {
-                let name = job.topic.clone();
-                self.topics.entry(name).or_default().push_back(job);
+                let destination = job.destination.clone();
+                self.topics.entry(destination).or_default().push_back(job);
             }
         }
     }
 
     fn next_linger(&self) -> Option<Instant> {
-        let topics = self.topics.values();
-        let lingering = topics.filter(|topic| topic.unanswered < limits::FRAMES);
-        lingering.filter_map(|topic| topic.linger_ends).min()
+        let topics = self.topics.iter();
+        let lingering = topics.filter(|(to, topic)| topic.unanswered < to.frames());
+        lingering.filter_map(|(_, topic)| topic.linger_ends).min()
     }
 
     fn send_due(&mut self) {
         let now = Instant::now();
-        for (name, topic) in &mut self.topics {
-            while topic.is_due(now) {
+        for (destination, topic) in &mut self.topics {
+            while topic.is_due(now, destination.frames()) {
                 let jobs = topic.take();
-                let frame = send(self.client.clone(), name.clone(), topic.turn, jobs);
+                let (client, sender) = (self.client.clone(), self.sender.clone());
+                let frame = send(client, sender, destination.clone(), topic.turn, jobs);
                 topic.turn += 1;
                 topic.unanswered += 1;
                 self.under_way.push(Box::pin(frame));
@@ -159,7 +191,7 @@ impl Task {
     }
 
     fn settle(&mut self, answered: Answered) {
-        if let Some(topic) = self.topics.get_mut(&answered.topic) {
+        if let Some(topic) = self.topics.get_mut(&answered.destination) {
             topic.unanswered -= 1;
         }
         match answered.outcome {
@@ -173,6 +205,20 @@ impl Task {
                         offset: reply.first.plus(index as u64),
                         position: reply.position,
                         stored_at: reply.stored_at,
+                        selector: None,
+                    }));
+                }
+            }
+            Outcome::Placed(outcomes) => {
+                for (job, outcome) in answered.jobs.into_iter().zip(outcomes) {
+                    let _ = job.answer.send(outcome.map(|stored| SendResult {
+                        message_id: job.id,
+                        status: SendStatus::Ok,
+                        queue: stored.queue,
+                        offset: stored.offset,
+                        position: stored.position,
+                        stored_at: stored.stored_at,
+                        selector: Some(stored.selector),
                     }));
                 }
             }
@@ -183,12 +229,14 @@ impl Task {
             }
             Outcome::Again(error) => {
                 let now = Instant::now();
-                for mut job in answered.jobs {
+                let topic = self.topics.entry(answered.destination).or_default();
+                // Before those that wait, or a retry would change their order.
+                for mut job in answered.jobs.into_iter().rev() {
                     job.attempts += 1;
                     if job.deadline <= now {
                         let _ = job.answer.send(Err(error.clone()));
                     } else {
-                        self.enqueue(job);
+                        topic.push_front(job);
                     }
                 }
             }
@@ -199,12 +247,30 @@ impl Task {
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 
 /// Sends one frame. What was certainly not stored comes back for another try, after a pause.
-async fn send(client: Client, topic: TopicName, turn: usize, jobs: Vec<Job>) -> Answered {
+async fn send(
+    client: Client,
+    sender: Sender,
+    destination: Destination,
+    turn: usize,
+    jobs: Vec<Job>,
+) -> Answered {
     let attempts = jobs.iter().map(|job| job.attempts).max().unwrap_or(0);
-    let outcome = match try_send(&client, &topic, turn, &jobs).await {
-        Ok((queue, reply)) => Outcome::Stored(queue, reply),
+    let topic = &destination.topic;
+    let tried = match &destination.selector {
+        None => {
+            let sent = try_send(&client, topic, turn, &jobs).await;
+            sent.map(|(queue, reply)| Outcome::Stored(queue, reply))
+        }
+        Some(selector) => {
+            let who = (&**selector, &sender);
+            let sent = selected::try_send(&client, topic, who, turn, &jobs).await;
+            sent.map(Outcome::Placed)
+        }
+    };
+    let outcome = match tried {
+        Ok(outcome) => outcome,
         Err(error) if error.is_worth_another_route() => {
-            client.0.routes.forget(&topic);
+            client.0.routes.forget(topic);
             // An unknown topic is asked for twice: the first answer may have come from a memory.
             let hopeless = error.coded() == Code::NO_ROUTE || error.coded() == Code::NOT_FOUND;
             if hopeless && attempts > 0 {
@@ -217,7 +283,7 @@ async fn send(client: Client, topic: TopicName, turn: usize, jobs: Vec<Job>) -> 
         Err(error) => Outcome::Failed(error),
     };
     Answered {
-        topic,
+        destination,
         jobs,
         outcome,
     }
@@ -249,7 +315,7 @@ async fn try_send(
 }
 
 /// Once a send has left, only an answer tells what it did.
-fn outcome_of(error: CallError) -> Error {
+pub(super) fn outcome_of(error: CallError) -> Error {
     match error {
         CallError::Remote(_) | CallError::TooLarge(_) => error.into(),
         CallError::Lost(_) | CallError::Deadline(_) | CallError::Reply(_) => {
@@ -259,7 +325,7 @@ fn outcome_of(error: CallError) -> Error {
 }
 
 /// Write queues of all brokers, in turn.
-fn queue_for(route: &[BrokerRoute], turn: usize) -> Result<(&BrokerRoute, QueueId)> {
+pub(super) fn queue_for(route: &[BrokerRoute], turn: usize) -> Result<(&BrokerRoute, QueueId)> {
     let all: usize = route.iter().map(|it| it.write_queues as usize).sum();
     let mut index = turn.checked_rem(all).unwrap_or(0);
     for broker in route {

@@ -1,0 +1,129 @@
+//! `SendSelected`: check the blocks, have a plugin choose their queues, hand each queue's to the log,
+//! answer when they are durable.
+//!
+//! The guest runs on a delivery thread, so requests of one stream may overtake each other; a sender
+//! that wants its order kept waits for each answer, as our client does.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use quern_plugins::Worker;
+use quern_protocol::{
+    Block, Placed, Placement, QueueId, SendSelected, SendSelectedReply, WireError, WriteQueues,
+};
+use quern_store::Append;
+
+use crate::selectors::Choice;
+use crate::topics::Topic;
+use crate::{Broker, reply, send};
+
+pub(crate) async fn send_selected(
+    broker: &Arc<Broker>,
+    mut request: SendSelected,
+    body: Bytes,
+) -> Result<SendSelectedReply, WireError> {
+    if broker.is_draining() {
+        return Err(reply::going_away());
+    }
+    if let Some(beyond) = request.beyond_limits() {
+        return Err(reply::bad_request(beyond));
+    }
+    send::check_blocks(request.messages, &body)?;
+    let topic = send::topic(broker, &request.topic).await?;
+    own_queues(broker, &topic, &mut request.route);
+    let (chosen, choices) = {
+        let (broker_, topic, body) = (Arc::clone(broker), Arc::clone(&topic), body.clone());
+        let work =
+            move |worker: &mut Worker| broker_.selectors.choose(worker, &request, &topic, &body);
+        broker.delivery.run(work).await??
+    };
+    let placements = store(broker, &topic, &body, choices).await;
+    Ok(SendSelectedReply {
+        selector: chosen,
+        placements,
+    })
+}
+
+/// Of its own queues this broker knows best.
+fn own_queues(broker: &Broker, topic: &Topic, route: &mut Vec<WriteQueues>) {
+    route.retain(|it| it.broker != broker.config.name);
+    route.push(WriteQueues {
+        broker: broker.config.name.clone(),
+        queues: topic.write_queues,
+    });
+}
+
+/// Messages of one queue are appended together, in their order.
+async fn store(
+    broker: &Broker,
+    topic: &Topic,
+    body: &Bytes,
+    choices: Vec<Result<Choice, WireError>>,
+) -> Vec<Placement> {
+    let mut placements = Vec::with_capacity(choices.len());
+    // Of each queue: its blocks, and which messages they are.
+    let mut groups: Vec<(QueueId, BytesMut, Vec<usize>)> = Vec::new();
+    let mut rest = &body[..];
+    for (index, choice) in choices.into_iter().enumerate() {
+        let Ok(block) = Block::lengths(rest) else {
+            break;
+        };
+        let (bytes, after) = rest.split_at(block.bytes().len());
+        rest = after;
+        placements.push(match choice {
+            Err(error) => Placement {
+                fell_back: false,
+                placed: Placed::Refused(error),
+            },
+            Ok(choice) => {
+                if choice.broker == broker.config.name {
+                    let known = groups.iter().position(|(queue, ..)| *queue == choice.queue);
+                    let group = known.unwrap_or_else(|| {
+                        groups.push((choice.queue, BytesMut::new(), Vec::new()));
+                        groups.len() - 1
+                    });
+                    groups[group].1.extend_from_slice(bytes);
+                    groups[group].2.push(index);
+                }
+                Placement {
+                    fell_back: choice.fell_back,
+                    placed: Placed::Elsewhere {
+                        broker: choice.broker,
+                        queue: choice.queue,
+                    },
+                }
+            }
+        });
+    }
+    // All are handed over before any is waited for: they share a sync.
+    let pending: Vec<_> = groups
+        .into_iter()
+        .map(|(queue, blocks, messages)| {
+            let append = Append {
+                topic: topic.id,
+                queue,
+                blocks: blocks.freeze(),
+                count: messages.len() as u32,
+            };
+            (queue, messages, broker.store.submit(append))
+        })
+        .collect();
+    for (queue, messages, pending) in pending {
+        let appended = pending.await;
+        for (place, message) in messages.into_iter().enumerate() {
+            placements[message].placed = match &appended {
+                Ok(appended) => {
+                    broker.metrics.messages_in.add(1);
+                    Placed::Stored {
+                        queue,
+                        offset: appended.first.plus(place as u64),
+                        position: appended.position,
+                        stored_at: appended.stored_at,
+                    }
+                }
+                Err(error) => Placed::Refused(reply::append_failed(error)),
+            };
+        }
+    }
+    placements
+}

@@ -1,0 +1,180 @@
+//! Frames whose queues a plugin of the broker chooses. Any broker of the topic may be asked; it stores
+//! what it chose for itself and tells of the rest, which goes to those who have the queues.
+
+use bytes::Bytes;
+use quern_protocol::{
+    BrokerName, BrokerRoute, Code, GroupName, LogPosition, Placed, Placement, QueueId, QueueOffset,
+    Selector, Send, SendReply, SendSelected, TopicName, WriteQueues,
+};
+
+use super::Job;
+use super::task::{outcome_of, queue_for};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::routes::MessageQueue;
+
+/// Who sends, as selectors may see it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sender {
+    pub(super) group: Option<GroupName>,
+    pub(super) zone: String,
+}
+
+/// Where one message went.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) queue: MessageQueue,
+    pub(super) offset: QueueOffset,
+    pub(super) position: LogPosition,
+    pub(super) stored_at: u64,
+    /// Name and version of who chose.
+    pub(super) selector: String,
+}
+
+/// What the policy of a broker calls taking turns.
+const IN_TURN: &str = "round-robin";
+
+/// Sends one frame; an outcome for each job. `Err` = certainly nothing was stored.
+pub(super) async fn try_send(
+    client: &Client,
+    topic: &TopicName,
+    (selector, sender): (&Selector, &Sender),
+    turn: usize,
+    jobs: &[Job],
+) -> Result<Vec<Result<Stored>>> {
+    let route = client.0.routes.of(topic, true).await?;
+    let (broker, _) = queue_for(&route, turn)?;
+    let live = client.live(broker).await?;
+    let request = SendSelected {
+        topic: topic.clone(),
+        messages: jobs.len() as u32,
+        selector: selector.clone(),
+        group: sender.group.clone(),
+        zone: sender.zone.clone(),
+        route: route
+            .iter()
+            .map(|it| WriteQueues {
+                broker: it.broker.clone(),
+                queues: it.write_queues,
+            })
+            .collect(),
+    };
+    let body = jobs.iter().map(|job| job.block.clone()).collect();
+    let call = live.sends.call(&request, body, client.0.within);
+    let (reply, _) = call.await.map_err(outcome_of)?;
+    if reply.placements.len() != jobs.len() {
+        let short = "a broker answered for fewer messages than it was sent";
+        return Err(Error::new(Code::PROTOCOL, short).unknown());
+    }
+    let elsewhere = forward_all(client, &route, topic, jobs, &reply.placements).await;
+    let outcomes = reply.placements.into_iter().enumerate();
+    let outcomes = outcomes.map(|(index, placement)| {
+        let selector = match placement.fell_back {
+            true => IN_TURN.to_owned(),
+            false => reply.selector.clone(),
+        };
+        match placement.placed {
+            Placed::Stored {
+                queue,
+                offset,
+                position,
+                stored_at,
+            } => Ok(Stored {
+                queue: queue_of(topic, &broker.broker, queue),
+                offset,
+                position,
+                stored_at,
+                selector,
+            }),
+            Placed::Refused(error) => Err(error.into()),
+            Placed::Elsewhere { broker, queue } => {
+                let forwarded = elsewhere
+                    .iter()
+                    .find(|it| it.broker == broker && it.queue == queue);
+                let lost = || Error::new(Code::INTERNAL, "a message was not forwarded");
+                let forwarded = forwarded.ok_or_else(lost)?;
+                let place = forwarded.messages.iter().position(|it| *it == index);
+                let reply = forwarded.sent.clone()?;
+                Ok(Stored {
+                    queue: queue_of(topic, &broker, queue),
+                    offset: reply.first.plus(place.unwrap_or(0) as u64),
+                    position: reply.position,
+                    stored_at: reply.stored_at,
+                    selector,
+                })
+            }
+        }
+    });
+    Ok(outcomes.collect())
+}
+
+/// Messages for one queue of another broker, and what it said.
+struct Forwarded {
+    broker: BrokerName,
+    queue: QueueId,
+    messages: Vec<usize>,
+    sent: Result<SendReply>,
+}
+
+/// Sends what the asked broker did not store to those who have the queues.
+async fn forward_all(
+    client: &Client,
+    route: &[BrokerRoute],
+    topic: &TopicName,
+    jobs: &[Job],
+    placements: &[Placement],
+) -> Vec<Forwarded> {
+    let mut groups: Vec<(&BrokerName, QueueId, Vec<usize>)> = Vec::new();
+    for (index, placement) in placements.iter().enumerate() {
+        let Placed::Elsewhere { broker, queue } = &placement.placed else {
+            continue;
+        };
+        match groups
+            .iter_mut()
+            .find(|it| it.0 == broker && it.1 == *queue)
+        {
+            Some((_, _, messages)) => messages.push(index),
+            None => groups.push((broker, *queue, vec![index])),
+        }
+    }
+    let mut forwarded = Vec::with_capacity(groups.len());
+    for (broker, queue, messages) in groups {
+        let request = Send {
+            topic: topic.clone(),
+            queue,
+            messages: messages.len() as u32,
+        };
+        let blocks = messages.iter().map(|index| jobs[*index].block.clone());
+        let sent = forward(client, route, broker, request, blocks.collect()).await;
+        forwarded.push(Forwarded {
+            broker: broker.clone(),
+            queue,
+            messages,
+            sent,
+        });
+    }
+    forwarded
+}
+
+async fn forward(
+    client: &Client,
+    route: &[BrokerRoute],
+    broker: &BrokerName,
+    request: Send,
+    blocks: Vec<Bytes>,
+) -> Result<SendReply> {
+    let known = route.iter().find(|it| it.broker == *broker);
+    let unknown = || Error::new(Code::NO_ROUTE, format!("nobody knows broker {broker}"));
+    let live = client.live(known.ok_or_else(unknown)?).await?;
+    let call = live.sends.call(&request, blocks, client.0.within);
+    let (reply, _) = call.await.map_err(outcome_of)?;
+    Ok(reply)
+}
+
+fn queue_of(topic: &TopicName, broker: &BrokerName, queue: QueueId) -> MessageQueue {
+    MessageQueue {
+        topic: topic.clone(),
+        broker: broker.clone(),
+        queue,
+    }
+}
