@@ -39,6 +39,7 @@ const EXAMPLES: &[(&str, &str)] = &[
 /// Guests of our tests: constant and package.
 const TEST_GUESTS: &[(&str, &str)] = &[
     ("HOSTILE", "quern-hostile"),
+    ("BODY_FILTER", "quern-example-json-field"),
     ("HOSTILE_SELECTOR", "quern-hostile-selector"),
     ("HOSTILE_STRATEGY", "quern-hostile-strategy"),
 ];

@@ -71,6 +71,10 @@ impl Selectors {
     ) -> Result<Choices, WireError> {
         let selector = self.open(worker, &request.selector)?;
         let route = self.route(topic.id, &request.route);
+        if route.queues().is_empty() {
+            let text = format!("topic \"{}\" has no queues to write to", topic.name);
+            return Err(WireError::new(Code::NO_ROUTE, text));
+        }
         let mut turn = self.turns(topic.id, request);
         let mut choices = Vec::with_capacity(request.messages as usize);
         let mut batch = Batch::new(selector.needs());
@@ -146,7 +150,8 @@ impl Selectors {
         })
     }
 
-    /// The same queues, the same route: guests are told of changes only.
+    /// The same queues, the same route: guests are told of changes only. Brokers state no zone yet,
+    /// and no latency.
     fn route(&self, topic: TopicId, queues: &[WriteQueues]) -> Route {
         let mut routes = self.routes.lock().expect(POISONED);
         if let Some((known, route)) = routes.get(&topic)

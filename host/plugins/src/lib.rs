@@ -35,6 +35,9 @@ pub use crate::worker::{Judged, Selected, Selector, Subscription, Verdict, Worke
 /// stands on this crate.
 #[doc(hidden)]
 pub const HOSTILE: &[u8] = built_in::HOSTILE;
+/// A filter that reads bodies; see `filters-examples/json-field`.
+#[doc(hidden)]
+pub const BODY_FILTER: &[u8] = built_in::BODY_FILTER;
 /// A queue selector of that sort.
 #[doc(hidden)]
 pub const HOSTILE_SELECTOR: &[u8] = built_in::HOSTILE_SELECTOR;

@@ -104,10 +104,13 @@ fn engine_config(config: &Config) -> EngineConfig {
         .table_elements(limits::TABLE)
         .max_memory_size(limits::MEMORY);
     let mut engine = EngineConfig::new();
+    // Memories keep wasmtime's own reservation of 4 GiB of addresses each: with less, every access
+    // would check its bounds. Calls are synchronous; the machinery for others costs each of them.
     engine
         .consume_fuel(true)
+        .concurrency_support(false)
+        .cranelift_nan_canonicalization(true)
         .max_wasm_stack(limits::STACK)
-        .memory_reservation(limits::MEMORY as u64)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     engine
 }

@@ -114,6 +114,16 @@ pub const ROWS: &[Row] = &[
         tests_use: &[],
     },
     Row {
+        name: "quern-bench-plugins",
+        uses: &[
+            "quern-protocol",
+            "quern-plugin",
+            "quern-plugins",
+            "quern-filter-sql92",
+        ],
+        tests_use: &[],
+    },
+    Row {
         name: "quern-tidy",
         uses: &[],
         tests_use: &[],
@@ -169,6 +179,7 @@ pub const FENCES: &[Fence] = &[
             "quern-golden",
             "quern-tidy",
             "quern-bench",
+            "quern-bench-plugins",
             "quern-power-cut",
         ],
     },

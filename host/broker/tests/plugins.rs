@@ -1,6 +1,7 @@
-//! A filter that fails holds back its own subscription and nothing else: whatever it does, no
-//! message is lost or passed on unjudged, and the broker says which plugin failed and why. A selector
-//! that fails refuses what has an order key, and nothing else.
+//! Plugins at work in a broker. A filter that fails holds back its own subscription and nothing else:
+//! whatever it does, no message is lost or passed on unjudged, and the broker says which plugin failed
+//! and why. A selector that fails refuses what has an order key, and nothing else. A filter that reads
+//! bodies is given them.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quern_broker::{Broker, Config};
-use quern_plugins::{HOSTILE, HOSTILE_SELECTOR, Runtime};
+use quern_plugins::{BODY_FILTER, HOSTILE, HOSTILE_SELECTOR, Runtime};
 use quern_protocol::record::records;
 use quern_protocol::{
     BrokerName, Code, CreateTopic, Filter, Hello, Message, Placed, Placement, PluginReport, Pull,
@@ -22,13 +23,12 @@ use quern_store::{Config as StoreConfig, Env};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// A broker with the hostile filter, and a connection to it.
-async fn broker(dir: &std::path::Path) -> Connection {
+/// A broker with a plugin besides those that are always there, and a connection to it.
+async fn broker(dir: &std::path::Path, (name, bytes): (&str, &[u8])) -> Connection {
     let plugins = Runtime::new(&quern_plugins::Config::default()).unwrap();
-    let hostile = plugins.load("hostile", HOSTILE).unwrap();
-    let selector = plugins.load("hostile-selector", HOSTILE_SELECTOR).unwrap();
+    let plugin = plugins.load(name, bytes).unwrap();
     let config = Config {
-        filters: vec![hostile, selector],
+        filters: vec![plugin],
         ..Config::new(BrokerName::new("b").unwrap(), "here:1")
     };
     let env = Env {
@@ -116,7 +116,7 @@ fn hostile(text: &str) -> Filter {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_precedes_the_failing_message_is_delivered_and_the_rest_waits() {
     let dir = tempfile::tempdir().unwrap();
-    let connection = broker(dir.path()).await;
+    let connection = broker(dir.path(), ("hostile", HOSTILE)).await;
     fill(&connection, &["a", "b", "poison", "c"]).await;
     let (reply, tags) = pull(&connection, 0, hostile("poison")).await.unwrap();
     assert_eq!(tags, ["a", "b"]);
@@ -152,7 +152,7 @@ async fn what_precedes_the_failing_message_is_delivered_and_the_rest_waits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_way_to_fail_has_its_code_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let connection = broker(dir.path()).await;
+    let connection = broker(dir.path(), ("hostile", HOSTILE)).await;
     fill(&connection, &["a", "b", "c"]).await;
     for (how, code) in [
         ("trap", Code::PLUGIN_TRAP),
@@ -230,7 +230,7 @@ fn code(placement: &Placement) -> u16 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_selector_that_fails_refuses_what_has_an_order_key_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
-    let connection = broker(dir.path()).await;
+    let connection = broker(dir.path(), ("hostile-selector", HOSTILE_SELECTOR)).await;
     let create = CreateTopic {
         topic: topic(),
         read_queues: 2,
@@ -286,7 +286,7 @@ async fn a_selector_that_fails_refuses_what_has_an_order_key_and_nothing_else() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queues_of_another_broker_are_chosen_among_and_told_of() {
     let dir = tempfile::tempdir().unwrap();
-    let connection = broker(dir.path()).await;
+    let connection = broker(dir.path(), ("hostile-selector", HOSTILE_SELECTOR)).await;
     let create = CreateTopic {
         topic: topic(),
         read_queues: 2,
@@ -318,4 +318,45 @@ async fn queues_of_another_broker_are_chosen_among_and_told_of() {
         queue: QueueId(2),
     };
     assert_eq!(sent.0.placements[0].placed, elsewhere);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_that_reads_bodies_is_given_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = broker(dir.path(), ("json-field", BODY_FILTER)).await;
+    // More than one batch of bodies, and one that is large.
+    let tags: Vec<String> = (0..150).map(|n| n.to_string()).collect();
+    let create = CreateTopic {
+        topic: topic(),
+        read_queues: 1,
+        write_queues: 1,
+    };
+    connection.call(&create, Vec::new(), WITHIN).await.unwrap();
+    let blocks = tags.iter().enumerate().map(|(n, tag)| {
+        let padding = if n == 70 { 600_000 } else { 9 };
+        let body = format!("{{\"n\":{n},\"padding\":\"{}\"}}", "x".repeat(padding));
+        Message::new("t", body).tag(tag).encode("id", 0).unwrap()
+    });
+    let send = Send {
+        topic: topic(),
+        queue: QueueId(0),
+        messages: tags.len() as u32,
+    };
+    connection
+        .call(&send, blocks.collect(), WITHIN)
+        .await
+        .unwrap();
+    let filter = Filter::Expression {
+        language: "JSON".to_owned(),
+        text: "n >= 60".to_owned(),
+    };
+    let (mut from, mut delivered) = (0, Vec::new());
+    while from < 150 {
+        let (reply, tags) = pull(&connection, from, filter.clone()).await.unwrap();
+        assert_eq!(reply.stall, None);
+        assert!(reply.next.0 > from);
+        from = reply.next.0;
+        delivered.extend(tags);
+    }
+    assert_eq!(delivered, tags[60..]);
 }

@@ -1,0 +1,25 @@
+//! `cargo run --release -p quern-bench-plugins`: what a decision costs as a component, beside native
+//! code that gives the same answers.
+//!
+//! Native and component are sampled in turn in one process, in this thread's processor time, so that
+//! the ratio means something on a machine that does other things. Answers are compared first. What
+//! counts is the ratio; nanoseconds drift with the machine.
+
+mod filters;
+mod others;
+mod sample;
+
+use anyhow::Result;
+use quern_plugins::{Config, Runtime};
+
+fn main() -> Result<()> {
+    let runtime = Runtime::new(&Config::default())?;
+    println!("{}", sample::heading());
+    for line in filters::run(&runtime)? {
+        println!("{line}");
+    }
+    for line in others::run(&runtime)? {
+        println!("{line}");
+    }
+    Ok(())
+}
