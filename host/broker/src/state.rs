@@ -63,3 +63,28 @@ impl State {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is on a disk may be anything: it is applied or refused.
+    #[test]
+    fn no_body_of_a_state_record_panics() {
+        let mut chance = 1u64;
+        let mut next = |below: u64| {
+            chance = chance.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (chance >> 33) % below
+        };
+        for _ in 0..50_000 {
+            let kind = [RecordKind::Topic, RecordKind::OffsetCommit][next(2) as usize];
+            // Small numbers are tags and lengths that fit; others are those that do not.
+            let mut body = vec![if next(5) == 0 { next(256) as u8 } else { 1 }];
+            for _ in 0..next(64) {
+                let below = if next(4) == 0 { 256 } else { 6 };
+                body.push(next(below) as u8);
+            }
+            let _ = State::default().apply(kind, &body);
+        }
+    }
+}
