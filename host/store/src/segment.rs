@@ -8,6 +8,7 @@
 //!  56 u32 epoch         60 u32 alignment = 8         64 zeros
 //! ```
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,10 +72,17 @@ impl SegmentHeader {
         if format != FORMAT {
             return Err(format!("it has format {format}, not {FORMAT}"));
         }
+        let (base, size) = (
+            u64::from_le_bytes(array(bytes, 32)),
+            u64::from_le_bytes(array(bytes, 40)),
+        );
+        if size <= SEGMENT_HEADER || base.checked_add(size).is_none() {
+            return Err(format!("its size of {size} bytes is impossible"));
+        }
         Ok(Self {
             log: array(bytes, 16),
-            base: LogPosition(u64::from_le_bytes(array(bytes, 32))),
-            size: u64::from_le_bytes(array(bytes, 40)),
+            base: LogPosition(base),
+            size,
             created_at: u64::from_le_bytes(array(bytes, 48)),
             epoch: Epoch(u32::from_le_bytes(array(bytes, 56))),
         })
@@ -115,7 +123,14 @@ impl Segment {
         let mut segments: Vec<Self> = Vec::new();
         for name in names.iter().filter(|name| name.ends_with(".seg")) {
             let path = dir.join(name);
-            let file = fs.open(&path).map_err(unusable(&path))?;
+            // Who wants to write has not got the lock on a medium that cannot be written.
+            let file = match fs.open(&path) {
+                Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+                    fs.open_to_read(&path)
+                }
+                opened => opened,
+            };
+            let file = file.map_err(unusable(&path))?;
             let mut bytes = vec![0; SEGMENT_HEADER as usize];
             let read = file.read_at(&mut bytes, 0).map_err(unusable(&path))?;
             let base = name.trim_end_matches(".seg").parse().ok();
