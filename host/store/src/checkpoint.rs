@@ -62,6 +62,13 @@ impl Checkpoints {
         }
     }
 
+    /// Both slots, one after the other: should one decay, the other says the same. An older one could
+    /// say that the log is closed.
+    pub(crate) fn write_both(&mut self, checkpoint: &Checkpoint) -> io::Result<()> {
+        self.write(checkpoint)?;
+        self.write(checkpoint)
+    }
+
     /// Durable when this returns; the other slot is untouched.
     pub(crate) fn write(&mut self, checkpoint: &Checkpoint) -> io::Result<()> {
         let sequence = self.sequence + 1;

@@ -66,7 +66,7 @@ impl Opened {
             durable: LogPosition(found.end),
             clean: false,
         };
-        checkpoints.write(&checkpoint).map_err(unusable)?;
+        checkpoints.write_both(&checkpoint).map_err(unusable)?;
         let yard = Yard {
             fs: Arc::clone(&env.fs),
             clock: Arc::clone(&env.clock),

@@ -31,7 +31,7 @@ struct Truth {
 
 impl Simulation {
     /// Damages a copy of the disk, and opens it.
-    pub(super) fn survive_damage(&mut self) {
+    pub(super) fn survive_damage(&mut self, closed: bool) {
         // As the next power cut would leave it, whatever the machine does now.
         let disk = self.fs.crash(self.random.u64(..));
         disk.resize(ROOM);
@@ -57,6 +57,12 @@ impl Simulation {
                 }
             }
             Ok((life, _steps)) => {
+                if life.report.clean && !closed {
+                    self.fail(&format!(
+                        "{decay:?} of {}: taken for closed",
+                        path.display()
+                    ));
+                }
                 let whole = self.is_true(&life, &truth, decay);
                 self.reach(if whole {
                     "damage without consequence"

@@ -169,10 +169,11 @@ impl Simulation {
                 self.settle(&life);
                 self.look(&life);
             }
-            clean = Some(self.end(&life, steps));
+            let closed = self.end(&life, steps);
+            clean = Some(closed);
             drop(life);
             if self.decays {
-                self.survive_damage();
+                self.survive_damage(closed);
             }
         }
         let (life, _steps) = self.open();
