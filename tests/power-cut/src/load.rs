@@ -96,8 +96,9 @@ fn send(
 ) -> Option<AppendError> {
     let mut under_way: VecDeque<(std::ops::Range<u64>, Pending)> = VecDeque::new();
     let mut next = after + 1;
+    // Looked at behind the first batches: even who is stopped at once has sent some.
+    let mut stopping = false;
     loop {
-        let stopping = stop.load(Ordering::Relaxed);
         while !stopping && under_way.len() < UNDER_WAY {
             let numbers = next..next + next % 12 + 1;
             next = numbers.end;
@@ -109,5 +110,6 @@ fn send(
             Ok(appended) => acknowledged.note(queue, appended.first.0, numbers),
             Err(error) => return Some(error),
         }
+        stopping = stop.load(Ordering::Relaxed);
     }
 }
