@@ -109,7 +109,7 @@ fn flip(world: &World, dir: &str, at: u64) -> Result<()> {
 }
 
 #[test]
-fn damage_is_found_where_it_is_and_the_node_refuses_to_start_on_it() -> Result<()> {
+fn damage_is_found_where_it_is_and_never_served() -> Result<()> {
     let (world, mut node) = world_with_node(&[])?;
     let at = node.namesrv.clone();
     world.ok(&["topic", "create", "t", "--namesrv", &at])?;
@@ -135,6 +135,12 @@ fn damage_is_found_where_it_is_and_the_node_refuses_to_start_on_it() -> Result<(
     // All but the one message that was in the damaged group.
     let left = world.ok(&["store", "export", &dir, "--topic", "t"])?;
     ensure!(left.lines().count() == 9, "{left}");
+    // A start reads on from the last checkpoint; whoever reads the damaged message is told.
+    node.start(&world, &[])?;
+    world.fails(&["consume", "t", "--namesrv", &at], 1, "Q-4007")?;
+    assert_eq!(node.stop()?, Some(0));
+    // A start that has to read all of the log refuses.
+    std::fs::remove_file(node.data().join("state"))?;
     let start = [
         "start",
         "--data",

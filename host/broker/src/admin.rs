@@ -69,7 +69,7 @@ pub(crate) async fn create(
 
 async fn change_topics(broker: &Broker, change: TopicChange) -> Result<(), WireError> {
     broker.log(RecordKind::Topic, &change).await?;
-    for id in broker.state.topics.take_deleted() {
+    if let TopicChange::Deleted(id) = change {
         broker.store.remove_topic(id);
     }
     broker.topics_changed();

@@ -26,11 +26,12 @@ mod topics;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 
 use quern_plugins::{Runtime, RuntimeError};
 use quern_protocol::{Code, RecordKind, TopicName, WireError};
 use quern_quic::{Connector, Listener};
-use quern_store::{Dispatched, Env, OpenError, Report, Store};
+use quern_store::{Dispatched, Env, Observer, OpenError, Report, StateRecord, Store};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 pub use crate::config::Config;
@@ -98,25 +99,16 @@ impl Broker {
         let state = Arc::new(State::default());
         let waits = Arc::new(LongPoll::default());
         let (bad_state, first_bad) = std::sync::mpsc::sync_channel(1);
-        let observer = {
-            let (state, waits) = (Arc::clone(&state), Arc::clone(&waits));
-            move |event: Dispatched<'_>| match event {
-                Dispatched::Message { topic, queue, .. } => waits.wake(topic, queue),
-                Dispatched::State { kind, body, .. } => {
-                    if let Err(error) = state.apply(kind, body) {
-                        // Only the first is kept: the broker does not start with any.
-                        let _ = bad_state.try_send(format!("{kind:?}: {error}"));
-                    }
-                }
-            }
+        let observer = LogObserver {
+            state: Arc::clone(&state),
+            waits: Arc::clone(&waits),
+            bad_state,
         };
         let (store, report) = Store::open(store, env, Box::new(observer))?;
         if let Ok(bad) = first_bad.try_recv() {
             return Err(StartError::State(bad));
         }
-        for id in state.topics.take_deleted() {
-            store.remove_topic(id);
-        }
+        store.retain_topics(|id| state.topics.exists(id));
         let broker = Self {
             delivery: Delivery::start(config.delivery_threads, plugins)?,
             filters: Filters::new(plugins, &config.filters),
@@ -188,7 +180,7 @@ impl Broker {
 
     /// Appends a state record; it is durable and applied when this returns.
     async fn log<B: Body>(&self, kind: RecordKind, body: &B) -> Result<(), WireError> {
-        let pending = self.store.submit_state(kind, body.to_record());
+        let pending = self.store.submit_state(kind, &body.to_record());
         let appended = pending.await;
         appended.map_err(|error| reply::append_failed(&error))?;
         Ok(())
@@ -217,6 +209,31 @@ impl Broker {
 
     fn count_request(self: &Arc<Self>) -> Counted {
         Counted::new(self, |broker| &broker.under_way)
+    }
+}
+
+/// Hears what the log says.
+struct LogObserver {
+    state: Arc<State>,
+    waits: Arc<LongPoll>,
+    bad_state: SyncSender<String>,
+}
+
+impl Observer for LogObserver {
+    fn dispatched(&mut self, event: Dispatched<'_>) {
+        match event {
+            Dispatched::Message { topic, queue, .. } => self.waits.wake(topic, queue),
+            Dispatched::State { kind, body, .. } => {
+                if let Err(error) = self.state.apply(kind, body) {
+                    // Only the first is kept: the broker does not start with any.
+                    let _ = self.bad_state.try_send(format!("{kind:?}: {error}"));
+                }
+            }
+        }
+    }
+
+    fn snapshot(&mut self) -> Vec<StateRecord> {
+        self.state.snapshot()
     }
 }
 

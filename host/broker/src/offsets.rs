@@ -47,20 +47,37 @@ impl Offsets {
         self.0.lock().expect(POISONED).remove(&topic);
     }
 
+    /// One commit for each group and topic, in an order of their own.
+    pub(crate) fn snapshot(&self) -> Vec<Commit> {
+        let committed = self.0.lock().expect(POISONED);
+        let commits = committed.iter().flat_map(|(topic, groups)| {
+            groups.iter().map(|(group, queues)| Commit {
+                group: group.clone(),
+                topic: *topic,
+                offsets: positions(queues),
+            })
+        });
+        let mut commits: Vec<_> = commits.collect();
+        commits.sort_by(|a, b| (a.topic, &a.group).cmp(&(b.topic, &b.group)));
+        commits
+    }
+
     /// Sorted by queue.
     fn of(&self, group: &GroupName, topic: TopicId) -> Vec<QueuePosition> {
         let committed = self.0.lock().expect(POISONED);
         let Some(queues) = committed.get(&topic).and_then(|groups| groups.get(group)) else {
             return Vec::new();
         };
-        queues
-            .iter()
-            .map(|(queue, offset)| QueuePosition {
-                queue: *queue,
-                offset: *offset,
-            })
-            .collect()
+        positions(queues)
     }
+}
+
+fn positions(queues: &BTreeMap<QueueId, QueueOffset>) -> Vec<QueuePosition> {
+    let position = |(queue, offset): (&QueueId, &QueueOffset)| QueuePosition {
+        queue: *queue,
+        offset: *offset,
+    };
+    queues.iter().map(position).collect()
 }
 
 /// Answers once the commit is durable. An offset may go back: that is how a group is reset.

@@ -204,15 +204,20 @@ async fn look(broker: &Arc<Broker>, scan: &Scan) -> Result<Scanned, WireError> {
 }
 
 impl Scan {
-    fn entries(&self, broker: &Broker, from: QueueOffset, most: usize) -> Vec<Entry> {
-        broker
-            .store
-            .entries(self.topic.id, self.view.queue, from, most)
+    fn entries(
+        &self,
+        broker: &Broker,
+        from: QueueOffset,
+        most: usize,
+    ) -> Result<Vec<Entry>, WireError> {
+        let (topic, queue) = (self.topic.id, self.view.queue);
+        let entries = broker.store.entries(topic, queue, from, most);
+        entries.map_err(read_failed)
     }
 
     fn unfiltered(&self, broker: &Broker) -> Result<Scanned, WireError> {
         let mut taken = Taken::new(self);
-        for entry in self.entries(broker, self.from, self.max_messages) {
+        for entry in self.entries(broker, self.from, self.max_messages)? {
             if !taken.has_room(entry.size as usize) {
                 break;
             }
@@ -324,7 +329,7 @@ impl Judge<'_> {
         let mut end = self.scan.from;
         for entry in self
             .scan
-            .entries(broker, self.scan.from, limits::SCAN_ENTRIES)
+            .entries(broker, self.scan.from, limits::SCAN_ENTRIES)?
         {
             end = entry.offset.plus(1);
             if codes.is_some_and(|codes| !codes.contains(&entry.tag_code)) {

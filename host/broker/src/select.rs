@@ -104,6 +104,7 @@ async fn store(
                 queue,
                 blocks: blocks.freeze(),
                 count: messages.len() as u32,
+                ..Append::default()
             };
             (queue, messages, broker.store.submit(append))
         })

@@ -32,6 +32,7 @@ pub(crate) async fn send(
             queue: request.queue,
             blocks: body,
             count: request.messages,
+            ..Append::default()
         })
         .await
         .map_err(|error| reply::append_failed(&error))?;

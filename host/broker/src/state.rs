@@ -2,6 +2,7 @@
 //! and postcard. Adding a field means a new version, decoded into the newest type here.
 
 use quern_protocol::RecordKind;
+use quern_store::StateRecord;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -58,15 +59,75 @@ impl State {
                 self.topics.apply(change);
             }
             RecordKind::OffsetCommit => self.offsets.apply(Commit::from_record(body)?),
-            RecordKind::Message => {}
+            // Of no meaning here, or of a later release that can do without them.
+            _ => {}
         }
         Ok(())
+    }
+
+    /// The records that bring a new state to where this one is.
+    pub(crate) fn snapshot(&self) -> Vec<StateRecord> {
+        let topics = self.topics.snapshot().into_iter();
+        let topics = topics.map(|change| (RecordKind::Topic, change.to_record()));
+        let offsets = self.offsets.snapshot().into_iter();
+        let offsets = offsets.map(|commit| (RecordKind::OffsetCommit, commit.to_record()));
+        let all = topics.chain(offsets);
+        all.map(|(kind, body)| StateRecord { kind, body }).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topics::Topic;
+    use quern_protocol::{GroupName, QueueId, QueueOffset, QueuePosition, TopicId, TopicName};
+
+    fn topic(id: u32) -> TopicChange {
+        TopicChange::Created(Topic {
+            id: TopicId(id),
+            name: TopicName::new(format!("t{id}")).unwrap(),
+            read_queues: 4,
+            write_queues: 4,
+            created_at: 0,
+        })
+    }
+
+    fn commit(topic: u32, group: &str, offset: u64) -> Commit {
+        Commit {
+            group: GroupName::new(group).unwrap(),
+            topic: TopicId(topic),
+            offsets: vec![QueuePosition {
+                queue: QueueId(1),
+                offset: QueueOffset(offset),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_snapshot_gives_the_same_state_again() {
+        let state = State::default();
+        for id in 1..=3 {
+            let body = topic(id).to_record();
+            state.apply(RecordKind::Topic, &body).unwrap();
+            let body = commit(id, "g", 7).to_record();
+            state.apply(RecordKind::OffsetCommit, &body).unwrap();
+        }
+        for change in [
+            TopicChange::Deleted(TopicId(3)),
+            TopicChange::Deleted(TopicId(1)),
+        ] {
+            state.apply(RecordKind::Topic, &change.to_record()).unwrap();
+        }
+        let snapshot = state.snapshot();
+        let again = State::default();
+        for StateRecord { kind, body } in &snapshot {
+            again.apply(*kind, body).unwrap();
+        }
+        assert_eq!(again.snapshot(), snapshot);
+        assert_eq!(again.topics.next_id(), TopicId(4), "ids are never reused");
+        assert_eq!(again.topics.count(), 1);
+        assert_eq!(snapshot.len(), 3, "a topic, an id that was used, an offset");
+    }
 
     /// What is on a disk may be anything: it is applied or refused.
     #[test]

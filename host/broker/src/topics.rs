@@ -42,8 +42,6 @@ struct Table {
     by_name: HashMap<TopicName, Arc<Topic>>,
     by_id: HashMap<TopicId, Arc<Topic>>,
     next_id: u32,
-    /// Deleted since start; their queues are still in the store's hands.
-    deleted: Vec<TopicId>,
 }
 
 /// Names of topics as a log's records tell them, deleted ones too: for those who read a log offline.
@@ -78,15 +76,15 @@ impl Topics {
         let mut table = self.0.write().expect(POISONED);
         match change {
             TopicChange::Created(topic) => {
-                table.next_id = table.next_id.max(topic.id.0 + 1);
+                table.next_id = table.next_id.max(topic.id.0.saturating_add(1));
                 let topic = Arc::new(topic);
                 table.by_id.insert(topic.id, Arc::clone(&topic));
                 table.by_name.insert(topic.name.clone(), topic);
             }
             TopicChange::Deleted(id) => {
+                table.next_id = table.next_id.max(id.0.saturating_add(1));
                 if let Some(topic) = table.by_id.remove(&id) {
                     table.by_name.remove(&topic.name);
-                    table.deleted.push(id);
                 }
             }
         }
@@ -119,9 +117,23 @@ impl Topics {
         TopicId(self.0.read().expect(POISONED).next_id.max(1))
     }
 
-    /// Topics deleted since the last call.
-    pub(crate) fn take_deleted(&self) -> Vec<TopicId> {
-        std::mem::take(&mut self.0.write().expect(POISONED).deleted)
+    /// The changes that make a table like this one.
+    pub(crate) fn snapshot(&self) -> Vec<TopicChange> {
+        let table = self.0.read().expect(POISONED);
+        let mut all: Vec<_> = table
+            .by_id
+            .values()
+            .map(|topic| (**topic).clone())
+            .collect();
+        all.sort_by_key(|topic| topic.id);
+        let mut changes: Vec<_> = all.into_iter().map(TopicChange::Created).collect();
+        // The highest id that was ever given, if nothing has it now.
+        if let Some(last) = table.next_id.checked_sub(1).map(TopicId)
+            && !table.by_id.contains_key(&last)
+        {
+            changes.push(TopicChange::Deleted(last));
+        }
+        changes
     }
 }
 
@@ -152,7 +164,6 @@ mod tests {
         topics.apply(TopicChange::Deleted(TopicId(1)));
         topics.apply(TopicChange::Deleted(TopicId(1)));
         assert_eq!((topics.count(), topics.next_id()), (0, TopicId(2)));
-        assert_eq!(topics.take_deleted(), [TopicId(1)]);
         topics.apply(TopicChange::Created(topic(2, "a")));
         let name = TopicName::new("a").unwrap();
         assert_eq!(topics.find(&name).unwrap().id, TopicId(2));

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use quern_node::{Config, Identity, Node, Roles};
+use quern_node::{Config, Identity, Node, Retention, Roles};
 use quern_protocol::BrokerName;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -74,6 +75,22 @@ pub(crate) struct Args {
     /// Bytes of a log segment; by default 1/256 of the file system, 8 to 256 MiB.
     #[arg(long, env = "QUERN_SEGMENT_SIZE", value_name = "BYTES")]
     segment_size: Option<u64>,
+    /// Hours that messages are kept (fileReservedTime); 0 keeps them for ever.
+    #[arg(
+        long,
+        env = "QUERN_FILE_RESERVED_TIME",
+        value_name = "HOURS",
+        default_value_t = 72
+    )]
+    file_reserved_time: u64,
+    /// Hours of the day, UTC, in which expired segments go, as in 4 or 4,16 (deleteWhen); at any hour
+    /// once the disk is three quarters full.
+    #[arg(long, env = "QUERN_DELETE_WHEN", value_name = "HOURS", value_delimiter = ',',
+        default_value = "4", value_parser = clap::value_parser!(u8).range(0..24))]
+    delete_when: Vec<u8>,
+    /// Most bytes of log to keep: beyond, the oldest segments go at once; by default there is no bound.
+    #[arg(long, env = "QUERN_LOG_MAX_BYTES", value_name = "BYTES")]
+    log_max_bytes: Option<u64>,
 }
 
 const AUTO_CREATE_QUEUES: u32 = 8;
@@ -107,6 +124,12 @@ impl Args {
                 },
             },
             segment_size: self.segment_size,
+            retention: Retention {
+                age: (self.file_reserved_time > 0)
+                    .then(|| Duration::from_secs(self.file_reserved_time.saturating_mul(3_600))),
+                bytes: self.log_max_bytes,
+                hours: self.delete_when.clone(),
+            },
             ..Config::new(roles)
         })
     }
@@ -151,14 +174,14 @@ pub(crate) fn introduce(node: &Node, data: &std::path::Path) {
         );
     }
     if let Some(report) = node.report() {
-        let how = if report.clean {
-            "closed cleanly"
-        } else {
-            "not closed: verified"
+        let how = match (report.clean, report.rebuilt) {
+            (_, true) => "read from its beginning",
+            (true, _) => "closed cleanly",
+            (false, _) => "not closed: its end verified",
         };
         eprintln!(
-            "  ✓ log          {} records in {} segments, {how}, read in {} ms",
-            report.records, report.segments, report.took_ms
+            "  ✓ log          {} segments up to {}, {how}, {} records in {} ms",
+            report.segments, report.end, report.records, report.took_ms
         );
         if let Some(torn) = &report.torn {
             eprintln!(

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use quern_protocol::{BrokerName, Code};
+use quern_store::Retention;
 
 /// Which roles run in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct Config {
     pub identity: Identity,
     /// Size of a log segment, bytes; `None` = by the size of the file system.
     pub segment_size: Option<u64>,
+    /// How long messages are kept.
+    pub retention: Retention,
 }
 
 impl Config {
@@ -75,6 +78,7 @@ impl Config {
                 allow_remote: false,
             },
             segment_size: None,
+            retention: Retention::default(),
         }
     }
 

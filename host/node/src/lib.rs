@@ -16,6 +16,7 @@ use quern_nameserver::NameServer;
 use quern_plugins::Runtime;
 use quern_protocol::{BrokerName, Code};
 use quern_quic::{BindError, CloseReason, Connector, Door, ListenConfig, Listener, TlsError};
+pub use quern_store::Retention;
 use quern_store::{Env, Report};
 
 pub use crate::config::{BadConfig, Config, Identity, Roles};
@@ -207,6 +208,7 @@ async fn start_broker(
     };
     let store = quern_store::Config {
         segment_size: config.segment_size,
+        retention: config.retention.clone(),
         ..quern_store::Config::new(config.data.clone())
     };
     let open = tokio::task::spawn_blocking(move || {

@@ -61,15 +61,19 @@ pub fn read(
             durable_upto,
             kind,
         }),
+        Item::Recalled { kind, body } => {
+            if kind == RecordKind::Topic {
+                learn(&mut names, body);
+            }
+            ControlFlow::Continue(())
+        }
         Item::Record { header, bytes } => {
             // It was verified a moment ago.
             let Ok(RecordView { block, .. }) = RecordView::parse(bytes) else {
                 return ControlFlow::Continue(());
             };
-            if header.kind == RecordKind::Topic
-                && let Err(why) = names.learn(block.body())
-            {
-                tracing::warn!(position = %header.position, why, "a topic record is not understood");
+            if header.kind == RecordKind::Topic {
+                learn(&mut names, block.body());
             }
             let is_message = header.kind == RecordKind::Message;
             let topic = names.of(header.topic).filter(|_| is_message);
@@ -80,4 +84,10 @@ pub fn read(
             })
         }
     })
+}
+
+fn learn(names: &mut TopicNames, body: &[u8]) {
+    if let Err(why) = names.learn(body) {
+        tracing::warn!(why, "a topic record is not understood");
+    }
 }

@@ -14,8 +14,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quern_protocol::record::{RECORD_HEADER, RecordHeader};
-use quern_protocol::{Epoch, LogPosition, QueueOffset};
+use quern_protocol::{Epoch, LogPosition, ProducerId, ProducerStamp, QueueOffset, RecordHeader};
 
 use crate::clock::{Clock, LogClock};
 use crate::consume_queue::Key;
@@ -24,6 +23,7 @@ use crate::fs::File;
 use crate::group::{GROUP_HEADER, GroupHeader, GroupKind, RecordsCrc};
 use crate::limits;
 use crate::pending::Appended;
+use crate::producers::{self, Producers, Sent, Standing};
 use crate::queue::{Batch, Group, Queue, Written};
 use crate::segment::{LogId, SEGMENT_HEADER, Segment};
 use crate::segments::Segments;
@@ -42,6 +42,7 @@ pub(crate) struct Tail {
     pub(crate) sealed: bool,
     pub(crate) previous_crc: u32,
     pub(crate) next_offsets: HashMap<Key, u64>,
+    pub(crate) producers: Producers,
     pub(crate) log_clock: LogClock,
     /// Where the last group with records ends.
     pub(crate) data_end: u64,
@@ -113,6 +114,7 @@ impl Appender {
         drop(state);
         self.queue.for_syncer.notify_all();
         self.queue.for_maker.notify_all();
+        self.queue.for_keeper.notify_all();
         if let Some(why) = failed {
             let error = AppendError::Failed(why);
             let waiting = std::mem::take(&mut self.waiting);
@@ -148,7 +150,7 @@ impl Appender {
     }
 
     fn append(&mut self, batches: Vec<Batch>) -> Turn {
-        let len = GROUP_HEADER + batches.iter().map(stored_len).sum::<usize>();
+        let len = GROUP_HEADER + batches.iter().map(Batch::stored_len).sum::<usize>();
         let max = self.tail.segment.size - SEGMENT_HEADER - GROUP_HEADER as u64;
         if len as u64 > max {
             return self.append_apart(batches, max);
@@ -161,18 +163,22 @@ impl Appender {
             }
             Err(error) => return self.give_up(batches, error),
         }
-        let offsets = self.next_offsets(&batches);
-        let group = self.lay_out(&batches, len);
+        let before = self.tail.before(&batches);
+        let group = self.lay_out(batches, len);
         match self.write(&group.bytes) {
-            Ok(()) => self.hand_over(group, batches),
+            Ok(()) => self.hand_over(group),
             Err(error) => {
-                self.tail.next_offsets.extend(offsets);
-                self.give_up(batches, error)
+                self.tail.take_back(before);
+                let batches = group.written.into_iter().map(|it| it.batch);
+                self.give_up(batches.collect(), error)
             }
         }
     }
 
     fn write(&mut self, group: &[u8]) -> Result<(), Unwritten> {
+        if group.is_empty() {
+            return Ok(());
+        }
         let at = self.tail.position - self.tail.segment.base;
         self.tail.segment.file.write_at(group, at)?;
         self.tail.written_at = self.clock.steady_ms();
@@ -195,94 +201,94 @@ impl Appender {
         }
     }
 
-    /// As they are before a group, to be put back if it cannot be written.
-    fn next_offsets(&self, batches: &[Batch]) -> Vec<(Key, u64)> {
-        let next = |key| self.tail.next_offsets.get(&key).copied().unwrap_or(0);
-        let keys = batches.iter().map(|batch| batch.key);
-        keys.map(|key| (key, next(key))).collect()
-    }
-
-    /// Gives every record its place.
-    fn lay_out(&mut self, batches: &[Batch], len: usize) -> LaidOut {
+    /// Gives every record its place. Batches that cannot be appended are refused; those that are in the
+    /// log already stay in the group without a record, so that they are answered in their turn.
+    fn lay_out(&mut self, batches: Vec<Batch>, len: usize) -> LaidOut {
         let durable = self.durable.load(Ordering::Acquire);
         let tail = &mut self.tail;
         let stored_at = tail.log_clock.now(&*self.clock);
-        let mut bytes = vec![0; GROUP_HEADER];
-        bytes.reserve_exact(len - GROUP_HEADER);
-        let mut crc = RecordsCrc::new();
-        let mut records = 0;
-        let mut appended = Vec::with_capacity(batches.len());
-        for batch in batches {
-            let next = tail.next_offsets.entry(batch.key).or_default();
-            appended.push(Appended {
-                position: LogPosition(tail.position + bytes.len() as u64),
-                first: QueueOffset(*next),
-                stored_at,
-            });
-            let mut at = 0;
-            for block in &batch.facts {
-                let header = RecordHeader {
-                    len: RECORD_HEADER as u32 + block.len,
-                    block_crc: block.crc,
-                    position: LogPosition(tail.position + bytes.len() as u64),
-                    queue_offset: QueueOffset(*next),
-                    stored_at,
-                    topic: batch.key.0,
-                    queue: batch.key.1,
-                    epoch: tail.epoch,
-                    kind: batch.kind,
-                    attempts: 0,
+        let mut group = Layout {
+            position: tail.position,
+            epoch: tail.epoch,
+            stored_at,
+            bytes: Vec::with_capacity(len),
+            crc: RecordsCrc::new(),
+            records: 0,
+        };
+        group.bytes.resize(GROUP_HEADER, 0);
+        let mut written = Vec::with_capacity(batches.len());
+        for mut batch in batches {
+            match tail.standing(&batch) {
+                Ok(Standing::Next) => {
+                    let appended = group.add(&batch, tail);
+                    written.push(Written { batch, appended });
                 }
-                .encode();
-                crc.add(&header);
-                bytes.extend_from_slice(&header);
-                let end = at + block.len as usize;
-                bytes.extend_from_slice(&batch.blocks[at..end]);
-                at = end;
-                *next += 1;
-                records += 1;
+                Ok(Standing::Again(appended)) => {
+                    batch.facts.clear();
+                    written.push(Written { batch, appended });
+                }
+                Err(error) => batch.slot.settle(Err(error)),
             }
         }
-        let (header, group_crc) = GroupHeader {
+        let mut bytes = group.bytes;
+        if group.records == 0 {
+            return LaidOut {
+                bytes: Bytes::new(),
+                crc: tail.previous_crc,
+                durable_upto: tail.noted,
+                stored_at,
+                written,
+            };
+        }
+        let (header, crc) = GroupHeader {
             len: bytes.len() as u32,
             previous_crc: tail.previous_crc,
             position: LogPosition(tail.position),
             durable_upto: LogPosition(durable),
             stored_at,
             epoch: tail.epoch,
-            records,
-            records_crc: crc.finish(),
+            records: group.records,
+            records_crc: group.crc.finish(),
             kind: GroupKind::Data,
         }
         .encode(&tail.log);
         bytes[..GROUP_HEADER].copy_from_slice(&header);
         LaidOut {
             bytes: Bytes::from(bytes),
-            crc: group_crc,
+            crc,
             durable_upto: durable,
-            appended,
+            stored_at,
+            written,
         }
     }
 
     /// The group is in the file: on to the syncer, or synced here when nothing waits behind it.
-    fn hand_over(&mut self, group: LaidOut, batches: Vec<Batch>) -> Turn {
+    fn hand_over(&mut self, group: LaidOut) -> Turn {
         let tail = &mut self.tail;
-        let position = tail.position;
-        tail.position += group.bytes.len() as u64;
-        tail.previous_crc = group.crc;
-        tail.noted = group.durable_upto;
-        if !batches.is_empty() {
-            tail.data_end = tail.position;
+        let LaidOut {
+            bytes,
+            crc,
+            durable_upto,
+            stored_at,
+            written,
+        } = group;
+        for it in &written {
+            it.batch.slot.note_written(it.appended);
         }
-        let batches = batches.into_iter().zip(group.appended);
         let group = Group {
-            position,
-            bytes: group.bytes,
-            batches: batches
-                .map(|(batch, appended)| Written { batch, appended })
-                .collect(),
+            position: tail.position,
+            previous_crc: tail.previous_crc,
+            stored_at,
+            bytes,
+            batches: written,
             file: to_sync(&self.yard, &tail.segment),
         };
+        tail.position += group.bytes.len() as u64;
+        tail.previous_crc = crc;
+        tail.noted = durable_upto;
+        if !group.batches.is_empty() {
+            tail.data_end = tail.position;
+        }
         let mut state = self.queue.lock();
         state.unsynced += group.bytes.len();
         let alone = !state.syncing && state.groups.is_empty() && state.batches.is_empty();
@@ -324,16 +330,19 @@ impl Appender {
 
     fn roll(&mut self, next: &Arc<dyn File>) -> Result<(), Unwritten> {
         let base = self.tail.segment.end();
+        let now = self.tail.log_clock.now(&*self.clock);
+        let header = self.yard.header(base, now, self.tail.epoch);
         // Before the seal: when there is no space, this segment stays as it is.
-        self.yard.write_header(next, base, self.tail.epoch)?;
+        next.write_at(&header.encode(), 0)?;
         if !self.tail.sealed {
             self.seal()?;
         }
-        let segment = self.yard.install(next, base)?;
+        let segment = self.yard.install(next, &header)?;
         self.segments.add(segment.clone());
         self.tail.position = base + SEGMENT_HEADER;
         self.tail.segment = segment;
         self.tail.sealed = false;
+        self.queue.want_keeper();
         Ok(())
     }
 
@@ -341,12 +350,13 @@ impl Appender {
     fn mark(&mut self, kind: GroupKind) -> LaidOut {
         let durable = self.durable.load(Ordering::Acquire);
         let tail = &mut self.tail;
+        let stored_at = tail.log_clock.now(&*self.clock);
         let (header, crc) = GroupHeader {
             len: GROUP_HEADER as u32,
             previous_crc: tail.previous_crc,
             position: LogPosition(tail.position),
             durable_upto: LogPosition(durable),
-            stored_at: tail.log_clock.now(&*self.clock),
+            stored_at,
             epoch: tail.epoch,
             records: 0,
             records_crc: RecordsCrc::new().finish(),
@@ -357,7 +367,8 @@ impl Appender {
             bytes: Bytes::copy_from_slice(&header),
             crc,
             durable_upto: durable,
-            appended: Vec::new(),
+            stored_at,
+            written: Vec::new(),
         }
     }
 
@@ -399,7 +410,7 @@ impl Appender {
     fn stamp(&mut self) -> Turn {
         let stamp = self.mark(GroupKind::Stamp);
         match self.write(&stamp.bytes) {
-            Ok(()) => self.hand_over(stamp, Vec::new()),
+            Ok(()) => self.hand_over(stamp),
             Err(error) => self.give_up(Vec::new(), error),
         }
     }
@@ -407,7 +418,7 @@ impl Appender {
     /// A group no segment holds: each batch by itself, and what is too large alone is refused.
     fn append_apart(&mut self, batches: Vec<Batch>, max: u64) -> Turn {
         if batches.len() == 1 {
-            let len = batches.iter().map(stored_len).sum();
+            let len = batches.iter().map(Batch::stored_len).sum();
             refuse(batches, &AppendError::TooLarge { len, max });
         } else {
             let alone = batches.into_iter().map(|batch| vec![batch]);
@@ -418,10 +429,12 @@ impl Appender {
 }
 
 struct LaidOut {
+    /// Empty when there is nothing to write.
     bytes: Bytes,
     crc: u32,
     durable_upto: u64,
-    appended: Vec<Appended>,
+    stored_at: u64,
+    written: Vec<Written>,
 }
 
 /// The descriptor a segment was written through, the only one that hears of every failure; the zoo
@@ -432,9 +445,100 @@ fn to_sync(yard: &Yard, segment: &Segment) -> Arc<dyn File> {
     fresh.unwrap_or_else(|| Arc::clone(&segment.file))
 }
 
-/// Bytes a batch takes in the log.
-fn stored_len(batch: &Batch) -> usize {
-    batch.blocks.len() + batch.facts.len() * RECORD_HEADER
+/// A group that is being laid out.
+struct Layout {
+    position: u64,
+    epoch: Epoch,
+    stored_at: u64,
+    bytes: Vec<u8>,
+    crc: RecordsCrc,
+    records: u32,
+}
+
+impl Layout {
+    fn add(&mut self, batch: &Batch, tail: &mut Tail) -> Appended {
+        let next = tail.next_offsets.entry(batch.key).or_default();
+        let appended = Appended {
+            position: LogPosition(self.position + self.bytes.len() as u64),
+            first: QueueOffset(*next),
+            stored_at: self.stored_at,
+        };
+        let head_len = batch.head_len();
+        let mut extensions = batch.extensions();
+        let (mut at, mut left) = (0, batch.facts.len());
+        for block in &batch.facts {
+            left -= 1;
+            if let Some(producer) = &mut extensions.producer {
+                producer.to_follow = left as u16;
+            }
+            let header = RecordHeader {
+                len: head_len + block.len,
+                block_crc: block.crc,
+                position: LogPosition(self.position + self.bytes.len() as u64),
+                queue_offset: QueueOffset(if batch.kind.is_queued() { *next } else { 0 }),
+                stored_at: self.stored_at,
+                topic: batch.key.0,
+                queue: batch.key.1,
+                epoch: self.epoch,
+                kind: batch.kind,
+                attempts: 0,
+                extensions,
+            };
+            self.crc.add(header.encode(&[], &mut self.bytes));
+            let end = at + block.len as usize;
+            self.bytes.extend_from_slice(&batch.blocks[at..end]);
+            at = end;
+            if batch.kind.is_queued() {
+                *next += 1;
+            }
+            self.records += 1;
+        }
+        if let Some(stamp) = &batch.producer {
+            let sent = producers::Batch {
+                sequence: stamp.sequence,
+                position: appended.position,
+                first: appended.first,
+                stored_at: self.stored_at,
+            };
+            tail.producers.apply(stamp, batch.key, sent);
+        }
+        appended
+    }
+}
+
+/// What a group changes in the tail, as it was.
+struct Before {
+    offsets: Vec<(Key, u64)>,
+    windows: Vec<(ProducerId, Key, Option<Sent>)>,
+}
+
+impl Tail {
+    fn before(&self, batches: &[Batch]) -> Before {
+        let next = |key| self.next_offsets.get(&key).copied().unwrap_or(0);
+        let stamped = |batch: &Batch| {
+            let ProducerStamp { id, .. } = batch.producer?;
+            Some((id, batch.key, self.producers.window(id, batch.key)))
+        };
+        Before {
+            offsets: batches.iter().map(|it| (it.key, next(it.key))).collect(),
+            windows: batches.iter().filter_map(stamped).collect(),
+        }
+    }
+
+    /// The group was not written.
+    fn take_back(&mut self, before: Before) {
+        self.next_offsets.extend(before.offsets);
+        for (id, key, window) in before.windows {
+            self.producers.restore(id, key, window);
+        }
+    }
+
+    fn standing(&self, batch: &Batch) -> Result<Standing, AppendError> {
+        match &batch.producer {
+            Some(stamp) => self.producers.check(stamp, batch.key),
+            None => Ok(Standing::Next),
+        }
+    }
 }
 
 fn refuse(batches: Vec<Batch>, error: &AppendError) {

@@ -14,9 +14,10 @@ use crate::checkpoint::Checkpoints;
 use crate::directory;
 use crate::error::OpenError;
 use crate::fs::Fs;
-use crate::group::{GROUP_HEADER, GroupHeader, GroupKind, verify};
+use crate::group::{GROUP_HEADER, GroupHeader, GroupKind, Unreadable, verify};
 use crate::scan::{Next, Scan};
 use crate::segment::{LogId, SEGMENT_HEADER, Segment};
+use crate::snapshot;
 
 /// Something in the log, in its order.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub enum Item<'a> {
         /// "data", "stamp" or "seal".
         kind: &'static str,
     },
+    /// What a snapshot says of the state, in place of older records.
+    Recalled { kind: RecordKind, body: &'a [u8] },
     /// `bytes` is the whole record, verified.
     Record {
         header: RecordHeader,
@@ -87,7 +90,8 @@ pub fn audit(
     let checkpoint = Checkpoints::read(fs, dir).map_err(unusable)?;
     let checkpoint = checkpoint.unwrap_or_default();
     let log_dir = dir.join("commitlog");
-    let segments = Segment::open_all(fs, &log_dir, log, checkpoint.durable.0)?;
+    let segments = Segment::open_all(fs, &log_dir, log, &checkpoint)?;
+    let is_whole = segments.first().is_none_or(|first| first.base == 0);
     let mut reader = Reader {
         visit,
         stopped: false,
@@ -98,12 +102,20 @@ pub fn audit(
             clean: checkpoint.clean,
             ..Audit::default()
         },
-        previous_crc: Some(0),
+        previous_crc: is_whole.then_some(0),
+        later: None,
         next_offsets: HashMap::new(),
     };
     for (index, segment) in segments.iter().enumerate() {
         let is_last = index + 1 == segments.len();
         reader.read(segment, is_last).map_err(unusable)?;
+        if let Some((position, what)) = reader.later {
+            return Err(OpenError::Later {
+                dir: dir.to_owned(),
+                position,
+                what,
+            });
+        }
         if reader.stopped {
             return Ok(reader.found);
         }
@@ -138,6 +150,8 @@ struct Reader<'a> {
     stopped: bool,
     log: LogId,
     found: Audit,
+    /// Something of a later format.
+    later: Option<(LogPosition, String)>,
     /// `None` right behind damage: what came before is not known.
     previous_crc: Option<u32>,
     next_offsets: HashMap<(TopicId, QueueId), u64>,
@@ -164,6 +178,14 @@ impl Reader<'_> {
                     self.group(segment, &header, &bytes).map(|()| (header, crc))
                 }
                 Next::Nothing(why) => Err(why),
+            };
+            let good = match good {
+                Ok(good) => Ok(good),
+                Err(Unreadable::Damaged(why)) => Err(why),
+                Err(Unreadable::Later(what)) => {
+                    self.later = Some((LogPosition(position), what));
+                    return Ok(());
+                }
             };
             match good {
                 Ok((header, crc)) => {
@@ -210,7 +232,7 @@ impl Reader<'_> {
         segment: &Segment,
         header: &GroupHeader,
         group: &Bytes,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unreadable> {
         self.found.durable = self.found.durable.max(header.durable_upto);
         let records = verify(group, header)?;
         self.found.groups += 1;
@@ -228,7 +250,14 @@ impl Reader<'_> {
             self.found.records += 1;
             if header.kind == RecordKind::Message {
                 self.found.messages += 1;
-                self.in_order(segment, &header);
+                if !header.extensions.carried {
+                    self.in_order(segment, &header);
+                }
+            }
+            if header.kind == RecordKind::Snapshot {
+                for (kind, body) in snapshot::state_of(record.block.body()) {
+                    self.tell(Item::Recalled { kind, body: &body });
+                }
             }
             let end = at + header.len as usize;
             self.tell(Item::Record {

@@ -5,6 +5,7 @@
 //!  0 u8[8] "QUERNCKP"   8 u32 crc   12 u32 epoch   16 u64 sequence
 //! 24 u64 durable, the log was durable at least up to here
 //! 32 u8 clean, the log was closed and ends exactly there   33 zeros
+//! 40 u64 head, the log begins there                        48 zeros
 //! ```
 
 use std::io;
@@ -26,6 +27,14 @@ pub(crate) struct Checkpoint {
     pub(crate) epoch: Epoch,
     pub(crate) durable: LogPosition,
     pub(crate) clean: bool,
+    pub(crate) head: LogPosition,
+}
+
+impl Checkpoint {
+    /// Whether there was one: no epoch is 0.
+    pub(crate) fn is_known(&self) -> bool {
+        self.epoch.0 > 0
+    }
 }
 
 /// The open file.
@@ -102,6 +111,7 @@ fn encode(sequence: u64, checkpoint: &Checkpoint) -> Vec<u8> {
     out[16..24].copy_from_slice(&sequence.to_le_bytes());
     out[24..32].copy_from_slice(&checkpoint.durable.0.to_le_bytes());
     out[32] = u8::from(checkpoint.clean);
+    out[40..48].copy_from_slice(&checkpoint.head.0.to_le_bytes());
     let crc = crc_around(&out, 8..12);
     out[8..12].copy_from_slice(&crc.to_le_bytes());
     out
@@ -122,6 +132,7 @@ fn decode(bytes: &[u8]) -> Option<(u64, Checkpoint)> {
         epoch: Epoch((crc_and_epoch >> 32) as u32),
         durable: LogPosition(number(24)?),
         clean: bytes[32] == 1,
+        head: LogPosition(number(40)?),
     };
     Some((number(16)?, checkpoint))
 }
@@ -140,6 +151,7 @@ mod tests {
             epoch: Epoch(epoch),
             durable: LogPosition(u64::from(epoch) * 100),
             clean: epoch == 3,
+            head: LogPosition(u64::from(epoch)),
         };
         for epoch in 1..=3 {
             file.write(&at(epoch)).unwrap();

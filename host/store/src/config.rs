@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::clock::{Clock, RealClock};
 use crate::fs::{Fs, RealFs};
+use crate::limits;
+use crate::retention::Retention;
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -16,6 +18,10 @@ pub struct Config {
     /// After so much silence the log notes that all of it is durable, so that damage to its end is
     /// told from a torn tail. Default: 50 ms.
     pub stamp_after: Duration,
+    /// After so many bytes of log it is noted what they come to: about twice as many are read again after
+    /// a crash. Default: 256 MiB.
+    pub checkpoint_every: u64,
+    pub retention: Retention,
 }
 
 impl Config {
@@ -24,6 +30,8 @@ impl Config {
             dir: dir.into(),
             segment_size: None,
             stamp_after: Duration::from_millis(50),
+            checkpoint_every: limits::CHECKPOINT,
+            retention: Retention::default(),
         }
     }
 }

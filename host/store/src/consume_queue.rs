@@ -1,12 +1,15 @@
-//! Consume queues: for each queue, where its messages lie in the log. Derived data: kept in memory
-//! and rebuilt from the log at every start. Only the dispatcher writes.
+//! Consume queues: for each queue, where its messages lie in the log. Derived data: the newest entries
+//! of each queue are in memory, older ones in blocks of the queue log, and all of it is made from the
+//! commit log. Only the dispatcher appends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::{Arc, RwLock};
 
 use quern_protocol::{LogPosition, QueueId, QueueOffset, TopicId};
 
-use crate::limits;
+use crate::error::ReadError;
+use crate::queue_log::{BLOCK, Place, QueueLog};
 
 /// A queue of a topic.
 pub(crate) type Key = (TopicId, QueueId);
@@ -22,66 +25,173 @@ pub struct Entry {
     pub tag_code: i32,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Packed {
-    position: u64,
-    size: u32,
-    tag_code: i32,
+/// An entry whose offset is known from its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Packed {
+    pub(crate) position: u64,
+    pub(crate) size: u32,
+    pub(crate) tag_code: i32,
 }
 
-/// Chunks, so that growing never copies what is there.
+impl Packed {
+    fn at(self, offset: u64) -> Entry {
+        Entry {
+            offset: QueueOffset(offset),
+            position: LogPosition(self.position),
+            size: self.size,
+            tag_code: self.tag_code,
+        }
+    }
+}
+
+/// A block of this queue in the queue log.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    first: u64,
+    at: u64,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    chunks: Vec<Vec<Packed>>,
-    len: u64,
+    /// The first message that is still in the log.
+    min: u64,
+    blocks: VecDeque<Block>,
+    /// Offset of the first entry in memory.
+    first: u64,
+    recent: Vec<Packed>,
+}
+
+/// Where an entry lies.
+enum Found {
+    Here(Packed),
+    In(Place),
 }
 
 impl Queue {
-    fn push(&mut self, entry: Packed) {
-        match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < limits::QUEUE_CHUNK => chunk.push(entry),
-            _ => {
-                // The first chunk grows as it must: most queues stay small.
-                let room = if self.chunks.is_empty() {
-                    8
-                } else {
-                    limits::QUEUE_CHUNK
-                };
-                let mut chunk = Vec::with_capacity(room);
-                chunk.push(entry);
-                self.chunks.push(chunk);
-            }
-        }
-        self.len += 1;
+    fn end(&self) -> u64 {
+        self.first + self.recent.len() as u64
     }
 
-    fn get(&self, offset: u64) -> Option<Entry> {
-        let chunk = self.chunks.get(offset as usize / limits::QUEUE_CHUNK)?;
-        let packed = chunk.get(offset as usize % limits::QUEUE_CHUNK)?;
-        Some(Entry {
-            offset: QueueOffset(offset),
-            position: LogPosition(packed.position),
-            size: packed.size,
-            tag_code: packed.tag_code,
+    fn push(&mut self, entry: Packed) {
+        if self.recent.len() == self.recent.capacity() {
+            // Most queues stay small, and a block is what a queue keeps in memory at the most.
+            let len = self.recent.len();
+            let most = BLOCK.max(len + 64);
+            self.recent.reserve_exact((len * 2).clamp(8, most) - len);
+        }
+        self.recent.push(entry);
+    }
+
+    /// Brings the entries in memory to the queue log, a block at a time; all of them, or full blocks
+    /// only. What cannot be written stays in memory.
+    fn flush(&mut self, key: Key, log: &QueueLog, all: bool) -> io::Result<()> {
+        while self.recent.len() >= BLOCK || (all && !self.recent.is_empty()) {
+            let count = self.recent.len().min(BLOCK);
+            let at = log.append(key, self.first, &self.recent[..count])?;
+            self.blocks.push_back(Block {
+                first: self.first,
+                at,
+            });
+            self.first += count as u64;
+            self.recent.drain(..count);
+        }
+        if all {
+            self.recent = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn block(&self, key: Key, index: usize) -> Option<Place> {
+        let block = self.blocks.get(index)?;
+        let next = self.blocks.get(index + 1);
+        let end = next.map_or(self.first, |next| next.first);
+        Some(Place {
+            key,
+            first: block.first,
+            at: block.at,
+            count: (end - block.first) as u32,
         })
+    }
+
+    fn find(&self, key: Key, offset: u64) -> Option<Found> {
+        if offset < self.min || offset >= self.end() {
+            return None;
+        }
+        if let Some(index) = offset.checked_sub(self.first) {
+            return Some(Found::Here(*self.recent.get(index as usize)?));
+        }
+        let after = self.blocks.partition_point(|block| block.first <= offset);
+        self.block(key, after.checked_sub(1)?).map(Found::In)
     }
 }
 
 /// The queues of one log.
-#[derive(Debug, Default)]
-pub(crate) struct ConsumeQueues(RwLock<HashMap<Key, Arc<RwLock<Queue>>>>);
+#[derive(Debug)]
+pub(crate) struct ConsumeQueues {
+    queues: RwLock<HashMap<Key, Arc<RwLock<Queue>>>>,
+    log: QueueLog,
+}
 
 const POISONED: &str = "no code that can panic runs under a consume queue's lock";
 
 impl ConsumeQueues {
+    pub(crate) fn new(log: QueueLog) -> Self {
+        Self {
+            queues: RwLock::default(),
+            log,
+        }
+    }
+
+    /// Queues as the queue log has them; `None` when blocks do not follow each other.
+    pub(crate) fn load(log: QueueLog, places: &[Place]) -> Option<Self> {
+        let mut queues: HashMap<Key, Queue> = HashMap::new();
+        for place in places {
+            let queue = queues.entry(place.key).or_default();
+            if queue.blocks.is_empty() {
+                queue.min = place.first;
+            } else if queue.first != place.first {
+                return None;
+            }
+            queue.first = place.first + u64::from(place.count);
+            queue.blocks.push_back(Block {
+                first: place.first,
+                at: place.at,
+            });
+        }
+        let queues = queues.into_iter();
+        Some(Self {
+            queues: RwLock::new(
+                queues
+                    .map(|(key, it)| (key, Arc::new(RwLock::new(it))))
+                    .collect(),
+            ),
+            log,
+        })
+    }
+
+    /// Where queues begin that may have no message to show for it. Those that are not named are of topics
+    /// that are gone.
+    pub(crate) fn begin(&self, mins: &HashMap<Key, u64>) {
+        let mut queues = self.queues.write().expect(POISONED);
+        queues.retain(|key, _| mins.contains_key(key));
+        for (key, min) in mins {
+            let queue = Arc::clone(queues.entry(*key).or_default());
+            let mut queue = queue.write().expect(POISONED);
+            if queue.recent.is_empty() && queue.blocks.is_empty() {
+                queue.first = *min;
+            }
+            queue.min = queue.min.max(*min);
+        }
+    }
+
     fn find(&self, key: Key) -> Option<Arc<RwLock<Queue>>> {
-        self.0.read().expect(POISONED).get(&key).cloned()
+        self.queues.read().expect(POISONED).get(&key).cloned()
     }
 
     fn find_or_make(&self, key: Key) -> Arc<RwLock<Queue>> {
         match self.find(key) {
             Some(queue) => queue,
-            None => Arc::clone(self.0.write().expect(POISONED).entry(key).or_default()),
+            None => Arc::clone(self.queues.write().expect(POISONED).entry(key).or_default()),
         }
     }
 
@@ -90,78 +200,200 @@ impl ConsumeQueues {
         let queue = self.find_or_make(key);
         let mut queue = queue.write().expect(POISONED);
         for entry in entries {
-            debug_assert_eq!(entry.offset.0, queue.len, "queue offsets have no gaps");
+            if queue.end() < entry.offset.0 && queue.recent.is_empty() && queue.blocks.is_empty() {
+                // The first that is left of a queue whose beginning is gone.
+                (queue.min, queue.first) = (entry.offset.0, entry.offset.0);
+            }
+            debug_assert_eq!(entry.offset.0, queue.end(), "queue offsets have no gaps");
             queue.push(Packed {
                 position: entry.position.0,
                 size: entry.size,
                 tag_code: entry.tag_code,
             });
         }
-        QueueOffset(queue.len)
+        if queue.recent.len() >= BLOCK {
+            // What cannot be written now is written with what comes next.
+            let _ = queue.flush(key, &self.log, false);
+        }
+        QueueOffset(queue.end())
+    }
+
+    /// The first message of a queue that is still there, and where its next one goes.
+    pub(crate) fn range(&self, key: Key) -> (QueueOffset, QueueOffset) {
+        let bounds = |queue: Arc<RwLock<Queue>>| {
+            let queue = queue.read().expect(POISONED);
+            (QueueOffset(queue.min), QueueOffset(queue.end()))
+        };
+        self.find(key).map_or_else(Default::default, bounds)
     }
 
     /// Where a queue ends; 0 for one that has never had a message.
     pub(crate) fn end(&self, key: Key) -> QueueOffset {
-        let len = |queue: Arc<RwLock<Queue>>| queue.read().expect(POISONED).len;
-        QueueOffset(self.find(key).map_or(0, len))
+        self.range(key).1
     }
 
-    pub(crate) fn get(&self, key: Key, offset: QueueOffset) -> Option<Entry> {
-        let queue = self.find(key)?;
-        let queue = queue.read().expect(POISONED);
-        queue.get(offset.0)
+    /// One entry. May block.
+    pub(crate) fn get(&self, key: Key, offset: QueueOffset) -> Result<Option<Entry>, ReadError> {
+        Ok(self.read(key, offset, 1)?.pop())
     }
 
-    /// Up to `most` entries from an offset on.
-    pub(crate) fn read(&self, key: Key, from: QueueOffset, most: usize) -> Vec<Entry> {
+    /// One entry, if finding it takes no reading from disk.
+    pub(crate) fn in_memory(&self, key: Key, offset: QueueOffset) -> Option<Entry> {
+        let found = self
+            .find(key)?
+            .read()
+            .expect(POISONED)
+            .find(key, offset.0)?;
+        let packed = match found {
+            Found::Here(packed) => packed,
+            Found::In(place) => {
+                let entries = self.log.in_memory(place)?.ok()?;
+                *entries.get((offset.0 - place.first) as usize)?
+            }
+        };
+        Some(packed.at(offset.0))
+    }
+
+    /// Up to `most` entries from an offset on, or from the first that is left. May block.
+    pub(crate) fn read(
+        &self,
+        key: Key,
+        from: QueueOffset,
+        most: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
         let Some(queue) = self.find(key) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
-        let queue = queue.read().expect(POISONED);
-        let end = queue.len.min(from.0.saturating_add(most as u64));
-        (from.0..end)
-            .filter_map(|offset| queue.get(offset))
-            .collect()
-    }
-
-    /// Ends of all queues.
-    pub(crate) fn ends(&self) -> HashMap<Key, u64> {
-        let queues = self.0.read().expect(POISONED);
-        let end =
-            |(key, queue): (&Key, &Arc<RwLock<Queue>>)| (*key, queue.read().expect(POISONED).len);
-        queues.iter().map(end).collect()
-    }
-
-    pub(crate) fn remove_topic(&self, topic: TopicId) {
-        let mut queues = self.0.write().expect(POISONED);
-        queues.retain(|(of, _), _| *of != topic);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entries_are_found_across_chunks() {
-        let queues = ConsumeQueues::default();
-        let key = (TopicId(1), QueueId(0));
-        let many = 3 * limits::QUEUE_CHUNK as u64 + 5;
-        let entry = |offset| Entry {
-            offset: QueueOffset(offset),
-            position: LogPosition(offset * 64),
-            size: 64,
-            tag_code: offset as i32,
-        };
-        assert_eq!(queues.append(key, (0..many).map(entry)), QueueOffset(many));
-        for offset in [0, 7, 8, 8_191, 8_192, many - 1] {
-            assert_eq!(queues.get(key, QueueOffset(offset)), Some(entry(offset)));
+        let mut out = Vec::new();
+        let mut next = from.0;
+        while out.len() < most {
+            // Blocks are read without holding up the dispatcher.
+            let place = {
+                let queue = queue.read().expect(POISONED);
+                next = next.max(queue.min);
+                if next >= queue.first {
+                    let recent = queue.recent.iter().zip(queue.first..);
+                    let wanted = recent.skip((next - queue.first) as usize);
+                    let left = most - out.len();
+                    out.extend(wanted.take(left).map(|(packed, offset)| packed.at(offset)));
+                    break;
+                }
+                match queue.find(key, next) {
+                    Some(Found::In(place)) => place,
+                    _ => break,
+                }
+            };
+            let entries = self.log.read(place).map_err(|error| ReadError::Queue {
+                offset: QueueOffset(next),
+                why: error.to_string(),
+            })?;
+            let wanted = entries.iter().zip(place.first..);
+            let wanted = wanted.skip((next - place.first) as usize);
+            let left = most - out.len();
+            out.extend(wanted.take(left).map(|(packed, offset)| packed.at(offset)));
+            next = place.first + u64::from(place.count);
         }
-        assert_eq!(queues.get(key, QueueOffset(many)), None);
-        let out = queues.read(key, QueueOffset(8_190), 4);
-        assert_eq!(out, (8_190..8_194).map(entry).collect::<Vec<_>>());
-        assert_eq!(queues.read(key, QueueOffset(many), 4), []);
-        queues.remove_topic(TopicId(1));
-        assert_eq!(queues.end(key), QueueOffset(0));
+        Ok(out)
+    }
+
+    /// Of all queues, the first message that is there and where the next one goes.
+    pub(crate) fn bounds(&self) -> HashMap<Key, (u64, u64)> {
+        let queues = self.queues.read().expect(POISONED);
+        let bounds = |(key, queue): (&Key, &Arc<RwLock<Queue>>)| {
+            let queue = queue.read().expect(POISONED);
+            (*key, (queue.min, queue.end()))
+        };
+        queues.iter().map(bounds).collect()
+    }
+
+    /// Where all queues end.
+    pub(crate) fn ends(&self) -> HashMap<Key, u64> {
+        let bounds = self.bounds().into_iter();
+        bounds.map(|(key, (_, end))| (key, end)).collect()
+    }
+
+    fn all(&self) -> Vec<(Key, Arc<RwLock<Queue>>)> {
+        let queues = self.queues.read().expect(POISONED);
+        let mut all: Vec<_> = queues
+            .iter()
+            .map(|(key, it)| (*key, Arc::clone(it)))
+            .collect();
+        // In an order that does not depend on the map's.
+        all.sort_unstable_by_key(|(key, _)| *key);
+        all
+    }
+
+    /// Brings entries below a position to the queue log and makes it durable. Returns where the queue
+    /// log ends, and the lowest position of an entry that is only in memory.
+    pub(crate) fn flush(&self, below: u64) -> io::Result<(u64, Option<u64>)> {
+        let mut lowest = None;
+        for (key, queue) in self.all() {
+            let mut queue = queue.write().expect(POISONED);
+            let oldest = queue.recent.first().map(|entry| entry.position);
+            if oldest.is_some_and(|oldest| oldest < below) {
+                queue.flush(key, &self.log, true)?;
+            } else if let Some(oldest) = oldest {
+                lowest = Some(lowest.map_or(oldest, |lowest: u64| lowest.min(oldest)));
+            }
+        }
+        Ok((self.log.flush()?, lowest))
+    }
+
+    /// The log begins at `head` now: messages before it are gone.
+    pub(crate) fn advance(&self, head: u64) -> Result<(), ReadError> {
+        let failed = |error: io::Error| ReadError::Queue {
+            offset: QueueOffset(0),
+            why: error.to_string(),
+        };
+        for (key, queue) in self.all() {
+            let min = self.first_at(key, &queue, head).map_err(failed)?;
+            let mut queue = queue.write().expect(POISONED);
+            queue.min = queue.min.max(min);
+        }
+        let gone = self.log.forget_before(head).map_err(failed)?;
+        let Some(gone) = gone else {
+            return Ok(());
+        };
+        for (_, queue) in self.all() {
+            let mut queue = queue.write().expect(POISONED);
+            while queue.blocks.front().is_some_and(|block| block.at < gone) {
+                queue.blocks.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// Offset of a queue's first message at or behind a position.
+    fn first_at(&self, key: Key, queue: &RwLock<Queue>, head: u64) -> io::Result<u64> {
+        let (mut low, mut high, recent) = {
+            let queue = queue.read().expect(POISONED);
+            let after = queue.recent.partition_point(|entry| entry.position < head);
+            let from = queue
+                .blocks
+                .partition_point(|block| block.first < queue.min);
+            let recent = queue.first + after as u64;
+            (from.saturating_sub(1), queue.blocks.len(), recent)
+        };
+        // The first block whose last entry is at or behind the head.
+        let mut best = recent;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let place = queue.read().expect(POISONED).block(key, middle);
+            let Some(place) = place else { break };
+            let entries = self.log.read(place)?;
+            let after = entries.partition_point(|entry| entry.position < head);
+            if after == entries.len() {
+                low = middle + 1;
+            } else {
+                best = place.first + after as u64;
+                high = middle;
+            }
+        }
+        Ok(best)
+    }
+
+    pub(crate) fn retain_topics(&self, is_kept: impl Fn(TopicId) -> bool) {
+        let mut queues = self.queues.write().expect(POISONED);
+        queues.retain(|(topic, _), _| is_kept(*topic));
     }
 }

@@ -1,14 +1,15 @@
 //! The data directory: is it ours, is it free, and what is its log called?
 //!
-//! `FORMAT` is text, two lines: `quern store format 0` and `log` with 32 hexadecimal digits. It is
-//! the first file written, so a directory that has none and is not empty is not ours.
+//! `FORMAT` is text, two lines: `quern store format 1` and `log` with 32 hexadecimal digits. It is
+//! the first file written, so a directory that has none and is not empty is not ours, unless there is a
+//! commit log in it: that is enough to make all else anew.
 
 use std::io;
 use std::path::Path;
 
 use crate::error::OpenError;
 use crate::fs::{self, Fs, Lock};
-use crate::segment::{FORMAT, LogId};
+use crate::segment::{FORMAT, LogId, SEGMENT_HEADER, SegmentHeader};
 
 const FORMAT_FILE: &str = "FORMAT";
 const LOCK_FILE: &str = "lock";
@@ -22,7 +23,7 @@ pub(crate) fn enter(fs: &dyn Fs, dir: &Path) -> Result<(Lock, LogId), OpenError>
     };
     fs.create_dir(dir).map_err(unusable)?;
     // Before anything is written into a directory that may not be ours to write to.
-    if read_format(fs, dir)?.is_none() {
+    if read_format(fs, dir)?.is_none() && log_inside(fs, dir).is_none() {
         refuse_foreign(fs, dir)?;
     }
     let lock = match fs.lock(&dir.join(LOCK_FILE)).map_err(unusable)? {
@@ -34,7 +35,7 @@ pub(crate) fn enter(fs: &dyn Fs, dir: &Path) -> Result<(Lock, LogId), OpenError>
     let log = match read_format(fs, dir)? {
         Some(log) => log,
         None => {
-            let log = new_log_id();
+            let log = log_inside(fs, dir).unwrap_or_else(new_log_id);
             let text = format!("{FIRST_LINE}{FORMAT}\nlog {}\n", hex(&log));
             fs::write_whole(fs, dir, FORMAT_FILE, text.as_bytes()).map_err(unusable)?;
             log
@@ -78,6 +79,17 @@ fn locked(dir: &Path, pid: String) -> OpenError {
         dir: dir.to_owned(),
         pid,
     }
+}
+
+/// The log whose segments lie in a directory without a FORMAT file.
+fn log_inside(fs: &dyn Fs, dir: &Path) -> Option<LogId> {
+    let log_dir = dir.join("commitlog");
+    let names = fs.list(&log_dir).ok()?;
+    let segment = names.iter().find(|name| name.ends_with(".seg"))?;
+    let mut bytes = vec![0; SEGMENT_HEADER as usize];
+    let file = fs.open_to_read(&log_dir.join(segment)).ok()?;
+    let read = file.read_at(&mut bytes, 0).ok()?;
+    Some(SegmentHeader::decode(&bytes[..read]).ok()?.log)
 }
 
 /// For a directory without a FORMAT file.
@@ -131,7 +143,7 @@ fn read_format(fs: &dyn Fs, dir: &Path) -> Result<Option<LogId>, OpenError> {
         .and_then(|line| line.strip_prefix("log "))
         .and_then(unhex);
     log.map(Some)
-        .ok_or_else(|| unknown("0, yet its FORMAT file is damaged"))
+        .ok_or_else(|| unknown(&format!("{FORMAT}, yet its FORMAT file is damaged")))
 }
 
 fn new_log_id() -> LogId {

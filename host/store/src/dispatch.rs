@@ -14,7 +14,37 @@ pub enum Dispatched<'a> {
     /// A state record.
     State {
         kind: RecordKind,
+        /// 0 when a snapshot says it.
         position: LogPosition,
         body: &'a [u8],
     },
+}
+
+/// A state record, as the log has it or could have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateRecord {
+    pub kind: RecordKind,
+    pub body: Vec<u8>,
+}
+
+/// Hears what the log says, in its order; at start on the caller's thread, then on the syncer's. What it
+/// makes of the state records is the state of the log, and it must depend on nothing else.
+pub trait Observer: Send {
+    fn dispatched(&mut self, event: Dispatched<'_>);
+
+    /// Records that, dispatched in order to a new observer, give the state as it is. They take the place
+    /// of all state records so far, so that old segments can go and a start need not read them.
+    fn snapshot(&mut self) -> Vec<StateRecord>;
+}
+
+/// For a log without state records.
+#[derive(Debug)]
+pub struct Stateless;
+
+impl Observer for Stateless {
+    fn dispatched(&mut self, _: Dispatched<'_>) {}
+
+    fn snapshot(&mut self) -> Vec<StateRecord> {
+        Vec::new()
+    }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use quern_protocol::{Code, LogPosition};
+use quern_protocol::{Code, LogPosition, ProducerId, QueueOffset};
 
 /// Why a store did not open. Nothing was changed, unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,15 @@ pub enum OpenError {
         durable: LogPosition,
         why: String,
     },
+    #[error(
+        "the log of {dir} at {position} belongs to a later format: {what}. Nothing was changed",
+        dir = dir.display()
+    )]
+    Later {
+        dir: PathBuf,
+        position: LogPosition,
+        what: String,
+    },
     #[error("the log has a hole: segment {missing} is not there, yet later ones are")]
     Hole { missing: LogPosition },
     #[error("segment_size is {size} bytes; it is at least {min}")]
@@ -51,7 +60,7 @@ impl OpenError {
         match self {
             Self::Locked { .. } => Code::DIRECTORY_LOCKED,
             Self::Foreign { .. } | Self::NotData { .. } => Code::DIRECTORY_FOREIGN,
-            Self::Format { .. } => Code::FORMAT_UNKNOWN,
+            Self::Format { .. } | Self::Later { .. } => Code::FORMAT_UNKNOWN,
             Self::Unusable { source, .. } if is_full(source) => Code::DISK_FULL,
             Self::Unusable { .. } => Code::DIRECTORY_UNUSABLE,
             Self::Corrupt { .. } | Self::Hole { .. } => Code::DATA_CORRUPT,
@@ -81,6 +90,15 @@ pub enum AppendError {
     TooLarge { len: usize, max: u64 },
     #[error("the log is closed")]
     Closed,
+    /// Nothing of it was stored.
+    #[error("batch {found} of this producer does not follow: the next is {expected}")]
+    OutOfSequence { expected: u32, found: u32 },
+    #[error(
+        "nothing is known of producer {0} here: it was silent for more than a day, or is new and did not begin at 0"
+    )]
+    UnknownProducer(ProducerId),
+    #[error("producer epoch {epoch} is over: {newest} has taken its place")]
+    Fenced { epoch: u16, newest: u16 },
 }
 
 impl AppendError {
@@ -90,6 +108,9 @@ impl AppendError {
             Self::Failed(_) => Code::STORAGE_FAILED,
             Self::TooLarge { .. } => Code::TOO_LARGE,
             Self::Closed => Code::GOING_AWAY,
+            Self::OutOfSequence { .. } => Code::OUT_OF_SEQUENCE,
+            Self::UnknownProducer(_) => Code::UNKNOWN_PRODUCER,
+            Self::Fenced { .. } => Code::FENCED,
         }
     }
 }
@@ -101,13 +122,19 @@ pub enum ReadError {
     Damaged { position: LogPosition, why: String },
     #[error("the record at {position} could not be read: {why}")]
     Io { position: LogPosition, why: String },
+    /// Nothing is lost: queues are made from the log.
+    #[error(
+        "the queue cannot be read at offset {offset}: {why}. Stop the broker, remove consumequeue/ from its \
+         data directory and start it again: it is made anew from the log"
+    )]
+    Queue { offset: QueueOffset, why: String },
 }
 
 impl ReadError {
     pub fn code(&self) -> Code {
         match self {
             Self::Damaged { .. } => Code::DATA_CORRUPT,
-            Self::Io { .. } => Code::STORAGE_FAILED,
+            Self::Io { .. } | Self::Queue { .. } => Code::STORAGE_FAILED,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::clock::ManualClock;
 use crate::fs::Fs;
 use crate::{
     Append, AppendError, Appended, CloseError, Config, Dispatched, Entry, Env, Observer, OpenError,
-    Part, Pending, ReadError, Report, Steps, Store,
+    Part, Pending, ReadError, Report, Retention, StateRecord, Steps, Store,
 };
 
 /// What a run does.
@@ -32,15 +32,18 @@ pub enum Script {
     Recover,
     /// Clean ends.
     Checkpoint,
+    /// More than is kept: state files, snapshots, and segments that go.
+    Retain,
 }
 
 /// Names of the scripts.
-pub const SCRIPTS: [(&str, Script); 5] = [
+pub const SCRIPTS: [(&str, Script); 6] = [
     ("write", Script::Write),
     ("roll", Script::Roll),
     ("truncate", Script::Truncate),
     ("recover", Script::Recover),
     ("checkpoint", Script::Checkpoint),
+    ("retain", Script::Retain),
 ];
 
 /// A promise was broken, or the store would not work.
@@ -89,13 +92,17 @@ pub fn batch(queue: u32, numbers: impl Iterator<Item = u64>) -> Append {
         queue: QueueId(queue),
         count: blocks.len() as u32,
         blocks: blocks.concat().into(),
+        ..Append::default()
     }
 }
 
 /// Where the first messages of every queue are.
-pub fn first_entries(store: &Store, most: usize) -> Vec<Entry> {
-    let of = |queue| store.entries(TOPIC, QueueId(queue), QueueOffset(0), most);
-    (0..QUEUES).flat_map(of).collect()
+pub fn first_entries(store: &Store, most: usize) -> Result<Vec<Entry>, ReadError> {
+    let mut all = Vec::new();
+    for queue in 0..QUEUES {
+        all.extend(store.entries(TOPIC, QueueId(queue), QueueOffset(0), most)?);
+    }
+    Ok(all)
 }
 
 /// What was acknowledged.
@@ -146,7 +153,8 @@ impl Ledger {
     pub fn check(&self, store: &Store, heard: &[String]) -> Result<u64, Broken> {
         let mut last = 0;
         for queue in 0..QUEUES {
-            let entries = store.entries(TOPIC, QueueId(queue), QueueOffset(0), usize::MAX);
+            let (first, _) = store.range(TOPIC, QueueId(queue));
+            let entries = store.entries(TOPIC, QueueId(queue), first, usize::MAX)?;
             let mut found = Vec::with_capacity(entries.len());
             for entry in &entries {
                 let record = store.record(entry)?;
@@ -155,8 +163,10 @@ impl Ledger {
                 found.push(String::from_utf8_lossy(view.block.body()).into_owned());
             }
             last = last.max(ascending(&format!("queue {queue}"), &found)?);
-            for ((_, offset), due) in self.messages.range((queue, 0)..(queue + 1, 0)) {
-                let there = found.get(*offset as usize).and_then(|it| number(it));
+            // What is before the first was let go.
+            for ((_, offset), due) in self.messages.range((queue, first.0)..(queue + 1, 0)) {
+                let there = found.get((*offset - first.0) as usize);
+                let there = there.and_then(|it| number(it));
                 if there != Some(*due) {
                     let lost = format!("message {due} was acknowledged at offset {offset}");
                     return Err(Broken::Promise(format!(
@@ -213,6 +223,7 @@ pub fn run(
         say,
         clock: Arc::new(ManualClock::default()),
         next: 1,
+        keeps: (script == Script::Retain).then_some(3 * SEGMENT),
     };
     exercise.clock.jump_to(1_700_000_000_000);
     exercise.script(script)?;
@@ -235,6 +246,30 @@ struct Exercise<'a> {
     say: &'a mut dyn FnMut(&str) -> io::Result<()>,
     clock: Arc<ManualClock>,
     next: u64,
+    /// Bytes of log that are kept.
+    keeps: Option<u64>,
+}
+
+/// Remembers state records.
+struct Listener(Arc<Mutex<Vec<String>>>);
+
+impl Observer for Listener {
+    fn dispatched(&mut self, event: Dispatched<'_>) {
+        if let Dispatched::State { body, .. } = event
+            && let Ok(mut heard) = self.0.lock()
+        {
+            heard.push(String::from_utf8_lossy(body).into_owned());
+        }
+    }
+
+    fn snapshot(&mut self) -> Vec<StateRecord> {
+        let heard = self.0.lock().map(|it| it.clone()).unwrap_or_default();
+        let record = |body: String| StateRecord {
+            kind: RecordKind::OffsetCommit,
+            body: body.into_bytes(),
+        };
+        heard.into_iter().map(record).collect()
+    }
 }
 
 impl Exercise<'_> {
@@ -251,6 +286,15 @@ impl Exercise<'_> {
                 let first = life.store.durable().0 / SEGMENT;
                 while life.store.durable().0 / SEGMENT < first + 3 {
                     self.fill(&mut life, 4, 20)?;
+                }
+                Ok(())
+            }
+            Script::Retain => {
+                let mut life = self.open()?;
+                let first = life.store.durable().0 / SEGMENT;
+                while life.store.durable().0 / SEGMENT < first + 6 {
+                    self.fill(&mut life, 4, 20)?;
+                    while life.steps.step(Part::Keeper) {}
                 }
                 Ok(())
             }
@@ -283,17 +327,16 @@ impl Exercise<'_> {
     /// Opens the store and checks what is owed so far.
     fn open(&mut self) -> Result<Life, Broken> {
         let heard: Arc<Mutex<Vec<String>>> = Arc::default();
-        let listener = Arc::clone(&heard);
-        let observer: Observer = Box::new(move |event| {
-            if let Dispatched::State { body, .. } = event
-                && let Ok(mut heard) = listener.lock()
-            {
-                heard.push(String::from_utf8_lossy(body).into_owned());
-            }
-        });
+        let observer = Box::new(Listener(Arc::clone(&heard)));
         let config = Config {
             segment_size: Some(SEGMENT),
             stamp_after: Duration::from_millis(50),
+            checkpoint_every: SEGMENT,
+            retention: Retention {
+                age: None,
+                bytes: self.keeps,
+                hours: Vec::new(),
+            },
             ..Config::new(&self.dir)
         };
         let env = Env {
@@ -338,7 +381,7 @@ impl Exercise<'_> {
             self.tell(&stored.join("\n"))?;
         }
         let body = text(self.next).into_bytes();
-        let pending = life.store.submit_state(RecordKind::OffsetCommit, body);
+        let pending = life.store.submit_state(RecordKind::OffsetCommit, &body);
         finish(&mut life.steps, pending)?;
         self.tell(&format!("state {}", self.next))?;
         self.next += 1;

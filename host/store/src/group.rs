@@ -6,7 +6,7 @@
 //!   8 u32 crc           12 u32 previous group's crc  16 u64 position
 //!  24 u64 durable_upto  32 u64 stored_at, ms of the log clock
 //!  40 u32 epoch         44 u32 records               48 u32 crc over the records' header crcs
-//!  52 u16 kind: 1 data, 2 idle stamp, 4 seal         54 u16 flags = 0
+//!  52 u16 kind: 1 data, 2 idle stamp, 3 truncation, 4 seal   54 u16 flags = 0
 //!  56 u64 log uuid, low half
 //! then the records
 //! ```
@@ -16,9 +16,10 @@
 
 use bytes::Bytes;
 use quern_protocol::block::crc_around;
-use quern_protocol::record::{RECORD_HEADER, RecordHeader};
+use quern_protocol::record::{RecordError, RecordHeader};
 use quern_protocol::{Block, Epoch, LogPosition};
 
+use crate::le::{u32_at, u64_at};
 use crate::limits;
 use crate::segment::LogId;
 
@@ -32,6 +33,8 @@ pub(crate) enum GroupKind {
     Data = 1,
     /// Says that everything before it is durable, when nothing else comes to say so; holds no records.
     Stamp = 2,
+    /// A torn tail was cut off here; holds no records.
+    Truncation = 3,
     /// The last group of a segment; holds no records.
     Seal = 4,
 }
@@ -41,7 +44,31 @@ impl GroupKind {
         match self {
             Self::Data => "data",
             Self::Stamp => "stamp",
+            Self::Truncation => "truncation",
             Self::Seal => "seal",
+        }
+    }
+}
+
+/// Why bytes cannot be read as what should be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    Damaged(String),
+    /// Whole, but of a later format: nothing is wrong with it.
+    Later(String),
+}
+
+impl Unreadable {
+    fn damaged(why: &str) -> Self {
+        Self::Damaged(why.to_owned())
+    }
+}
+
+impl From<RecordError> for Unreadable {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Kind(_) => Self::Later(error.to_string()),
+            _ => Self::Damaged(error.to_string()),
         }
     }
 }
@@ -59,14 +86,6 @@ pub(crate) struct GroupHeader {
     pub(crate) records: u32,
     pub(crate) records_crc: u32,
     pub(crate) kind: GroupKind,
-}
-
-fn u32_at(bytes: &[u8; GROUP_HEADER], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-fn u64_at(bytes: &[u8; GROUP_HEADER], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
 impl GroupHeader {
@@ -90,36 +109,46 @@ impl GroupHeader {
     }
 
     /// Reads the header that belongs at `position` of this log; the checksum comes with it.
-    pub(crate) fn decode(bytes: &[u8], position: u64, log: &LogId) -> Result<(Self, u32), String> {
+    pub(crate) fn decode(
+        bytes: &[u8],
+        position: u64,
+        log: &LogId,
+    ) -> Result<(Self, u32), Unreadable> {
         let Some(head) = bytes.first_chunk::<GROUP_HEADER>() else {
-            return Err("the group header is cut short".to_owned());
+            return Err(Unreadable::damaged("the group header is cut short"));
         };
         if u32_at(head, 0) != GROUP_MAGIC {
-            return Err("no group begins here".to_owned());
+            return Err(Unreadable::damaged("no group begins here"));
         }
         let (stored, computed) = (u32_at(head, 8), header_crc(head));
         let unchecked = cfg!(zoo = "z6") && stored == 0;
         if stored != computed && !unchecked {
-            return Err("the group header's checksum is wrong".to_owned());
+            return Err(Unreadable::damaged("the group header's checksum is wrong"));
         }
         if head[56..64] != log[0..8] {
-            return Err("the group belongs to another log".to_owned());
+            return Err(Unreadable::damaged("the group belongs to another log"));
         }
         if u64_at(head, 16) != position && !cfg!(zoo = "z8") {
-            return Err("the group belongs to another position".to_owned());
+            return Err(Unreadable::damaged("the group belongs to another position"));
         }
         let kind = match u16::from_le_bytes([head[52], head[53]]) {
             1 => GroupKind::Data,
             2 => GroupKind::Stamp,
+            3 => GroupKind::Truncation,
             4 => GroupKind::Seal,
-            other => return Err(format!("group kind {other} belongs to a later format")),
+            other => {
+                let why = format!("group kind {other} belongs to a later format");
+                return Err(Unreadable::Later(why));
+            }
         };
         let len = u32_at(head, 4);
         if len as usize > limits::GROUP_MAX
             || (len as usize) < GROUP_HEADER
             || !len.is_multiple_of(8)
         {
-            return Err(format!("group length {len} is impossible"));
+            return Err(Unreadable::Damaged(format!(
+                "group length {len} is impossible"
+            )));
         }
         let header = Self {
             len,
@@ -151,9 +180,9 @@ impl RecordsCrc {
         Self(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi))
     }
 
-    /// `header` is an encoded record header; its own checksum is at 8..12.
-    pub(crate) fn add(&mut self, header: &[u8]) {
-        self.0.update(&header[8..12]);
+    /// The checksum of a record's header.
+    pub(crate) fn add(&mut self, header: u32) {
+        self.0.update(&header.to_le_bytes());
     }
 
     pub(crate) fn finish(self) -> u32 {
@@ -171,17 +200,18 @@ pub(crate) struct Scanned<'a> {
 pub(crate) fn verify<'a>(
     group: &'a Bytes,
     header: &GroupHeader,
-) -> Result<Vec<Scanned<'a>>, String> {
+) -> Result<Vec<Scanned<'a>>, Unreadable> {
     let mut records = Vec::with_capacity((header.records as usize).min(limits::GROUP_MAX / 64));
     let mut crc = RecordsCrc::new();
     let mut at = GROUP_HEADER;
     while at < group.len() {
-        let view = quern_protocol::RecordView::parse(&group[at..]).map_err(|e| e.to_string())?;
+        let view = quern_protocol::RecordView::parse(&group[at..])?;
         let expected = header.position.0 + at as u64;
         if view.header.position.0 != expected && !cfg!(zoo = "z8") {
-            return Err(format!("a record says it is at {}", view.header.position));
+            let why = format!("a record says it is at {}", view.header.position);
+            return Err(Unreadable::Damaged(why));
         }
-        crc.add(&group[at..at + RECORD_HEADER]);
+        crc.add(u32_at(group, at + 8));
         at += view.header.len as usize;
         records.push(Scanned {
             header: view.header,
@@ -189,7 +219,8 @@ pub(crate) fn verify<'a>(
         });
     }
     if records.len() != header.records as usize || crc.finish() != header.records_crc {
-        return Err("the group's records are not those it was written with".to_owned());
+        let why = "the group's records are not those it was written with";
+        return Err(Unreadable::damaged(why));
     }
     Ok(records)
 }

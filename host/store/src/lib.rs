@@ -1,10 +1,11 @@
-//! The storage engine: a commit log that is the truth, consume queues derived from it, recovery.
+//! The storage engine: a commit log that is the truth, all else derived from it, recovery, retention.
 //!
 //! Guarantee: when a [`Pending`] resolves to `Ok`, its messages are durable on the disk, in log
 //! order, once, and visible to readers. After a crash every such message is there; what was not yet
 //! acknowledged is there whole batches at a time or not at all.
 //!
-//! Two threads own the log: the appender its tail, the syncer its durable end. All access to files
+//! Two threads own the log: the appender its tail, the syncer its durable end; two more work ahead and
+//! behind, on spare segments and on what is noted and let go. All access to files
 //! goes through [`fs::Fs`], all time through [`clock::Clock`].
 
 mod appender;
@@ -13,22 +14,29 @@ mod checkpoint;
 pub mod clock;
 mod config;
 mod consume_queue;
+mod derived;
 mod directory;
 mod dispatch;
 mod error;
 pub mod exercise;
 pub mod fs;
 mod group;
+mod keeper;
+mod le;
 mod limits;
 mod mapping;
 mod opening;
 mod pending;
+mod producers;
 mod queue;
+mod queue_log;
 mod recovery;
+mod retention;
 mod scan;
 mod segment;
 mod segments;
 pub mod sim;
+mod snapshot;
 mod spares;
 mod steps;
 mod syncer;
@@ -41,7 +49,8 @@ use bytes::Bytes;
 use quern_protocol::block::state_block;
 use quern_protocol::record::RECORD_HEADER;
 use quern_protocol::{
-    Block, Epoch, LogPosition, QueueId, QueueOffset, RecordHeader, RecordKind, Tag, TopicId,
+    Block, Epoch, LogPosition, ProducerId, ProducerStamp, QueueId, QueueOffset, RecordHeader,
+    RecordKind, Tag, TopicId,
 };
 
 use crate::consume_queue::ConsumeQueues;
@@ -53,24 +62,33 @@ use crate::steps::Running;
 
 pub use crate::config::{Config, Env};
 pub use crate::consume_queue::Entry;
-pub use crate::dispatch::Dispatched;
+pub use crate::dispatch::{Dispatched, Observer, StateRecord, Stateless};
 pub use crate::error::{AppendError, CloseError, OpenError, ReadError};
-pub use crate::pending::{Appended, Pending};
+pub use crate::pending::{Acknowledge, Appended, Pending};
 pub use crate::recovery::TornTail;
+pub use crate::retention::{DiskLevel, Retention};
 pub use crate::segment::FORMAT;
 pub use crate::steps::{Part, Steps};
 
-/// Hears what the log says, in its order; at start on the caller's thread, then on the syncer's.
-pub type Observer = Box<dyn FnMut(Dispatched<'_>) + Send>;
-
 /// Message blocks for one queue, verified by the caller, appended together or not at all.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Append {
     pub topic: TopicId,
     pub queue: QueueId,
     /// `count` blocks, one after the other.
     pub blocks: Bytes,
     pub count: u32,
+    /// So that a batch sent twice is stored once; `None` = it is not recognised.
+    pub producer: Option<ProducerBatch>,
+    pub acknowledge: Acknowledge,
+}
+
+/// Which of a producer's batches for a queue one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerBatch {
+    pub id: ProducerId,
+    pub epoch: u16,
+    pub sequence: u32,
 }
 
 /// What opening found.
@@ -79,10 +97,13 @@ pub struct Report {
     /// The log had been closed; nothing had to be doubted.
     pub clean: bool,
     pub epoch: Epoch,
+    /// Records that were read again.
     pub records: u64,
     pub segments: usize,
     pub end: LogPosition,
     pub took_ms: u64,
+    /// There was no usable state file: all of the log was read.
+    pub rebuilt: bool,
     pub torn: Option<TornTail>,
 }
 
@@ -110,7 +131,11 @@ impl std::fmt::Debug for Shared {
 
 impl Store {
     /// Opens a data directory, making it if need be, and reads its log. Blocks meanwhile.
-    pub fn open(config: Config, env: Env, observer: Observer) -> Result<(Self, Report), OpenError> {
+    pub fn open(
+        config: Config,
+        env: Env,
+        observer: Box<dyn Observer>,
+    ) -> Result<(Self, Report), OpenError> {
         let opened = Opened::open(&config, env, observer)?;
         let unusable = |source| OpenError::Unusable {
             path: config.dir.clone(),
@@ -130,7 +155,7 @@ impl Store {
     pub fn open_in_steps(
         config: &Config,
         env: Env,
-        observer: Observer,
+        observer: Box<dyn Observer>,
     ) -> Result<(Self, Report, Steps), OpenError> {
         let opened = Opened::open(config, env, observer)?;
         Ok((opened.store, opened.report, opened.steps))
@@ -139,33 +164,28 @@ impl Store {
     /// Hands over a batch. Calls for one queue are appended in their order; the future resolves
     /// when the batch is durable and visible, and may be dropped.
     pub fn submit(&self, append: Append) -> Pending {
-        let facts = facts(&append);
+        let facts = facts(&append.blocks, append.count);
         debug_assert_eq!(facts.len(), append.count as usize, "count says how many");
         self.enqueue(Batch {
             key: (append.topic, append.queue),
             kind: RecordKind::Message,
+            producer: append.producer.map(|it| ProducerStamp {
+                id: it.id,
+                epoch: it.epoch,
+                sequence: it.sequence,
+                to_follow: 0,
+            }),
+            origin: None,
             blocks: append.blocks,
             facts,
-            slot: Slot::default(),
+            slot: Slot::new(append.acknowledge),
         })
     }
 
     /// Appends a state record; the observer has applied it when the future resolves.
-    pub fn submit_state(&self, kind: RecordKind, body: Vec<u8>) -> Pending {
-        let blocks = state_block(&body, self.now_ms());
-        let facts = facts(&Append {
-            topic: TopicId(0),
-            queue: QueueId(0),
-            blocks: blocks.clone(),
-            count: 1,
-        });
-        self.enqueue(Batch {
-            key: (TopicId(0), QueueId(0)),
-            kind,
-            blocks,
-            facts,
-            slot: Slot::default(),
-        })
+    pub fn submit_state(&self, kind: RecordKind, body: &[u8]) -> Pending {
+        let slot = Slot::new(Acknowledge::Durable);
+        self.enqueue(state_batch(kind, body, self.now_ms(), slot))
     }
 
     fn enqueue(&self, batch: Batch) -> Pending {
@@ -179,25 +199,27 @@ impl Store {
         self.0.queue.ready().await;
     }
 
-    /// A queue's first message and where its next one goes.
+    /// A queue's first message that is still there, and where its next one goes.
     pub fn range(&self, topic: TopicId, queue: QueueId) -> (QueueOffset, QueueOffset) {
-        (QueueOffset(0), self.0.queues.end((topic, queue)))
+        self.0.queues.range((topic, queue))
     }
 
-    /// Up to `most` entries of a queue, from an offset on.
+    /// Up to `most` entries of a queue, from an offset on, or from the first that is there. May block,
+    /// unless [`Self::is_recent`].
     pub fn entries(
         &self,
         topic: TopicId,
         queue: QueueId,
         from: QueueOffset,
         most: usize,
-    ) -> Vec<Entry> {
+    ) -> Result<Vec<Entry>, ReadError> {
         self.0.queues.read((topic, queue), from, most)
     }
 
-    /// Whether this message is still in memory, so that reading it does not touch the disk.
+    /// Whether this message is still in memory, so that reading it, and those behind it, does not touch
+    /// the disk.
     pub fn is_recent(&self, topic: TopicId, queue: QueueId, offset: QueueOffset) -> bool {
-        let entry = self.0.queues.get((topic, queue), offset);
+        let entry = self.0.queues.in_memory((topic, queue), offset);
         entry.is_some_and(|entry| self.0.segments.is_recent(entry.position))
     }
 
@@ -214,10 +236,11 @@ impl Store {
         stored_at: u64,
     ) -> Result<QueueOffset, ReadError> {
         let key = (topic, queue);
-        let (mut from, mut to) = (0, self.0.queues.end(key).0);
+        let (from, to) = self.0.queues.range(key);
+        let (mut from, mut to) = (from.0, to.0);
         while from < to {
             let middle = from + (to - from) / 2;
-            let Some(entry) = self.0.queues.get(key, QueueOffset(middle)) else {
+            let Some(entry) = self.0.queues.get(key, QueueOffset(middle))? else {
                 break;
             };
             if self.stored_at(&entry)? < stored_at {
@@ -240,7 +263,17 @@ impl Store {
 
     /// Forgets the queues of a topic that was deleted.
     pub fn remove_topic(&self, topic: TopicId) {
-        self.0.queues.remove_topic(topic);
+        self.0.queues.retain_topics(|it| it != topic);
+    }
+
+    /// Forgets the queues of all topics but these: once after opening, when it is known which there are.
+    pub fn retain_topics(&self, is_kept: impl Fn(TopicId) -> bool) {
+        self.0.queues.retain_topics(is_kept);
+    }
+
+    /// How full the disk was when it was last looked at.
+    pub fn disk_level(&self) -> DiskLevel {
+        self.0.queue.lock().disk
     }
 
     /// End of the durable log.
@@ -286,10 +319,24 @@ impl Shared {
     }
 }
 
+/// A record of the broker's own, in no queue.
+fn state_batch(kind: RecordKind, body: &[u8], born_at: u64, slot: Slot) -> Batch {
+    let blocks = state_block(body, born_at);
+    Batch {
+        key: (TopicId(0), QueueId(0)),
+        kind,
+        producer: None,
+        origin: None,
+        facts: facts(&blocks, 1),
+        blocks,
+        slot,
+    }
+}
+
 /// What the appender has to know of each block. The blocks have been verified.
-fn facts(append: &Append) -> Vec<BlockFacts> {
-    let mut facts = Vec::with_capacity(append.count as usize);
-    let mut rest: &[u8] = &append.blocks;
+fn facts(blocks: &[u8], count: u32) -> Vec<BlockFacts> {
+    let mut facts = Vec::with_capacity(count as usize);
+    let mut rest = blocks;
     while let Ok(block) = Block::lengths(rest) {
         let len = block.bytes().len();
         facts.push(BlockFacts {

@@ -19,9 +19,23 @@ pub(crate) const TAIL_CACHE: usize = 64 * 1024 * 1024;
 pub(crate) const TAIL_SCAN: u64 = 32 * 1024 * 1024;
 /// Largest group: a batch of 8 MiB, the headers of 65,536 records, and what was before it.
 pub(crate) const GROUP_MAX: usize = 16 * 1024 * 1024;
-/// Entries of a consume queue that lie together.
-pub(crate) const QUEUE_CHUNK: usize = 8_192;
+/// Chunks of 1 MiB of the queue log that are kept in memory, so that the head of a queue is found there.
+pub(crate) const RECENT_QUEUE_CHUNKS: usize = 8;
+/// So much of the log at the most is read again at a start, if its queues can keep up. Bytes.
+pub(crate) const CHECKPOINT: u64 = 256 * 1024 * 1024;
+/// A state snapshot is written once the log has grown by so many times its size.
+pub(crate) const SNAPSHOT_SHARE: u64 = 8;
+/// Largest chunk of a snapshot in the log, bytes; an item that is larger has one of its own.
+pub(crate) const SNAPSHOT_CHUNK: usize = 256 * 1024;
+/// The keeper looks at the disk and at the age of segments this often, ms.
+pub(crate) const KEEPER_PAUSE: u64 = 10_000;
+/// The same while messages are refused for want of space, ms.
+pub(crate) const KEEPER_PAUSE_WHEN_FULL: u64 = 500;
 /// The appender looks again this often before it sleeps.
 pub(crate) const SPINS: u32 = 200;
 /// The wall clock may differ this much from the steady one before the log ignores it, ms.
 pub(crate) const CLOCK_JUMP: u64 = 5 * 60 * 1000;
+/// A producer that has sent nothing for so long is forgotten, ms of the log's time.
+pub(crate) const PRODUCER_AGE: u64 = 24 * 60 * 60 * 1000;
+/// Producers, by queue, that are remembered.
+pub(crate) const PRODUCERS: usize = 100_000;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
@@ -13,15 +13,21 @@ use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::clock::LogClock;
 use crate::config::{Config, Env};
 use crate::consume_queue::ConsumeQueues;
+use crate::derived::{Derived, Mark, Reading};
+use crate::dispatch::Observer;
 use crate::error::OpenError;
-use crate::queue::Queue;
+use crate::fs::Lock;
+use crate::keeper::Keeper;
+use crate::queue_log::QueueLog;
 use crate::recovery::{Found, Recovery};
-use crate::segment::{SEGMENT_HEADER, Segment};
+use crate::retention::DiskLevel;
+use crate::segment::{LogId, SEGMENT_HEADER, Segment};
 use crate::segments::Segments;
+use crate::snapshot::{Contents, StateFile};
 use crate::spares::{Maker, Yard};
 use crate::steps::Steps;
 use crate::syncer::{Dispatcher, Syncer};
-use crate::{Observer, Report, Shared, Store, directory, limits};
+use crate::{Report, Shared, Store, directory, limits};
 
 /// A store, and what moves it.
 pub(crate) struct Opened {
@@ -34,7 +40,7 @@ impl Opened {
     pub(crate) fn open(
         config: &Config,
         env: Env,
-        mut observer: Observer,
+        observer: Box<dyn Observer>,
     ) -> Result<Self, OpenError> {
         let started = env.clock.steady_ms();
         let dir = config.dir.clone();
@@ -43,168 +49,282 @@ impl Opened {
             source,
         };
         let (lock, log) = directory::enter(&*env.fs, &dir)?;
-        let (mut checkpoints, checkpoint) = Checkpoints::open(&*env.fs, &dir).map_err(unusable)?;
-        let queues = Arc::new(ConsumeQueues::default());
-        let log_dir = dir.join("commitlog");
-        let last = checkpoint.unwrap_or_default();
-        let mut found = Recovery {
-            fs: &env.fs,
-            dir: &dir,
-            log_dir: &log_dir,
-            log,
-            durable: last.durable.0,
-            clean: last.clean,
-            queues: &queues,
-            observer: &mut observer,
-        }
-        .run()?;
-        let clean = last.clean || (checkpoint.is_none() && found.segments.is_empty());
-        let epoch = next_epoch(checkpoint, clean);
-        // Before the first append, so that no epoch is ever used twice.
-        let checkpoint = Checkpoint {
-            epoch,
-            durable: LogPosition(found.end),
-            clean: false,
-        };
-        checkpoints.write_both(&checkpoint).map_err(unusable)?;
+        let (checkpoints, last) = Checkpoints::open(&*env.fs, &dir).map_err(unusable)?;
         let yard = Yard {
             fs: Arc::clone(&env.fs),
-            clock: Arc::clone(&env.clock),
-            dir: log_dir,
+            dir: dir.join("commitlog"),
             log,
             size: segment_size(config, &env)?,
         };
-        let segment = last_segment(&mut found, &yard, epoch).map_err(unusable)?;
-        let report = Report {
-            clean,
-            epoch,
+        let known = last.unwrap_or_default();
+        let segments = Segment::open_all(&*env.fs, &yard.dir, log, &known)?;
+        let is_new = last.is_none() && segments.is_empty();
+        let mut start = Start::find(&env, &dir, log, observer, &segments).map_err(unusable)?;
+        let from = start.from;
+        let found = Recovery {
+            fs: &env.fs,
+            dir: &dir,
+            log_dir: &yard.dir,
+            log,
+            durable: known.durable.0.max(start.derived.applied),
+            clean: known.clean,
+            epoch: Epoch(known.epoch.0 + 1),
+            derived: &mut start.derived,
+            reading: start.reading,
+        }
+        .run(segments, from)?;
+        let mut report = Report {
+            clean: known.clean || is_new,
+            epoch: next_epoch(last, known.clean || is_new, found.epoch),
             records: found.records,
-            segments: found.segments.len(),
-            end: LogPosition(found.end),
-            took_ms: env.clock.steady_ms() - started,
+            segments: 0,
+            end: LogPosition(0),
+            took_ms: 0,
+            rebuilt: from.is_none() && !is_new,
             torn: found.torn.clone(),
         };
-        let parts = Recovered {
-            dir,
+        let read = Read {
+            dir: dir.clone(),
             env,
-            observer,
             found,
-            queues,
+            derived: start.derived,
+            queues_head: start.queues_head,
+            replay_from: from.map_or(0, |mark| mark.position),
+            checked: start.checked,
             yard,
-            segment,
-            epoch,
-        }
-        .parts(config);
+            epoch: report.epoch,
+        };
+        let (read, segment, checkpoints) = read.go_on(checkpoints).map_err(unusable)?;
+        report.segments = read.found.segments.len();
+        report.end = LogPosition(read.found.end);
+        report.took_ms = read.env.clock.steady_ms() - started;
+        let (shared, steps) = read.parts(config, segment, checkpoints, lock);
         Ok(Self {
-            store: Store(Arc::new(parts.shared)),
+            store: Store(Arc::new(shared)),
             report,
-            steps: Steps {
-                queue: Arc::clone(&parts.maker.queue),
-                appender: parts.appender,
-                syncer: parts.syncer,
-                maker: parts.maker,
-                checkpoints,
-                lock,
+            steps,
+        })
+    }
+}
+
+/// Where a start begins to read.
+struct Start {
+    derived: Derived,
+    reading: Reading,
+    /// `None`: at the beginning.
+    from: Option<Mark>,
+    /// The state file is true of everything before.
+    checked: u64,
+    /// Where queues take the log to begin.
+    queues_head: u64,
+}
+
+impl Start {
+    fn find(
+        env: &Env,
+        dir: &Path,
+        log: LogId,
+        observer: Box<dyn Observer>,
+        segments: &[Segment],
+    ) -> io::Result<Self> {
+        let queue_dir = dir.join("consumequeue");
+        let file = StateFile::read(&*env.fs, dir, &log)?;
+        let head = segments.first().map_or(0, |first| first.base);
+        let file = file.filter(|file| file.replay_from >= head && !segments.is_empty());
+        let usable = file.and_then(|mut file| {
+            let contents = Contents::new(std::mem::take(&mut file.items)).ok()?;
+            let loaded = QueueLog::load(Arc::clone(&env.fs), &queue_dir, file.queue_log_end);
+            let queues = match loaded {
+                Ok((log, places)) => ConsumeQueues::load(log, &places),
+                Err(error) => {
+                    tracing::warn!(%error, "consume queues are made anew from the log");
+                    None
+                }
+            };
+            Some((file, contents, queues?))
+        });
+        let Some((file, contents, queues)) = usable else {
+            StateFile::remove(&*env.fs, dir)?;
+            let queues = ConsumeQueues::new(QueueLog::empty(Arc::clone(&env.fs), &queue_dir)?);
+            return Ok(Self {
+                derived: Derived::new(queues, observer),
+                reading: Reading::anew(head == 0),
+                from: None,
+                checked: 0,
+                queues_head: head,
+            });
+        };
+        let mut derived = Derived::new(queues, observer);
+        derived.load(file.as_of, contents);
+        Ok(Self {
+            reading: Reading::On {
+                as_of: file.as_of,
+                ends: derived.queues.ends(),
             },
+            derived,
+            from: Some(Mark {
+                position: file.replay_from,
+                previous_crc: file.previous_crc,
+            }),
+            checked: file.as_of,
+            queues_head: file.head,
         })
     }
 }
 
 /// A log that has been read.
-struct Recovered {
+struct Read {
     dir: PathBuf,
     env: Env,
-    observer: Observer,
     found: Found,
-    queues: Arc<ConsumeQueues>,
+    derived: Derived,
+    queues_head: u64,
+    replay_from: u64,
+    checked: u64,
     yard: Yard,
-    segment: Segment,
     epoch: Epoch,
 }
 
-struct Parts {
-    shared: Shared,
-    appender: Appender,
-    syncer: Syncer,
-    maker: Maker,
-}
+impl Read {
+    /// Notes that a new life begins, and finds the segment it goes on in.
+    fn go_on(mut self, mut checkpoints: Checkpoints) -> io::Result<(Self, Segment, Checkpoints)> {
+        let first = self.found.segments.first();
+        let head = first.map_or(0, |first| first.base);
+        Segment::remove_before(&*self.env.fs, &self.yard.dir, head)?;
+        // Before the first append, so that no epoch is ever used twice.
+        checkpoints.write_both(&Checkpoint {
+            epoch: self.epoch,
+            durable: LogPosition(self.found.end),
+            clean: false,
+            head: LogPosition(head),
+        })?;
+        let now = self.log_clock().now(&*self.env.clock);
+        let segment = last_segment(&mut self.found, &self.yard, now, self.epoch)?;
+        self.derived.applied = self.derived.applied.max(self.found.end);
+        if self.queues_head != head {
+            let advanced = self.derived.queues.advance(head);
+            advanced.map_err(io::Error::other)?;
+        }
+        Ok((self, segment, checkpoints))
+    }
 
-impl Recovered {
-    fn parts(self, config: &Config) -> Parts {
-        let Self { env, found, .. } = self;
-        let queue = Arc::new(Queue::default());
-        let durable = Arc::new(AtomicU64::new(found.end));
-        let segments = Arc::new(Segments::new(found.segments, LogPosition(found.end)));
+    fn log_clock(&self) -> LogClock {
+        LogClock::new(self.found.last_stored_at, &*self.env.clock)
+    }
+
+    fn parts(
+        self,
+        config: &Config,
+        segment: Segment,
+        checkpoints: Checkpoints,
+        lock: Lock,
+    ) -> (Shared, Steps) {
+        let tail = self.tail(segment);
+        let clock = self.log_clock();
+        let end = self.found.end;
+        let snapshot_at = self.derived.snapshot.map_or(0, |it| it.as_of);
+        let shared = Shared {
+            dir: self.dir,
+            env: self.env,
+            epoch: self.epoch,
+            queue: Arc::default(),
+            segments: Arc::new(Segments::new(self.found.segments, LogPosition(end))),
+            queues: Arc::clone(&self.derived.queues),
+            durable: Arc::new(AtomicU64::new(end)),
+            running: Mutex::new(None),
+        };
         let syncer = Syncer {
-            queue: Arc::clone(&queue),
-            durable: Arc::clone(&durable),
+            queue: Arc::clone(&shared.queue),
+            durable: Arc::clone(&shared.durable),
+            checked: Arc::new(AtomicU64::new(self.checked)),
+            checkpoint_every: config.checkpoint_every,
             dispatcher: Arc::new(Mutex::new(Dispatcher {
-                segments: Arc::clone(&segments),
-                queues: Arc::clone(&self.queues),
-                observer: self.observer,
+                segments: Arc::clone(&shared.segments),
+                derived: self.derived,
             })),
         };
-        let appender = Appender {
-            queue: Arc::clone(&queue),
-            segments: Arc::clone(&segments),
-            durable: Arc::clone(&durable),
-            clock: Arc::clone(&env.clock),
+        let keeper = Keeper {
+            queue: Arc::clone(&shared.queue),
+            env: shared.env.clone(),
+            dir: shared.dir.clone(),
+            log: self.yard.log,
+            segments: Arc::clone(&shared.segments),
+            queues: Arc::clone(&shared.queues),
+            dispatcher: Arc::clone(&syncer.dispatcher),
+            checkpoints,
+            epoch: self.epoch,
+            retention: config.retention.clone(),
+            checkpoint_every: config.checkpoint_every,
+            segment_size: self.yard.size,
+            log_clock: clock,
+            checked: Arc::clone(&syncer.checked),
+            replay_from: self.replay_from,
+            state_bytes: 0,
+            snapshot_at,
+            looked_at: None,
+            level: DiskLevel::default(),
+        };
+        let maker = Maker {
             yard: self.yard.clone(),
+            queue: Arc::clone(&shared.queue),
+        };
+        let appender = Appender {
+            queue: Arc::clone(&shared.queue),
+            segments: Arc::clone(&shared.segments),
+            durable: Arc::clone(&shared.durable),
+            clock: Arc::clone(&shared.env.clock),
+            yard: self.yard,
             syncer: syncer.clone(),
             syncs_alone: true,
             stamp_after: config.stamp_after,
-            tail: Tail {
-                log: self.yard.log,
-                epoch: self.epoch,
-                segment: self.segment,
-                position: found.end,
-                sealed: found.sealed,
-                previous_crc: found.previous_crc,
-                next_offsets: self.queues.ends(),
-                log_clock: LogClock::new(found.last_stored_at, &*env.clock),
-                data_end: found.end,
-                // The checkpoint says it.
-                noted: found.end,
-                written_at: env.clock.steady_ms(),
-            },
+            tail,
             waiting: VecDeque::new(),
         };
-        Parts {
-            maker: Maker {
-                yard: self.yard,
-                queue: Arc::clone(&queue),
-            },
+        let steps = Steps {
+            queue: Arc::clone(&shared.queue),
             appender,
             syncer,
-            shared: Shared {
-                dir: self.dir,
-                env,
-                epoch: self.epoch,
-                queue,
-                segments,
-                queues: self.queues,
-                durable,
-                running: Mutex::new(None),
-            },
+            maker,
+            keeper,
+            lock,
+        };
+        (shared, steps)
+    }
+
+    fn tail(&self, segment: Segment) -> Tail {
+        let found = &self.found;
+        Tail {
+            log: self.yard.log,
+            epoch: self.epoch,
+            segment,
+            position: found.end,
+            sealed: found.sealed,
+            previous_crc: found.previous_crc,
+            next_offsets: self.derived.queues.ends(),
+            producers: self.derived.producers.clone(),
+            log_clock: self.log_clock(),
+            data_end: found.end,
+            // The checkpoint says it.
+            noted: found.end,
+            written_at: self.env.clock.steady_ms(),
         }
     }
 }
 
-/// Rises at every start that does not follow a clean end.
-fn next_epoch(checkpoint: Option<Checkpoint>, clean: bool) -> Epoch {
+fn next_epoch(checkpoint: Option<Checkpoint>, clean: bool, found: Epoch) -> Epoch {
     match checkpoint {
         Some(last) if clean => last.epoch,
-        Some(last) => Epoch(last.epoch.0 + 1),
-        None => Epoch(1),
+        Some(last) => Epoch(last.epoch.max(found).0 + 1),
+        None => Epoch(found.0 + 1),
     }
 }
 
 /// The segment that is written to; a new log gets its first.
-fn last_segment(found: &mut Found, yard: &Yard, epoch: Epoch) -> io::Result<Segment> {
+fn last_segment(found: &mut Found, yard: &Yard, now: u64, epoch: Epoch) -> io::Result<Segment> {
     if let Some(last) = found.segments.last() {
         return Ok(last.clone());
     }
-    let first = yard.first(epoch)?;
+    let first = yard.first(now, epoch)?;
     found.end = first.base + SEGMENT_HEADER;
     found.segments.push(first.clone());
     Ok(first)

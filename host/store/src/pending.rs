@@ -20,11 +20,25 @@ pub struct Appended {
     pub stored_at: u64,
 }
 
+/// When an append is answered. Nothing is visible before it is durable, whatever is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Acknowledge {
+    /// Once it is on the disk (RocketMQ's `SYNC_FLUSH`).
+    #[default]
+    Durable,
+    /// Once it is in the system's page cache, its sync under way: a crash of the machine may take it
+    /// away, one of the process does not (RocketMQ's `ASYNC_FLUSH`).
+    Written,
+}
+
 pub(crate) type Outcome = Result<Appended, AppendError>;
 
 #[derive(Debug, Default)]
 struct State {
+    written: Option<Appended>,
     outcome: Option<Outcome>,
+    /// Being written is enough.
+    is_eager: bool,
     waker: Option<Waker>,
 }
 
@@ -35,6 +49,29 @@ pub(crate) struct Slot(Arc<Mutex<State>>);
 const POISONED: &str = "no code that can panic runs under a slot's lock";
 
 impl Slot {
+    pub(crate) fn new(acknowledge: Acknowledge) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            is_eager: acknowledge == Acknowledge::Written,
+            ..State::default()
+        })))
+    }
+
+    /// The batch has its place; whether it stays there, the sync decides.
+    pub(crate) fn note_written(&self, appended: Appended) {
+        let waker = {
+            let mut state = self.0.lock().expect(POISONED);
+            state.written = Some(appended);
+            if state.is_eager {
+                state.waker.take()
+            } else {
+                None
+            }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     pub(crate) fn settle(&self, outcome: Outcome) {
         let waker = {
             let mut state = self.0.lock().expect(POISONED);
@@ -51,19 +88,27 @@ impl Slot {
     }
 }
 
-/// Resolves once the batch is durable, or has failed. Dropping it does not take the batch back.
+/// Resolves once the batch is as safe as was asked for, or has failed. Dropping it does not take the batch back.
 #[derive(Debug)]
-#[must_use = "a batch is durable when this resolves, not before"]
+#[must_use = "a batch is safe when this resolves, not before"]
 pub struct Pending(Slot);
+
+impl Pending {
+    /// Where the batch has been written, durable or not.
+    pub fn written(&self) -> Option<Appended> {
+        self.0.0.lock().expect(POISONED).written
+    }
+}
 
 impl Future for Pending {
     type Output = Outcome;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
         let mut state = self.0.0.lock().expect(POISONED);
-        match &state.outcome {
-            Some(outcome) => Poll::Ready(outcome.clone()),
-            None => {
+        match (&state.outcome, state.written) {
+            (Some(outcome), _) => Poll::Ready(outcome.clone()),
+            (None, Some(written)) if state.is_eager => Poll::Ready(Ok(written)),
+            (None, _) => {
                 state.waker = Some(context.waker().clone());
                 Poll::Pending
             }

@@ -10,13 +10,15 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quern_protocol::RecordKind;
+use quern_protocol::record::RECORD_HEADER;
+use quern_protocol::{Extensions, Origin, ProducerStamp, RecordKind};
 
 use crate::consume_queue::Key;
 use crate::error::AppendError;
 use crate::fs::File;
 use crate::limits;
 use crate::pending::{Appended, Slot};
+use crate::retention::DiskLevel;
 
 /// What is known of one block without looking at it again.
 #[derive(Debug, Clone, Copy)]
@@ -31,9 +33,32 @@ pub(crate) struct BlockFacts {
 pub(crate) struct Batch {
     pub(crate) key: Key,
     pub(crate) kind: RecordKind,
+    pub(crate) producer: Option<ProducerStamp>,
+    pub(crate) origin: Option<Origin>,
     pub(crate) blocks: Bytes,
     pub(crate) facts: Vec<BlockFacts>,
     pub(crate) slot: Slot,
+}
+
+impl Batch {
+    /// Of each of its records.
+    pub(crate) fn extensions(&self) -> Extensions {
+        Extensions {
+            producer: self.producer,
+            origin: self.origin,
+            ..Extensions::default()
+        }
+    }
+
+    /// Bytes of each of its records before the block.
+    pub(crate) fn head_len(&self) -> u32 {
+        (RECORD_HEADER + self.extensions().size()) as u32
+    }
+
+    /// Bytes it takes in the log.
+    pub(crate) fn stored_len(&self) -> usize {
+        self.blocks.len() + self.facts.len() * self.head_len() as usize
+    }
 }
 
 /// A batch in the log.
@@ -47,6 +72,10 @@ pub(crate) struct Written {
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) position: u64,
+    /// Of the group before.
+    pub(crate) previous_crc: u32,
+    pub(crate) stored_at: u64,
+    /// Empty when all of it was in the log already.
     pub(crate) bytes: Bytes,
     pub(crate) batches: Vec<Written>,
     pub(crate) file: Arc<dyn File>,
@@ -75,6 +104,9 @@ pub(crate) struct State {
     /// The appender has a group that waits for a new segment.
     pub(crate) rolling: bool,
     pub(crate) spare: Spare,
+    /// The log has grown enough to be worth the keeper's attention.
+    pub(crate) keeper_due: bool,
+    pub(crate) disk: DiskLevel,
     pub(crate) failed: Option<String>,
     waiting_for_room: Vec<Waker>,
 }
@@ -129,8 +161,20 @@ impl State {
         matches!(self.spare, Spare::Wanted) || self.failed.is_some() || self.appender_done
     }
 
+    pub(crate) fn keeper_may_move(&self) -> bool {
+        self.keeper_due || self.failed.is_some() || self.appender_done
+    }
+
     fn has_room(&self) -> bool {
         self.submitted < limits::SUBMITTED || self.closed
+    }
+}
+
+impl DiskLevel {
+    /// Whether there is still room for such a batch: records of the broker's own are small, and some make
+    /// room.
+    fn takes(self, batch: &Batch) -> bool {
+        self < Self::Refusing || batch.kind.is_state()
     }
 }
 
@@ -141,6 +185,7 @@ pub(crate) struct Queue {
     pub(crate) for_appender: Condvar,
     pub(crate) for_syncer: Condvar,
     pub(crate) for_maker: Condvar,
+    pub(crate) for_keeper: Condvar,
 }
 
 const POISONED: &str = "no code that can panic runs under the log's lock";
@@ -170,10 +215,17 @@ impl Queue {
         self.notify_all();
     }
 
-    fn notify_all(&self) {
+    pub(crate) fn notify_all(&self) {
         self.for_appender.notify_all();
         self.for_syncer.notify_all();
         self.for_maker.notify_all();
+        self.for_keeper.notify_all();
+    }
+
+    /// There is something for the keeper to look at.
+    pub(crate) fn want_keeper(&self) {
+        self.lock().keeper_due = true;
+        self.for_keeper.notify_one();
     }
 
     /// Orders another spare.
@@ -190,6 +242,8 @@ impl Queue {
                 Some((batch, AppendError::Failed(why.clone())))
             } else if state.closed {
                 Some((batch, AppendError::Closed))
+            } else if !state.disk.takes(&batch) {
+                Some((batch, AppendError::DiskFull))
             } else {
                 state.submitted += batch.blocks.len();
                 state.batches.push_back(batch);

@@ -1,22 +1,23 @@
-//! Recovery: reads the whole log at start, tells a torn tail from corruption, and rebuilds what is
-//! derived from it.
+//! Recovery: reads the log at start, tells a torn tail from corruption, and brings what is derived from
+//! it up to its end.
 //!
-//! Every group says up to where the log was durable when it was written. Let W be the highest such
-//! mark anywhere (the checkpoint's included) and X where the first thing is wrong. X ≥ W: nothing
-//! that was acknowledged is lost, this is the torn tail of a crash; it is put aside and cleared.
+//! With a usable state file it reads on from where that leaves off; without one it reads everything and
+//! makes all derived data anew.
+//!
+//! Every group says up to where the log was durable when it was written. Let W be the highest such mark
+//! anywhere (those of checkpoint and state file included) and X where the first thing is wrong. X ≥ W:
+//! nothing that was acknowledged is lost, this is the torn tail of a crash; it is put aside and cleared.
 //! X < W: bytes that were durable are damaged; the store refuses to open and changes nothing.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use quern_protocol::{LogPosition, RecordKind, Tag};
+use quern_protocol::{Epoch, LogPosition};
 
-use crate::Observer;
-use crate::consume_queue::{ConsumeQueues, Entry};
-use crate::dispatch::Dispatched;
+use crate::derived::{Derived, Mark, Reading};
 use crate::error::OpenError;
 use crate::fs::{self, Fs};
-use crate::group::{GROUP_HEADER, GroupHeader, GroupKind, Scanned, verify};
+use crate::group::{GROUP_HEADER, GroupHeader, GroupKind, RecordsCrc, Unreadable, verify};
 use crate::limits;
 use crate::scan::{Next, Scan};
 use crate::segment::{LogId, SEGMENT_HEADER, Segment};
@@ -40,6 +41,9 @@ pub(crate) struct Found {
     pub(crate) sealed: bool,
     pub(crate) previous_crc: u32,
     pub(crate) last_stored_at: u64,
+    /// Highest that a group was written in.
+    pub(crate) epoch: Epoch,
+    /// Records that were read.
     pub(crate) records: u64,
     pub(crate) torn: Option<TornTail>,
 }
@@ -50,11 +54,13 @@ pub(crate) struct Recovery<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) log_dir: &'a Path,
     pub(crate) log: LogId,
-    /// From the checkpoint.
+    /// Known before reading.
     pub(crate) durable: u64,
     pub(crate) clean: bool,
-    pub(crate) queues: &'a ConsumeQueues,
-    pub(crate) observer: &'a mut Observer,
+    /// The next life's, for the note that a tail was cut.
+    pub(crate) epoch: Epoch,
+    pub(crate) derived: &'a mut Derived,
+    pub(crate) reading: Reading,
 }
 
 /// Where reading a segment stopped.
@@ -72,22 +78,35 @@ fn unusable(path: &Path) -> impl Fn(std::io::Error) -> OpenError + '_ {
 }
 
 impl Recovery<'_> {
-    pub(crate) fn run(mut self) -> Result<Found, OpenError> {
+    /// Reads from a mark on, or from the beginning.
+    pub(crate) fn run(
+        mut self,
+        segments: Vec<Segment>,
+        from: Option<Mark>,
+    ) -> Result<Found, OpenError> {
         let mut found = Found {
-            segments: Segment::open_all(&**self.fs, self.log_dir, self.log, self.durable)?,
+            segments,
             ..Found::default()
         };
+        let start = from.map_or(0, |mark| mark.position);
         let segments = found.segments.clone();
+        let mut follows = from.map(|mark| mark.previous_crc);
+        if from.is_none() && segments.first().is_some_and(|first| first.base == 0) {
+            follows = Some(0);
+        }
         for (index, segment) in segments.iter().enumerate() {
+            if segment.end() <= start {
+                continue;
+            }
             let is_last = index + 1 == segments.len();
             if is_last && !self.clean {
                 // What the page cache holds proves nothing about the disk.
                 let flushed = segment.file.sync_data().and_then(|()| segment.file.evict());
                 flushed.map_err(unusable(self.log_dir))?;
             }
-            found.end = segment.base + SEGMENT_HEADER;
+            found.end = start.max(segment.base + SEGMENT_HEADER);
             found.sealed = false;
-            let end = self.read(segment, &mut found)?;
+            let end = self.read(segment, &mut found, &mut follows)?;
             match end {
                 End::Sealed => found.sealed = true,
                 End::At(why) if is_last => self.judge_tail(segment, &mut found, why)?,
@@ -111,29 +130,44 @@ impl Recovery<'_> {
                 },
             });
         }
+        let later = |kind| OpenError::Later {
+            dir: self.dir.to_owned(),
+            position: LogPosition(found.end),
+            what: format!("a snapshot has a state record of kind {kind}"),
+        };
+        self.derived.all_read(self.reading).map_err(later)?;
         Ok(found)
     }
 
-    /// Reads group after group until the seal or the first thing that is none.
-    fn read(&mut self, segment: &Segment, found: &mut Found) -> Result<End, OpenError> {
+    /// Reads group after group until the seal or the first thing that is none. `follows` is the checksum
+    /// of the group before, where that is known.
+    fn read(
+        &mut self,
+        segment: &Segment,
+        found: &mut Found,
+        follows: &mut Option<u32>,
+    ) -> Result<End, OpenError> {
         let mut scan = Scan::new(segment, self.log);
         loop {
-            let next = scan.group(found.end, Some(found.previous_crc));
+            let next = scan.group(found.end, *follows);
             let (header, crc, group) = match next.map_err(|error| self.io(segment, error))? {
                 Next::Group { header, crc, bytes } => (header, crc, bytes),
-                Next::Nothing(why) => return Ok(End::At(why)),
+                Next::Nothing(why) => return self.stop(found.end, why),
             };
             let records = match verify(&group, &header) {
                 Ok(records) => records,
-                Err(why) => return Ok(End::At(why)),
+                Err(why) => return self.stop(found.end, why),
             };
-            if let Some(why) = self.misplaced(&records) {
+            if let Some(why) = self.derived.misplaced(&records, &self.reading) {
                 return Ok(End::At(why));
             }
-            self.apply(&records);
+            self.derived
+                .read_again(&header, header.previous_crc, &records, &mut self.reading);
             found.records += records.len() as u64;
+            *follows = Some(crc);
             found.previous_crc = crc;
             found.last_stored_at = header.stored_at;
+            found.epoch = found.epoch.max(header.epoch);
             found.end += u64::from(header.len);
             self.durable = self.durable.max(header.durable_upto.0);
             if header.kind == GroupKind::Seal {
@@ -142,56 +176,21 @@ impl Recovery<'_> {
         }
     }
 
+    fn stop(&self, position: u64, why: Unreadable) -> Result<End, OpenError> {
+        match why {
+            Unreadable::Damaged(why) => Ok(End::At(why)),
+            Unreadable::Later(what) => Err(OpenError::Later {
+                dir: self.dir.to_owned(),
+                position: LogPosition(position),
+                what,
+            }),
+        }
+    }
+
     fn io(&self, segment: &Segment, source: std::io::Error) -> OpenError {
         OpenError::Unusable {
             path: Segment::path(self.log_dir, segment.base),
             source,
-        }
-    }
-
-    /// Queue offsets have no gaps, so a record out of its order is damage like any other.
-    fn misplaced(&self, records: &[Scanned<'_>]) -> Option<String> {
-        let mut next = std::collections::HashMap::new();
-        for Scanned { header, .. } in records {
-            if header.kind != RecordKind::Message {
-                continue;
-            }
-            let key = (header.topic, header.queue);
-            let next = next.entry(key).or_insert_with(|| self.queues.end(key).0);
-            if header.queue_offset.0 != *next {
-                return Some(format!(
-                    "a record has queue offset {}, the next is {next}",
-                    header.queue_offset
-                ));
-            }
-            *next += 1;
-        }
-        None
-    }
-
-    fn apply(&mut self, records: &[Scanned<'_>]) {
-        for Scanned { header, block } in records {
-            let event = if header.kind == RecordKind::Message {
-                let entry = Entry {
-                    offset: header.queue_offset,
-                    position: header.position,
-                    size: header.len,
-                    tag_code: Tag::code(block.tag()),
-                };
-                let key = (header.topic, header.queue);
-                Dispatched::Message {
-                    topic: header.topic,
-                    queue: header.queue,
-                    next: self.queues.append(key, std::iter::once(entry)),
-                }
-            } else {
-                Dispatched::State {
-                    kind: header.kind,
-                    position: header.position,
-                    body: block.body(),
-                }
-            };
-            (self.observer)(event);
         }
     }
 
@@ -217,7 +216,7 @@ impl Recovery<'_> {
         let Some(last) = tail.iter().rposition(|byte| *byte != 0) else {
             return Ok(());
         };
-        found.torn = Some(self.put_aside(segment, position, &tail[..=last])?);
+        found.torn = Some(self.put_aside(segment, found, &tail[..=last])?);
         Ok(())
     }
 
@@ -230,31 +229,60 @@ impl Recovery<'_> {
         Ok(tail)
     }
 
-    /// Archives a torn tail, then clears it, so that it can never be taken for something newer.
+    /// Archives a torn tail, then clears it, so that it can never be taken for something newer, and
+    /// notes in the log that this was done.
     fn put_aside(
         &self,
         segment: &Segment,
-        position: u64,
+        found: &mut Found,
         torn: &[u8],
     ) -> Result<TornTail, OpenError> {
+        let position = found.end;
         let quarantine = self.dir.join("quarantine");
         let name = format!("{position:020}.tail");
+        let at = position - segment.base;
         let keep = || {
             self.fs.create_dir(&quarantine)?;
             fs::write_whole(&**self.fs, &quarantine, &name, torn)?;
             if cfg!(zoo = "z9") {
                 return Ok(());
             }
-            let zeros = vec![0; torn.len()];
-            segment.file.write_at(&zeros, position - segment.base)?;
+            segment.file.write_at(&vec![0; torn.len()], at)?;
             segment.file.sync_data()
         };
         keep().map_err(unusable(&quarantine))?;
+        self.note_cut(segment, found)
+            .map_err(unusable(&quarantine))?;
         Ok(TornTail {
             position: LogPosition(position),
             bytes: torn.len() as u64,
             kept_in: format!("quarantine/{name}"),
         })
+    }
+
+    fn note_cut(&self, segment: &Segment, found: &mut Found) -> std::io::Result<()> {
+        let len = GROUP_HEADER as u64;
+        // A segment keeps room for its seal.
+        if cfg!(zoo = "z9") || found.end + 2 * len > segment.end() {
+            return Ok(());
+        }
+        let (header, crc) = GroupHeader {
+            len: GROUP_HEADER as u32,
+            previous_crc: found.previous_crc,
+            position: LogPosition(found.end),
+            durable_upto: LogPosition(found.end),
+            stored_at: found.last_stored_at,
+            epoch: self.epoch.max(Epoch(found.epoch.0 + 1)),
+            records: 0,
+            records_crc: RecordsCrc::new().finish(),
+            kind: GroupKind::Truncation,
+        }
+        .encode(&self.log);
+        segment.file.write_at(&header, found.end - segment.base)?;
+        segment.file.sync_data()?;
+        found.end += len;
+        found.previous_crc = crc;
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use bytes::Bytes;
 
 use crate::fs::File;
-use crate::group::{GROUP_HEADER, GROUP_MAGIC, GroupHeader};
+use crate::group::{GROUP_HEADER, GROUP_MAGIC, GroupHeader, Unreadable};
 use crate::segment::{LogId, Segment};
 
 /// What lies at a position of a segment.
@@ -17,8 +17,8 @@ pub(crate) enum Next {
         crc: u32,
         bytes: Bytes,
     },
-    /// Nothing valid begins here, for this reason.
-    Nothing(String),
+    /// Nothing that can be read begins here, for this reason.
+    Nothing(Unreadable),
 }
 
 /// Reads ahead: many small groups cost one read.
@@ -51,11 +51,12 @@ impl<'a> Scan<'a> {
         let follows = follows.filter(|_| !cfg!(zoo = "z8"));
         if follows.is_some_and(|crc| crc != header.previous_crc) {
             let why = "the group does not follow the one before";
-            return Ok(Next::Nothing(why.to_owned()));
+            return Ok(Next::Nothing(Unreadable::Damaged(why.to_owned())));
         }
         let bytes = self.get(position, header.len as usize)?;
         if bytes.len() != header.len as usize {
-            return Ok(Next::Nothing("the group is cut short".to_owned()));
+            let why = "the group is cut short".to_owned();
+            return Ok(Next::Nothing(Unreadable::Damaged(why)));
         }
         Ok(Next::Group { header, crc, bytes })
     }

@@ -8,18 +8,20 @@
 //!  56 u32 epoch         60 u32 alignment = 8         64 zeros
 //! ```
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quern_protocol::block::crc_around;
 use quern_protocol::{Epoch, LogPosition};
 
+use crate::checkpoint::Checkpoint;
 use crate::error::OpenError;
 use crate::fs::{File, Fs};
+use crate::le::{id_at, u16_at, u32_at, u64_at};
 
 /// The format this version writes and reads.
-pub const FORMAT: u16 = 0;
+pub const FORMAT: u16 = 1;
 /// Bytes before the first group.
 pub(crate) const SEGMENT_HEADER: u64 = 4_096;
 const MAGIC: &[u8; 8] = b"QUERNSEG";
@@ -35,12 +37,6 @@ pub(crate) struct SegmentHeader {
     pub(crate) size: u64,
     pub(crate) created_at: u64,
     pub(crate) epoch: Epoch,
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&bytes[at..at + N]);
-    out
 }
 
 impl SegmentHeader {
@@ -64,27 +60,24 @@ impl SegmentHeader {
             return Err("its header is not a segment's".to_owned());
         }
         let bytes = &bytes[..SEGMENT_HEADER as usize];
-        let stored = u32::from_le_bytes(array(bytes, 12));
+        let stored = u32_at(bytes, 12);
         if stored != crc_around(bytes, 12..16) {
             return Err("its header's checksum is wrong".to_owned());
         }
-        let format = u16::from_le_bytes(array(bytes, 8));
+        let format = u16_at(bytes, 8);
         if format != FORMAT {
             return Err(format!("it has format {format}, not {FORMAT}"));
         }
-        let (base, size) = (
-            u64::from_le_bytes(array(bytes, 32)),
-            u64::from_le_bytes(array(bytes, 40)),
-        );
+        let (base, size) = (u64_at(bytes, 32), u64_at(bytes, 40));
         if size <= SEGMENT_HEADER || base.checked_add(size).is_none() {
             return Err(format!("its size of {size} bytes is impossible"));
         }
         Ok(Self {
-            log: array(bytes, 16),
+            log: id_at(bytes, 16),
             base: LogPosition(base),
             size,
-            created_at: u64::from_le_bytes(array(bytes, 48)),
-            epoch: Epoch(u32::from_le_bytes(array(bytes, 56))),
+            created_at: u64_at(bytes, 48),
+            epoch: Epoch(u32_at(bytes, 56)),
         })
     }
 }
@@ -99,21 +92,33 @@ fn data_dir(segments: &Path) -> PathBuf {
 pub(crate) struct Segment {
     pub(crate) base: u64,
     pub(crate) size: u64,
+    /// By the log's clock, ms: all in the segments before was stored until then.
+    pub(crate) created_at: u64,
     pub(crate) file: Arc<dyn File>,
 }
 
 impl Segment {
+    pub(crate) fn new(header: &SegmentHeader, file: Arc<dyn File>) -> Self {
+        Self {
+            base: header.base.0,
+            size: header.size,
+            created_at: header.created_at,
+            file,
+        }
+    }
+
     /// First position of the next segment.
     pub(crate) fn end(&self) -> u64 {
         self.base + self.size
     }
 
-    /// Opens the segments of a directory: each of this log, each where the one before ends.
+    /// Opens the segments of a directory: each of this log, each where the one before ends, the first
+    /// where the log begins. Those before it are what retention has not come to remove.
     pub(crate) fn open_all(
         fs: &dyn Fs,
         dir: &Path,
         log: LogId,
-        durable: u64,
+        known: &Checkpoint,
     ) -> Result<Vec<Self>, OpenError> {
         let unusable = |path: &Path| {
             let path = path.to_owned();
@@ -147,22 +152,38 @@ impl Segment {
                 dir: data_dir(dir),
                 file: name.clone(),
                 position: LogPosition(base.unwrap_or(0)),
-                durable: LogPosition(durable),
+                durable: known.durable,
                 why,
             })?;
-            let expected = segments.last().map_or(0, Self::end);
+            if header.base < known.head {
+                continue;
+            }
+            let expected = match segments.last() {
+                Some(last) => last.end(),
+                None if known.is_known() => known.head.0,
+                None => header.base.0,
+            };
             if header.base.0 != expected {
                 return Err(OpenError::Hole {
                     missing: LogPosition(expected),
                 });
             }
-            segments.push(Self {
-                base: header.base.0,
-                size: header.size,
-                file,
-            });
+            segments.push(Self::new(&header, file));
         }
         Ok(segments)
+    }
+
+    /// Removes what retention has not come to remove.
+    pub(crate) fn remove_before(fs: &dyn Fs, dir: &Path, head: u64) -> io::Result<()> {
+        let mut removed = false;
+        for name in fs.list(dir)? {
+            let base = name.strip_suffix(".seg").and_then(|base| base.parse().ok());
+            if base.is_some_and(|base: u64| base < head) {
+                fs.remove(&dir.join(&name))?;
+                removed = true;
+            }
+        }
+        if removed { fs.sync_dir(dir) } else { Ok(()) }
     }
 
     pub(crate) fn file_name(base: u64) -> String {

@@ -11,6 +11,7 @@ use quern_protocol::{LogPosition, RecordView};
 use crate::consume_queue::Entry;
 use crate::error::ReadError;
 use crate::limits;
+use crate::retention::Sealed;
 use crate::segment::Segment;
 
 const POISONED: &str = "no code that can panic runs under the segments lock";
@@ -44,8 +45,36 @@ impl Segments {
         self.files.write().expect(POISONED).push(segment);
     }
 
+    /// Where the log begins.
+    pub(crate) fn head(&self) -> u64 {
+        let files = self.files.read().expect(POISONED);
+        files.first().map_or(0, |segment| segment.base)
+    }
+
+    /// The segments that are no longer written to, and the size of the one that is.
+    pub(crate) fn sealed(&self) -> (Vec<Sealed>, u64) {
+        let files = self.files.read().expect(POISONED);
+        let sealed = files.windows(2).map(|pair| Sealed {
+            end: pair[0].end(),
+            size: pair[0].size,
+            newest: pair[1].created_at,
+        });
+        let active = files.last().map_or(0, |segment| segment.size);
+        (sealed.collect(), active)
+    }
+
+    /// Takes out the segments before a position; readers that have one keep it.
+    pub(crate) fn retire(&self, head: u64) -> Vec<Segment> {
+        let mut files = self.files.write().expect(POISONED);
+        let count = files.partition_point(|segment| segment.end() <= head);
+        files.drain(..count).collect()
+    }
+
     /// Keeps a durable group for readers.
     pub(crate) fn keep(&self, position: u64, group: Bytes) {
+        if group.is_empty() {
+            return;
+        }
         let mut tail = self.tail.write().expect(POISONED);
         tail.bytes += group.len();
         tail.groups.push_back((position, group));

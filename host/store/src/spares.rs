@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use quern_protocol::{Epoch, LogPosition};
 
-use crate::clock::Clock;
 use crate::fs::{File, Fs};
 use crate::queue::{Queue, Spare};
 use crate::segment::{LogId, Segment, SegmentHeader};
@@ -17,7 +16,6 @@ use crate::steps::Turn;
 #[derive(Debug, Clone)]
 pub(crate) struct Yard {
     pub(crate) fs: Arc<dyn Fs>,
-    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dir: PathBuf,
     pub(crate) log: LogId,
     pub(crate) size: u64,
@@ -44,41 +42,39 @@ impl Yard {
         file.write_at(&bytes[..read], 0)
     }
 
-    /// Makes a file the segment that begins at `base`; durable when this returns.
-    pub(crate) fn install(&self, file: &Arc<dyn File>, base: u64) -> io::Result<Segment> {
-        file.sync_data()?;
-        let (spare, path) = (self.dir.join(SPARE), Segment::path(&self.dir, base));
-        self.fs.rename(&spare, &path)?;
-        self.fs.sync_dir(&self.dir)?;
-        Ok(Segment {
-            base,
-            size: self.size,
-            file: Arc::clone(file),
-        })
-    }
-
-    /// The first segment of a log.
-    pub(crate) fn first(&self, epoch: Epoch) -> io::Result<Segment> {
-        let file = self.make()?;
-        self.write_header(&file, 0, epoch)?;
-        self.install(&file, 0)
-    }
-
-    /// Before it is installed.
-    pub(crate) fn write_header(
-        &self,
-        file: &Arc<dyn File>,
-        base: u64,
-        epoch: Epoch,
-    ) -> io::Result<()> {
-        let header = SegmentHeader {
+    /// What a segment says of itself.
+    pub(crate) fn header(&self, base: u64, created_at: u64, epoch: Epoch) -> SegmentHeader {
+        SegmentHeader {
             log: self.log,
             base: LogPosition(base),
             size: self.size,
-            created_at: self.clock.wall_ms(),
+            created_at,
             epoch,
-        };
-        file.write_at(&header.encode(), 0)
+        }
+    }
+
+    /// Makes a file, its header written, the segment it says it is; durable when this returns.
+    pub(crate) fn install(
+        &self,
+        file: &Arc<dyn File>,
+        header: &SegmentHeader,
+    ) -> io::Result<Segment> {
+        file.sync_data()?;
+        let (spare, path) = (
+            self.dir.join(SPARE),
+            Segment::path(&self.dir, header.base.0),
+        );
+        self.fs.rename(&spare, &path)?;
+        self.fs.sync_dir(&self.dir)?;
+        Ok(Segment::new(header, Arc::clone(file)))
+    }
+
+    /// The first segment of a log.
+    pub(crate) fn first(&self, created_at: u64, epoch: Epoch) -> io::Result<Segment> {
+        let file = self.make()?;
+        let header = self.header(0, created_at, epoch);
+        file.write_at(&header.encode(), 0)?;
+        self.install(&file, &header)
     }
 }
 

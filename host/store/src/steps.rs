@@ -1,4 +1,4 @@
-//! What moves a log: three parts, a turn at a time. Three threads take the turns of a running store;
+//! What moves a log: four parts, a turn at a time. Four threads take the turns of a running store;
 //! a simulation takes them itself, one after the other, in any order it likes.
 
 use std::io;
@@ -6,12 +6,10 @@ use std::sync::{Arc, Condvar};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use quern_protocol::LogPosition;
-
 use crate::appender::Appender;
-use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::error::CloseError;
 use crate::fs::Lock;
+use crate::keeper::Keeper;
 use crate::limits;
 use crate::queue::{Queue, State};
 use crate::spares::Maker;
@@ -35,6 +33,8 @@ pub enum Part {
     Syncer,
     /// Makes segments ahead of need.
     Maker,
+    /// Notes what the log comes to, and lets old segments go.
+    Keeper,
 }
 
 /// A log that only moves when told to; see [`crate::Store::open_in_steps`]. Dropped, it stays as a
@@ -44,7 +44,7 @@ pub struct Steps {
     pub(crate) appender: Appender,
     pub(crate) syncer: Syncer,
     pub(crate) maker: Maker,
-    pub(crate) checkpoints: Checkpoints,
+    pub(crate) keeper: Keeper,
     pub(crate) lock: Lock,
 }
 
@@ -61,6 +61,7 @@ impl Steps {
             Part::Appender => self.appender.turn(),
             Part::Syncer => self.syncer.turn(),
             Part::Maker => self.maker.turn(),
+            Part::Keeper => self.keeper.turn(),
         };
         turn == Turn::Moved
     }
@@ -74,14 +75,7 @@ impl Steps {
     pub fn close(mut self) -> Result<(), CloseError> {
         self.queue.close();
         while self.step(Part::Appender) || self.step(Part::Syncer) || self.step(Part::Maker) {}
-        let end = self.appender.position();
-        closed(
-            &self.queue,
-            &mut self.checkpoints,
-            &self.appender,
-            end,
-            true,
-        )
+        closed(&self.queue, &mut self.keeper, &self.appender, true)
     }
 
     /// From now on threads take the turns.
@@ -91,7 +85,7 @@ impl Steps {
             mut appender,
             mut syncer,
             mut maker,
-            checkpoints,
+            mut keeper,
             lock,
         } = self;
         let shared = Arc::clone(&queue);
@@ -122,12 +116,22 @@ impl Steps {
             };
             waits.run(&shared, || maker.turn());
         })?;
+        let shared = Arc::clone(&queue);
+        let keeper = spawn("quern-keep", move || {
+            let waits = Waits {
+                event: &shared.for_keeper,
+                spins: 0,
+                may_move: State::keeper_may_move,
+            };
+            waits.run(&shared, || keeper.turn());
+            keeper
+        })?;
         Ok(Running {
             queue,
             appender,
             syncer,
             maker,
-            checkpoints,
+            keeper,
             _lock: lock,
         })
     }
@@ -177,42 +181,36 @@ pub(crate) struct Running {
     appender: JoinHandle<Appender>,
     syncer: JoinHandle<()>,
     maker: JoinHandle<()>,
-    checkpoints: Checkpoints,
+    keeper: JoinHandle<Keeper>,
     _lock: Lock,
 }
 
 impl Running {
     /// Makes everything durable, and notes that the log is closed if asked to.
-    pub(crate) fn stop(mut self, clean: bool) -> Result<(), CloseError> {
+    pub(crate) fn stop(self, clean: bool) -> Result<(), CloseError> {
         self.queue.close();
         let appender = self.appender.join();
-        let others = (self.syncer.join(), self.maker.join());
-        let (Ok(appender), (Ok(()), Ok(()))) = (appender, others) else {
+        let others = (self.syncer.join(), self.maker.join(), self.keeper.join());
+        let (Ok(appender), (Ok(()), Ok(()), Ok(mut keeper))) = (appender, others) else {
             return Err(CloseError::Failed(
                 "a thread of the log panicked".to_owned(),
             ));
         };
-        let end = appender.position();
-        closed(&self.queue, &mut self.checkpoints, &appender, end, clean)
+        closed(&self.queue, &mut keeper, &appender, clean)
     }
 }
 
 fn closed(
     queue: &Queue,
-    checkpoints: &mut Checkpoints,
+    keeper: &mut Keeper,
     appender: &Appender,
-    durable: LogPosition,
     clean: bool,
 ) -> Result<(), CloseError> {
     if let Some(why) = queue.lock().failed.clone() {
         return Err(CloseError::Failed(why));
     }
     if clean {
-        checkpoints.write(&Checkpoint {
-            epoch: appender.tail.epoch,
-            durable,
-            clean: true,
-        })?;
+        keeper.close(appender.position())?;
     }
     Ok(())
 }

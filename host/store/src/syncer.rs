@@ -7,12 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use quern_protocol::record::RECORD_HEADER;
-use quern_protocol::{Block, LogPosition, QueueOffset, RecordKind};
-
-use crate::Observer;
-use crate::consume_queue::{ConsumeQueues, Entry};
-use crate::dispatch::Dispatched;
+use crate::derived::{Derived, Mark};
 use crate::queue::{Group, Queue, Written};
 use crate::segments::Segments;
 use crate::steps::Turn;
@@ -22,6 +17,9 @@ use crate::steps::Turn;
 pub(crate) struct Syncer {
     pub(crate) queue: Arc<Queue>,
     pub(crate) durable: Arc<AtomicU64>,
+    /// Up to where the keeper has noted what the log comes to.
+    pub(crate) checked: Arc<AtomicU64>,
+    pub(crate) checkpoint_every: u64,
     /// Taken before the next sync may begin, so that groups are dispatched in log order.
     pub(crate) dispatcher: Arc<Mutex<Dispatcher>>,
 }
@@ -29,8 +27,7 @@ pub(crate) struct Syncer {
 /// Makes durable groups visible.
 pub(crate) struct Dispatcher {
     pub(crate) segments: Arc<Segments>,
-    pub(crate) queues: Arc<ConsumeQueues>,
-    pub(crate) observer: Observer,
+    pub(crate) derived: Derived,
 }
 
 impl Syncer {
@@ -87,6 +84,11 @@ impl Syncer {
         for group in groups {
             dispatcher.dispatch(group);
         }
+        let grown = dispatcher.derived.applied - self.checked.load(Ordering::Relaxed);
+        drop(dispatcher);
+        if grown >= self.checkpoint_every {
+            self.queue.want_keeper();
+        }
         true
     }
 
@@ -115,10 +117,9 @@ impl Syncer {
     fn show(&self, groups: &[Group]) {
         let dispatcher = self.dispatcher.lock().expect("of the zoo");
         for written in groups.iter().flat_map(|group| &group.batches) {
-            if written.batch.kind == RecordKind::Message {
-                dispatcher
-                    .queues
-                    .append(written.batch.key, entries(written));
+            if written.batch.kind.is_queued() {
+                let queues = &dispatcher.derived.queues;
+                queues.append(written.batch.key, written.entries());
             }
         }
     }
@@ -145,36 +146,21 @@ impl Syncer {
 
 impl Dispatcher {
     fn dispatch(&mut self, group: Group) {
+        let begins = Mark {
+            position: group.position,
+            previous_crc: group.previous_crc,
+        };
+        let end = group.position + group.bytes.len() as u64;
+        let is_written = !group.bytes.is_empty();
         self.segments.keep(group.position, group.bytes);
         for written in &group.batches {
-            self.make_visible(written);
+            self.derived.written(written);
+        }
+        if is_written {
+            self.derived.passed(begins, end, group.stored_at);
         }
         for Written { batch, appended } in group.batches {
             batch.slot.settle(Ok(appended));
-        }
-    }
-
-    fn make_visible(&mut self, written: &Written) {
-        let Written { batch, appended } = written;
-        if batch.kind == RecordKind::Message {
-            let next = if cfg!(zoo = "z16") {
-                self.queues.end(batch.key)
-            } else {
-                self.queues.append(batch.key, entries(written))
-            };
-            (self.observer)(Dispatched::Message {
-                topic: batch.key.0,
-                queue: batch.key.1,
-                next,
-            });
-        } else {
-            let block = Block::lengths(&batch.blocks);
-            let block = block.expect("state blocks are made by the store itself");
-            (self.observer)(Dispatched::State {
-                kind: batch.kind,
-                position: appended.position,
-                body: block.body(),
-            });
         }
     }
 }
@@ -191,24 +177,4 @@ fn sync(groups: &[Group]) -> std::io::Result<()> {
         return Ok(());
     }
     group.file.sync_data()
-}
-
-fn entries(written: &Written) -> impl Iterator<Item = Entry> {
-    let mut position = written.appended.position.0;
-    let first = written.appended.first.0;
-    written
-        .batch
-        .facts
-        .iter()
-        .enumerate()
-        .map(move |(index, block)| {
-            let entry = Entry {
-                offset: QueueOffset(first + index as u64),
-                position: LogPosition(position),
-                size: RECORD_HEADER as u32 + block.len,
-                tag_code: block.tag_code,
-            };
-            position += u64::from(entry.size);
-            entry
-        })
 }

@@ -13,7 +13,7 @@ use anyhow::bail;
 use bytes::Bytes;
 use quern_protocol::block::blocks;
 use quern_protocol::{Message, QueueId, TopicId};
-use quern_store::{Append, Config, Env, Pending, Store};
+use quern_store::{Append, Config, Env, Pending, Stateless, Store};
 
 use crate::{BATCH, BODY, FILE};
 
@@ -30,7 +30,7 @@ impl Opened {
             segment_size: Some(FILE),
             ..Config::new(&dir)
         };
-        let (store, _) = Store::open(config, Env::real(), Box::new(|_| {}))?;
+        let (store, _) = Store::open(config, Env::real(), Box::new(Stateless))?;
         Ok(Self { store, dir })
     }
 
@@ -41,6 +41,7 @@ impl Opened {
             queue: QueueId(turn % 8),
             blocks: blocks.clone(),
             count: u32::try_from(count)?,
+            ..Append::default()
         }))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `wire/v1.tsv` frames, blocks and records · `codes.tsv` error codes · `wit/` the plugin
 //! contract in its binary form · `plugins/` what RocketMQ's own classes answer, and their generator ·
-//! `store/v0/` a data directory of format 0 and what reading it gives.
+//! `store/` data directories, and what reading them gives.
 //!
 //! To add: write the sample in the checker, run it once with `QUERN_GOLDEN=write`, commit the new
 //! lines. Lines that are there are never rewritten. To change a byte that is frozen: a new version

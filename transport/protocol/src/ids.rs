@@ -162,6 +162,10 @@ number!(
     LogPosition(u64)
 );
 number!(
+    /// A producer, as the broker numbered it.
+    ProducerId(u64)
+);
+number!(
     /// Rises at every unclean start and every change of leader.
     Epoch(u32)
 );

@@ -29,7 +29,8 @@ pub use broker::{PluginReport, Status, StatusReply};
 pub use error::{Code, Retry, WireError};
 pub use heartbeat::{Heartbeat, HeartbeatReply};
 pub use ids::{
-    BrokerName, Epoch, GroupName, LogPosition, NameError, QueueId, QueueOffset, TopicId, TopicName,
+    BrokerName, Epoch, GroupName, LogPosition, NameError, ProducerId, QueueId, QueueOffset,
+    TopicId, TopicName,
 };
 pub use message::{Message, Tag};
 pub use offsets::{
@@ -38,7 +39,7 @@ pub use offsets::{
 };
 pub use operation::{Kind, Operation, Request};
 pub use pull::{Filter, Pull, PullReply, Stall};
-pub use record::{RecordHeader, RecordKind, RecordView};
+pub use record::{Extensions, Origin, ProducerStamp, RecordHeader, RecordKind, RecordView};
 pub use route::{
     BrokerEntry, BrokerRoute, Brokers, BrokersReply, PublishTopics, PublishTopicsReply,
     RegisterBroker, RegisterBrokerReply, Route, RouteReply, TopicQueues,

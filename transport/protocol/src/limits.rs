@@ -14,6 +14,8 @@ pub const TAG: usize = 255;
 pub const KEYS: usize = 4 * 1024;
 /// Largest set of encoded properties in bytes, the system's included.
 pub const PROPERTIES: usize = 32 * 1024;
+/// Largest set of encoded notes of a record in bytes.
+pub const NOTES: usize = 8 * 1024;
 /// Largest topic, group or broker name in bytes.
 pub const NAME: usize = 127;
 /// Most messages one `Send` frame may carry.

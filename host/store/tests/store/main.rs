@@ -5,6 +5,7 @@
 
 mod audit;
 mod contract;
+mod derived;
 mod exercise;
 mod failures;
 mod simulation;
@@ -23,7 +24,8 @@ use quern_store::clock::RealClock;
 use quern_store::fs::{Fs, RealFs};
 use quern_store::sim::{Fault, SimFs};
 use quern_store::{
-    Append, AppendError, Appended, Config, Dispatched, Env, OpenError, Pending, Report, Store,
+    Append, AppendError, Appended, Config, Dispatched, Env, Observer, OpenError, Pending, Report,
+    StateRecord, Stateless, Store,
 };
 
 struct Unpark(Thread);
@@ -64,7 +66,30 @@ fn config(dir: &Path) -> Config {
 }
 
 fn open(dir: &Path, env: Env) -> Result<(Store, Report), OpenError> {
-    Store::open(config(dir), env, Box::new(|_| {}))
+    Store::open(config(dir), env, Box::new(Stateless))
+}
+
+/// Remembers every state record.
+#[derive(Debug, Clone, Default)]
+struct Heard(Arc<Mutex<Vec<StateRecord>>>);
+
+impl Heard {
+    fn all(&self) -> Vec<StateRecord> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Observer for Heard {
+    fn dispatched(&mut self, event: Dispatched<'_>) {
+        if let Dispatched::State { kind, body, .. } = event {
+            let body = body.to_vec();
+            self.0.lock().unwrap().push(StateRecord { kind, body });
+        }
+    }
+
+    fn snapshot(&mut self) -> Vec<StateRecord> {
+        self.all()
+    }
 }
 
 fn block(body: &str) -> Bytes {
@@ -79,12 +104,15 @@ fn batch(queue: u32, bodies: &[String]) -> Append {
         queue: QueueId(queue),
         blocks: blocks.into(),
         count: bodies.len() as u32,
+        ..Append::default()
     }
 }
 
 fn bodies(store: &Store, queue: u32) -> Vec<String> {
     let (min, max) = store.range(TopicId(1), QueueId(queue));
-    let entries = store.entries(TopicId(1), QueueId(queue), min, usize::MAX);
+    let entries = store
+        .entries(TopicId(1), QueueId(queue), min, usize::MAX)
+        .unwrap();
     assert_eq!(entries.len() as u64, max.0 - min.0);
     let read = |(index, entry): (usize, &quern_store::Entry)| {
         assert_eq!(entry.offset, QueueOffset(index as u64));
@@ -150,25 +178,22 @@ fn what_was_appended_is_read_back_live_and_after_every_kind_of_end() {
 #[test]
 fn state_records_are_told_in_order_live_and_at_start() {
     let fs = SimFs::default();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let observe = || {
-        let heard = Arc::clone(&heard);
-        Box::new(move |event: Dispatched<'_>| {
-            if let Dispatched::State { kind, body, .. } = event {
-                heard.lock().unwrap().push((kind, body.to_vec()));
-            }
-        })
+    let heard = Heard::default();
+    let observe = || Box::new(heard.clone());
+    let said = |n: u8| StateRecord {
+        kind: RecordKind::Topic,
+        body: vec![n; 3],
     };
-    let said: Vec<_> = (0..10u8).map(|n| (RecordKind::Topic, vec![n; 3])).collect();
+    let said: Vec<_> = (0..10).map(said).collect();
     let (store, _) = Store::open(config("/q".as_ref()), env(fs.clone()), observe()).unwrap();
-    for (kind, body) in &said {
-        wait(store.submit_state(*kind, body.clone())).unwrap();
+    for StateRecord { kind, body } in &said {
+        wait(store.submit_state(*kind, body)).unwrap();
     }
-    assert_eq!(*heard.lock().unwrap(), said);
+    assert_eq!(heard.all(), said);
     drop(store);
-    heard.lock().unwrap().clear();
+    heard.0.lock().unwrap().clear();
     let (_store, _) = Store::open(config("/q".as_ref()), env(fs), observe()).unwrap();
-    assert_eq!(*heard.lock().unwrap(), said);
+    assert_eq!(heard.all(), said);
 }
 
 #[test]
@@ -268,6 +293,8 @@ fn damage_below_what_was_durable_is_corruption_and_changes_nothing() {
     while at < FIRST_GROUP + 20_000 {
         let fs = filled();
         fs.flip(SEGMENT.as_ref(), at, 0x10);
+        // Or what is behind the last checkpoint would not be read again.
+        fs.remove("/q/state".as_ref()).unwrap();
         let before = fs.open(SEGMENT.as_ref()).unwrap();
         let mut bytes = vec![0; 1 << 20];
         before.read_at(&mut bytes, 0).unwrap();

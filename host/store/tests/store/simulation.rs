@@ -30,6 +30,9 @@ const STATES: &[&str] = &[
     "damage refused as corruption",
     "damage to what was not known to be durable",
     "damage without consequence",
+    "opened with its beginning gone",
+    "read on from a state file",
+    "made anew from the log alone",
 ];
 
 fn number(name: &str) -> Option<u64> {

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use quern_protocol::message::UNIQUE_KEY;
-use quern_protocol::record::RECORD_HEADER;
 use quern_protocol::{Block, LogPosition, QueueOffset, RecordHeader};
 
 use crate::routes::MessageQueue;
@@ -26,7 +25,7 @@ impl MessageView {
     }
 
     fn block(&self) -> Block<'_> {
-        let block = Block::lengths(&self.record[RECORD_HEADER..]);
+        let block = Block::lengths(&self.record[self.header.size()..]);
         block.expect("the record was verified when it arrived")
     }
 

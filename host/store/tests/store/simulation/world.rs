@@ -9,21 +9,21 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use fastrand::Rng;
-use quern_protocol::{Code, LogPosition, QueueId, QueueOffset, RecordKind, RecordView, TopicId};
+use quern_protocol::{Code, LogPosition, QueueId, RecordKind, RecordView, TopicId};
 use quern_store::audit::audit;
 use quern_store::clock::ManualClock;
 use quern_store::fs::Fs;
 use quern_store::sim::{Fault, SimFs};
 use quern_store::{
-    AppendError, Appended, Config, Dispatched, Entry, Env, OpenError, Part, Pending, Report, Steps,
-    Store,
+    AppendError, Appended, Config, Dispatched, Entry, Env, Observer, OpenError, Part, Pending,
+    Report, Retention, StateRecord, Steps, Store,
 };
 
 use crate::batch;
 
 pub(super) const DIR: &str = "/q";
 const LOG: &str = "/q/commitlog";
-const SEGMENT: u64 = 64 * 1024;
+pub(super) const SEGMENT: u64 = 64 * 1024;
 /// Bytes of a disk that is large enough.
 pub(super) const ROOM: u64 = 1 << 30;
 /// Queues of the one topic; state records are a sequence of their own.
@@ -40,6 +40,37 @@ struct Asked {
 /// A message or state record, and where the log has it.
 pub(super) type Stored = (LogPosition, String);
 
+/// Remembers the state records of a log. Its snapshot says of each where it was.
+struct Listener(Arc<Mutex<Vec<Stored>>>);
+
+impl Observer for Listener {
+    fn dispatched(&mut self, event: Dispatched<'_>) {
+        let Dispatched::State {
+            kind,
+            mut position,
+            body,
+        } = event
+        else {
+            return;
+        };
+        let mut body = String::from_utf8(body.to_vec()).unwrap();
+        if kind == RecordKind::Group {
+            let (at, said) = body.split_once('|').unwrap();
+            position = LogPosition(at.parse().unwrap());
+            body = said.to_owned();
+        }
+        self.0.lock().unwrap().push((position, body));
+    }
+
+    fn snapshot(&mut self) -> Vec<StateRecord> {
+        let say = |(position, body): &Stored| StateRecord {
+            kind: RecordKind::Group,
+            body: format!("{position}|{body}").into_bytes(),
+        };
+        self.0.lock().unwrap().iter().map(say).collect()
+    }
+}
+
 /// A store that runs, and what is known about it.
 pub(super) struct Life {
     pub(super) store: Store,
@@ -48,18 +79,22 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn begin(fs: &SimFs, clock: &Arc<ManualClock>) -> Result<(Self, Steps), OpenError> {
+    pub(super) fn begin(
+        fs: &SimFs,
+        clock: &Arc<ManualClock>,
+        habits: &Habits,
+    ) -> Result<(Self, Steps), OpenError> {
         let heard: Arc<Mutex<Vec<Stored>>> = Arc::default();
-        let listener = Arc::clone(&heard);
-        let observer = Box::new(move |event: Dispatched<'_>| {
-            if let Dispatched::State { body, position, .. } = event {
-                let body = String::from_utf8(body.to_vec()).unwrap();
-                listener.lock().unwrap().push((position, body));
-            }
-        });
+        let observer = Box::new(Listener(Arc::clone(&heard)));
         let config = Config {
             segment_size: Some(SEGMENT),
             stamp_after: Duration::from_millis(50),
+            checkpoint_every: habits.checkpoint_every,
+            retention: Retention {
+                age: None,
+                bytes: habits.keeps,
+                hours: Vec::new(),
+            },
             ..Config::new(DIR)
         };
         let env = Env {
@@ -76,13 +111,22 @@ impl Life {
     }
 
     pub(super) fn entries(&self, queue: u32) -> Vec<Entry> {
-        let from = QueueOffset(0);
+        let (min, max) = self.store.range(TopicId(1), QueueId(queue));
         let entries = self
             .store
-            .entries(TopicId(1), QueueId(queue), from, usize::MAX);
+            .entries(TopicId(1), QueueId(queue), min, usize::MAX)
+            .unwrap();
         let offsets = entries.iter().map(|entry| entry.offset.0);
-        assert!(offsets.eq(0..entries.len() as u64), "offsets have no gaps");
+        assert!(offsets.eq(min.0..max.0), "offsets have no gaps");
         entries
+    }
+
+    /// The first that is still there.
+    pub(super) fn first(&self, queue: u32) -> usize {
+        match queue {
+            STATE => 0,
+            _ => self.store.range(TopicId(1), QueueId(queue)).0.0 as usize,
+        }
     }
 
     pub(super) fn body(&self, entry: &Entry) -> Result<String, Code> {
@@ -101,6 +145,13 @@ impl Life {
     }
 }
 
+/// What the stores of one seed do their own way.
+pub(super) struct Habits {
+    checkpoint_every: u64,
+    /// Bytes of log that are kept; all when `None`.
+    keeps: Option<u64>,
+}
+
 /// The world around the lives of one seed.
 pub(super) struct Simulation {
     seed: u64,
@@ -113,6 +164,7 @@ pub(super) struct Simulation {
     seen: BTreeMap<u32, u64>,
     asked: Vec<Asked>,
     made: u64,
+    pub(super) habits: Habits,
     /// A disk that decays, too.
     decays: bool,
     /// The disk was full in this life; part of a group that did not fit may be behind the end.
@@ -129,6 +181,10 @@ impl Simulation {
         Self {
             seed,
             decays: random.bool(),
+            habits: Habits {
+                checkpoint_every: random.u64(1..5) * SEGMENT / 2,
+                keeps: random.bool().then_some(3 * SEGMENT),
+            },
             random,
             fs: SimFs::default(),
             clock: Arc::new(clock),
@@ -193,11 +249,10 @@ impl Simulation {
     fn open(&mut self) -> (Life, Steps) {
         self.fs.inject(None);
         self.fs.resize(ROOM);
-        let opened = match Life::begin(&self.fs, &self.clock) {
+        let begin = || Life::begin(&self.fs, &self.clock, &self.habits);
+        let opened = match begin() {
             // What the kernel had not told anybody yet; it tells once.
-            Err(error) if error.code() == Code::DIRECTORY_UNUSABLE => {
-                Life::begin(&self.fs, &self.clock)
-            }
+            Err(error) if error.code() == Code::DIRECTORY_UNUSABLE => begin(),
             other => other,
         };
         opened.unwrap_or_else(|error| self.fail(&error.to_string()))
@@ -208,7 +263,18 @@ impl Simulation {
         if clean && torn && !self.full {
             self.fail("closed, yet torn");
         }
-        let Report { segments, end, .. } = life.report;
+        let Report {
+            segments,
+            end,
+            rebuilt,
+            ..
+        } = life.report;
+        if life.first(0) > 0 {
+            self.reach("opened with its beginning gone");
+        }
+        if segments > 1 && !rebuilt {
+            self.reach("read on from a state file");
+        }
         if torn {
             self.reach("torn tail cut");
         }
@@ -229,7 +295,7 @@ impl Simulation {
         };
         self.fs.inject(Some(fault));
         // It may even have come to the end.
-        if Life::begin(&self.fs, &self.clock).is_err() {
+        if Life::begin(&self.fs, &self.clock, &self.habits).is_err() {
             self.reach("died while opening");
         }
         self.crash();
@@ -240,7 +306,7 @@ impl Simulation {
     }
 
     fn act(&mut self, life: &Life, steps: &mut Steps) {
-        match self.random.u8(0..26) {
+        match self.random.u8(0..28) {
             0..=7 => self.submit(life),
             8..=14 => drop(steps.step(Part::Appender)),
             15..=18 => drop(steps.step(Part::Syncer)),
@@ -248,6 +314,7 @@ impl Simulation {
             21..=22 => self.clock.pass(self.random.u64(1..200)),
             23 => self.kernel_writes_back(),
             24 => self.read_in_doubt(life),
+            25..=26 => drop(steps.step(Part::Keeper)),
             _ => self.inject(),
         }
     }
@@ -318,7 +385,7 @@ impl Simulation {
             .collect();
         let pending = if queue == STATE {
             let body = bodies.concat().into_bytes();
-            life.store.submit_state(RecordKind::Topic, body)
+            life.store.submit_state(RecordKind::Topic, &body)
         } else {
             life.store.submit(batch(queue, &bodies))
         };
@@ -402,8 +469,8 @@ impl Simulation {
         }
         self.fs.inject(None);
         let closed = steps.close().is_ok();
+        self.settle(life);
         if closed {
-            self.settle(life);
             let owed = self.asked.iter().any(|it| it.pending.is_some());
             assert!(!owed, "a closed log owes no answer; {}", self.repeat());
             self.reach("closed clean");
@@ -424,23 +491,60 @@ impl Simulation {
             let found: Vec<String> = stored.map(|(_, body)| body).collect();
             let mut expected = self.known.remove(&queue).unwrap_or_default();
             let mut rest = asked.remove(&queue).unwrap_or_default().into_iter();
-            while expected.len() < found.len() {
+            let first = life.first(queue);
+            let len = first + found.len();
+            while expected.len() < len {
                 match rest.next() {
                     Some(bodies) => expected.extend(bodies),
                     None => self.fail(&format!("queue {queue} has what nobody sent")),
                 }
             }
             let seen = self.seen.get(&queue).copied().unwrap_or(0);
-            if (found.len() as u64) < seen {
+            if (len as u64) < seen {
                 self.fail(&format!(
                     "queue {queue} was seen up to {seen}, and is shorter now"
                 ));
             }
-            if found != expected {
-                let (have, want) = (found.len(), expected.len());
+            if expected.get(first..) != Some(&found[..]) {
+                let (have, want) = (len, expected.len());
                 self.fail(&format!("queue {queue} is wrong: {have} found, {want} due"));
             }
-            self.known.insert(queue, found);
+            self.known.insert(queue, expected);
         }
+        self.last_resort(life);
+    }
+
+    /// The commit log alone is enough.
+    fn last_resort(&mut self, life: &Life) {
+        if self.random.u8(0..4) > 0 {
+            return;
+        }
+        let image = self.fs.crash(0);
+        for dir in ["", "consumequeue", "quarantine"] {
+            let dir = Path::new(DIR).join(dir);
+            for name in image.list(&dir).unwrap_or_default() {
+                let _ = image.remove(&dir.join(name));
+            }
+        }
+        let opened = Life::begin(&image, &self.clock, &self.habits);
+        let (again, _steps) = opened.unwrap_or_else(|error| self.fail(&error.to_string()));
+        for queue in 0..=QUEUES {
+            if again.first(queue) != life.first(queue) {
+                let (then, now) = (life.first(queue), again.first(queue));
+                self.fail(&format!(
+                    "queue {queue} began at {then}, and at {now} from the log alone"
+                ));
+            }
+            let bodies = |life: &Life| -> Vec<String> {
+                life.contents(queue)
+                    .into_iter()
+                    .map(|(_, body)| body)
+                    .collect()
+            };
+            if bodies(&again) != bodies(life) {
+                self.fail(&format!("queue {queue} is another from the log alone"));
+            }
+        }
+        self.reach("made anew from the log alone");
     }
 }

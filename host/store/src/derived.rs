@@ -1,0 +1,334 @@
+//! Everything that is made of the log's records, in log order: consume queues, what producers have sent,
+//! the observer's state. One place applies records, whether they have just become durable or are read
+//! again at a start, so both come to the same.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use quern_protocol::{LogPosition, QueueOffset, RecordKind, Tag};
+
+use crate::consume_queue::{ConsumeQueues, Entry, Key};
+use crate::dispatch::{Dispatched, Observer, StateRecord};
+use crate::group::{GroupHeader, Scanned};
+use crate::producers::{self, Producers};
+use crate::queue::Written;
+use crate::snapshot::{Assembly, Contents, Item};
+
+/// Where a group begins: what a start can read on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Mark {
+    pub(crate) position: u64,
+    /// Checksum of the group before.
+    pub(crate) previous_crc: u32,
+}
+
+/// Marks are no closer together than this, bytes.
+const MARK_EVERY: u64 = 1024 * 1024;
+
+/// A complete snapshot in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InLog {
+    /// True of everything before.
+    pub(crate) as_of: u64,
+}
+
+/// What the log adds up to, and how far it has been read.
+pub(crate) struct Derived {
+    pub(crate) queues: Arc<ConsumeQueues>,
+    pub(crate) producers: Producers,
+    pub(crate) observer: Box<dyn Observer>,
+    /// Everything before this position is in.
+    pub(crate) applied: u64,
+    /// Of the last group, ms of the log's clock.
+    pub(crate) stored_at: u64,
+    /// The newest complete snapshot in the log.
+    pub(crate) snapshot: Option<InLog>,
+    assembly: Assembly,
+    marks: VecDeque<Mark>,
+    last_mark: Mark,
+}
+
+impl Derived {
+    pub(crate) fn new(queues: ConsumeQueues, observer: Box<dyn Observer>) -> Self {
+        Self {
+            queues: Arc::new(queues),
+            producers: Producers::default(),
+            observer,
+            applied: 0,
+            stored_at: 0,
+            snapshot: None,
+            assembly: Assembly::default(),
+            marks: VecDeque::new(),
+            last_mark: Mark::default(),
+        }
+    }
+
+    /// A group has been applied.
+    pub(crate) fn passed(&mut self, begins: Mark, end: u64, stored_at: u64) {
+        let last = self.marks.back().map_or(0, |mark| mark.position);
+        if self.marks.is_empty() || begins.position >= last + MARK_EVERY {
+            self.marks.push_back(begins);
+        }
+        self.last_mark = begins;
+        self.applied = end;
+        self.stored_at = stored_at;
+    }
+
+    /// The last mark at or before a position; those before it are not asked for again.
+    pub(crate) fn mark_before(&mut self, position: u64) -> Mark {
+        if self.last_mark.position <= position {
+            self.marks = VecDeque::from([self.last_mark]);
+            return self.last_mark;
+        }
+        while self.marks.len() > 1 && self.marks[1].position <= position {
+            self.marks.pop_front();
+        }
+        self.marks.front().copied().unwrap_or(self.last_mark)
+    }
+
+    /// A batch that has just become durable.
+    pub(crate) fn written(&mut self, written: &Written) {
+        let Written { batch, appended } = written;
+        if batch.facts.is_empty() {
+            // Sent again; the first of them has been here.
+            return;
+        }
+        if let Some(stamp) = &batch.producer {
+            let sent = producers::Batch {
+                sequence: stamp.sequence,
+                position: appended.position,
+                first: appended.first,
+                stored_at: appended.stored_at,
+            };
+            self.producers.apply(stamp, batch.key, sent);
+        }
+        if batch.kind.is_queued() {
+            let next = if cfg!(zoo = "z16") {
+                self.queues.end(batch.key)
+            } else {
+                self.queues.append(batch.key, written.entries())
+            };
+            self.tell_of_messages(batch.key, next);
+        } else if batch.kind.is_state() {
+            self.state(batch.kind, appended.position, written.state_body());
+        }
+    }
+
+    fn tell_of_messages(&mut self, (topic, queue): Key, next: QueueOffset) {
+        self.observer
+            .dispatched(Dispatched::Message { topic, queue, next });
+    }
+
+    fn state(&mut self, kind: RecordKind, position: LogPosition, body: &[u8]) {
+        if kind == RecordKind::Snapshot {
+            self.chunk(body);
+        } else {
+            self.observer.dispatched(Dispatched::State {
+                kind,
+                position,
+                body,
+            });
+        }
+    }
+
+    fn chunk(&mut self, body: &[u8]) -> Option<Vec<Item>> {
+        let (as_of, items) = self.assembly.add(body)?;
+        self.snapshot = Some(InLog { as_of });
+        Some(items)
+    }
+
+    /// What all of it comes to, in items of a snapshot.
+    pub(crate) fn items(&mut self) -> Vec<Item> {
+        let state = self.observer.snapshot().into_iter();
+        let mut items: Vec<Item> = state
+            .map(|record| Item::State(record.kind as u8, record.body))
+            .collect();
+        let mut queues: Vec<_> = self.queues.bounds().into_iter().collect();
+        queues.sort_unstable();
+        let queue = |((topic, queue), (min, end))| Item::Queue(topic, queue, min, end);
+        items.extend(queues.into_iter().map(queue));
+        items.extend(self.producers.all().cloned().map(Item::Producer));
+        items
+    }
+}
+
+/// How the log is read at a start.
+pub(crate) enum Reading {
+    /// On from a state file, which is true of everything before `as_of`; queue entries are known up to
+    /// these ends.
+    On { as_of: u64, ends: HashMap<Key, u64> },
+    /// From the beginning: state records wait, since a snapshot may take the place of most.
+    Anew {
+        /// Nothing has been taken away from it.
+        is_whole: bool,
+        waiting: Vec<(u64, StateRecord)>,
+        base: Option<(u64, Vec<Item>)>,
+    },
+}
+
+impl Reading {
+    pub(crate) fn anew(is_whole: bool) -> Self {
+        Self::Anew {
+            is_whole,
+            waiting: Vec::new(),
+            base: None,
+        }
+    }
+}
+
+impl Derived {
+    /// Goes on from what a state file says.
+    pub(crate) fn load(&mut self, as_of: u64, contents: Contents) {
+        // What is not in the queue log is read again.
+        let mins = contents.queues.iter().map(|(key, (min, _))| (*key, *min));
+        self.queues.begin(&mins.collect());
+        self.applied = as_of;
+        for sent in contents.producers {
+            self.producers.recall(sent);
+        }
+        for StateRecord { kind, body } in contents.state {
+            self.state(kind, LogPosition(0), &body);
+        }
+    }
+
+    /// Why a group's records cannot be the log's next.
+    pub(crate) fn misplaced(&self, records: &[Scanned<'_>], reading: &Reading) -> Option<String> {
+        let mut next: HashMap<Key, u64> = HashMap::new();
+        for Scanned { header, .. } in records {
+            if !header.kind.is_queued() || header.extensions.carried {
+                continue;
+            }
+            let key = (header.topic, header.queue);
+            let offset = header.queue_offset.0;
+            let end = |key| self.queues.end(key).0;
+            let expected = *next.entry(key).or_insert_with(|| end(key));
+            let known = match reading {
+                Reading::On { ends, .. } => ends.get(&key).is_some_and(|end| offset < *end),
+                // The beginning of the queue may be gone.
+                Reading::Anew { is_whole, .. } => expected == 0 && !is_whole,
+            };
+            if offset != expected && !known {
+                return Some(format!(
+                    "a record has queue offset {offset}, the next is {expected}"
+                ));
+            }
+            next.insert(key, expected.max(offset + 1));
+        }
+        None
+    }
+
+    /// Records of a group that is read again.
+    pub(crate) fn read_again(
+        &mut self,
+        header: &GroupHeader,
+        previous_crc: u32,
+        records: &[Scanned<'_>],
+        reading: &mut Reading,
+    ) {
+        for record in records {
+            self.record_again(record, reading);
+        }
+        let begins = Mark {
+            position: header.position.0,
+            previous_crc,
+        };
+        let end = header.position.0 + u64::from(header.len);
+        let applied = self.applied.max(end);
+        self.passed(begins, end, header.stored_at);
+        self.applied = applied;
+    }
+
+    fn record_again(&mut self, record: &Scanned<'_>, reading: &mut Reading) {
+        let Scanned { header, block } = record;
+        let position = header.position.0;
+        if header.kind.is_queued() {
+            let key = (header.topic, header.queue);
+            let entry = Entry {
+                offset: header.queue_offset,
+                position: header.position,
+                size: header.len,
+                tag_code: Tag::code(block.tag()),
+            };
+            let end = self.queues.end(key);
+            if entry.offset >= end {
+                self.queues.append(key, std::iter::once(entry));
+            }
+        }
+        if matches!(reading, Reading::On { as_of, .. } if position < *as_of) {
+            return;
+        }
+        self.producers.apply_record(header);
+        if !header.kind.is_state() {
+            return;
+        }
+        let body = block.body();
+        match reading {
+            Reading::On { .. } => self.state(header.kind, header.position, body),
+            Reading::Anew { waiting, base, .. } if header.kind == RecordKind::Snapshot => {
+                if let (Some(items), Some(InLog { as_of })) = (self.chunk(body), self.snapshot) {
+                    waiting.retain(|(position, _)| *position >= as_of);
+                    *base = Some((as_of, items));
+                }
+            }
+            Reading::Anew { waiting, .. } => waiting.push((
+                position,
+                StateRecord {
+                    kind: header.kind,
+                    body: body.to_vec(),
+                },
+            )),
+        }
+    }
+
+    /// The log has been read to its end. The error names a state record of a later format.
+    pub(crate) fn all_read(&mut self, reading: Reading) -> Result<(), u8> {
+        let Reading::Anew { waiting, base, .. } = reading else {
+            return Ok(());
+        };
+        if let Some((_, items)) = base {
+            let contents = Contents::new(items)?;
+            let ends = contents.queues.into_iter();
+            let mut mins: HashMap<Key, u64> = ends.map(|(key, (_, end))| (key, end)).collect();
+            // Queues of which there is something, those whose topic is gone too: the observer knows.
+            let found = self.queues.bounds().into_iter();
+            mins.extend(found.map(|(key, (min, _))| (key, min)));
+            self.queues.begin(&mins);
+            for sent in contents.producers {
+                self.producers.recall(sent);
+            }
+            self.producers.expire(self.stored_at);
+            for StateRecord { kind, body } in contents.state {
+                self.state(kind, LogPosition(0), &body);
+            }
+        }
+        for (position, StateRecord { kind, body }) in waiting {
+            self.state(kind, LogPosition(position), &body);
+        }
+        Ok(())
+    }
+}
+
+impl Written {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> {
+        let mut position = self.appended.position.0;
+        let first = self.appended.first.0;
+        let facts = self.batch.facts.iter().enumerate();
+        let head = self.batch.head_len();
+        facts.map(move |(index, block)| {
+            let entry = Entry {
+                offset: QueueOffset(first + index as u64),
+                position: LogPosition(position),
+                size: head + block.len,
+                tag_code: block.tag_code,
+            };
+            position += u64::from(entry.size);
+            entry
+        })
+    }
+
+    fn state_body(&self) -> &[u8] {
+        let block = quern_protocol::Block::lengths(&self.batch.blocks);
+        let block = block.expect("state blocks are made by the store itself");
+        block.body()
+    }
+}

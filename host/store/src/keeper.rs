@@ -1,0 +1,228 @@
+//! The keeper: what a log needs from time to time, off everybody's way. It notes what the log comes to,
+//! so that a start need not read all of it; puts snapshots into the log, so that old segments can go;
+//! and lets them go.
+//!
+//! It only works on what is durable, and whatever it does not get done, it does later.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use quern_protocol::{Epoch, LogPosition, RecordKind};
+
+use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::clock::LogClock;
+use crate::config::Env;
+use crate::consume_queue::ConsumeQueues;
+use crate::error::{CloseError, ReadError};
+use crate::pending::{Acknowledge, Slot};
+use crate::queue::Queue;
+use crate::retention::{DiskLevel, Retention};
+use crate::segment::{LogId, Segment};
+use crate::segments::Segments;
+use crate::snapshot::{StateFile, chunks};
+use crate::steps::Turn;
+use crate::syncer::Dispatcher;
+use crate::{limits, state_batch};
+
+/// See the module.
+pub(crate) struct Keeper {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) env: Env,
+    pub(crate) dir: PathBuf,
+    pub(crate) log: LogId,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) queues: Arc<ConsumeQueues>,
+    pub(crate) dispatcher: Arc<Mutex<Dispatcher>>,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) epoch: Epoch,
+    pub(crate) retention: Retention,
+    pub(crate) checkpoint_every: u64,
+    pub(crate) segment_size: u64,
+    pub(crate) log_clock: LogClock,
+    /// The state file is true of everything before this.
+    pub(crate) checked: Arc<AtomicU64>,
+    pub(crate) replay_from: u64,
+    pub(crate) state_bytes: u64,
+    /// How far the log was when a snapshot was last put into it.
+    pub(crate) snapshot_at: u64,
+    /// Steady time of the last look at disk and segments, ms.
+    pub(crate) looked_at: Option<u64>,
+    pub(crate) level: DiskLevel,
+}
+
+/// Why something is left for later.
+#[derive(Debug, thiserror::Error)]
+enum Later {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Queues(#[from] ReadError),
+}
+
+impl Keeper {
+    pub(crate) fn turn(&mut self) -> Turn {
+        let is_asked = {
+            let mut state = self.queue.lock();
+            if state.appender_done || state.failed.is_some() {
+                return Turn::Ended;
+            }
+            std::mem::take(&mut state.keeper_due)
+        };
+        let (pause, now) = (self.pause(), self.env.clock.steady_ms());
+        let since = self.looked_at.map(|then| now.saturating_sub(then));
+        if !is_asked && since.is_some_and(|since| since < pause) {
+            let left = pause - since.unwrap_or(0);
+            return Turn::Waiting(Some(Duration::from_millis(left)));
+        }
+        self.looked_at = Some(now);
+        if let Err(error) = self.look() {
+            tracing::warn!(%error, "housekeeping of the log is put off");
+        }
+        Turn::Moved
+    }
+
+    fn pause(&self) -> u64 {
+        match self.level {
+            DiskLevel::Refusing => limits::KEEPER_PAUSE_WHEN_FULL,
+            _ => limits::KEEPER_PAUSE,
+        }
+    }
+
+    fn dispatcher(&self) -> MutexGuard<'_, Dispatcher> {
+        self.dispatcher
+            .lock()
+            .expect("an observer that panics has ended the log")
+    }
+
+    fn look(&mut self) -> Result<(), Later> {
+        self.measure_disk()?;
+        let applied = self.dispatcher().derived.applied;
+        if applied - self.checked.load(Ordering::Relaxed) >= self.checkpoint_every {
+            self.check(applied.saturating_sub(self.checkpoint_every))?;
+        }
+        if self.snapshot_due(applied) {
+            self.put_snapshot();
+        }
+        self.retire()
+    }
+
+    fn measure_disk(&mut self) -> Result<(), Later> {
+        let fs = &self.env.fs;
+        let level = DiskLevel::of(fs.free_space(&self.dir)?, fs.capacity(&self.dir)?);
+        if level != self.level {
+            if level >= DiskLevel::Warning {
+                tracing::warn!(code = "Q-4001", ?level, "the disk of the log is filling up");
+            } else {
+                tracing::info!(?level, "space on the disk of the log");
+            }
+            self.level = level;
+            self.queue.lock().disk = level;
+        }
+        Ok(())
+    }
+
+    /// Notes what the log comes to; queue entries below a position are on the disk afterwards.
+    fn check(&mut self, below: u64) -> Result<(), Later> {
+        let (as_of, items) = {
+            let derived = &mut self.dispatcher().derived;
+            (derived.applied, derived.items())
+        };
+        let (queue_log_end, lowest) = self.queues.flush(below)?;
+        let mark = {
+            let derived = &mut self.dispatcher().derived;
+            derived.mark_before(lowest.unwrap_or(as_of).min(as_of))
+        };
+        let file = StateFile {
+            as_of,
+            head: self.segments.head(),
+            replay_from: mark.position,
+            previous_crc: mark.previous_crc,
+            queue_log_end,
+            items,
+        };
+        self.state_bytes = file.write(&*self.env.fs, &self.dir, &self.log)?;
+        self.replay_from = mark.position;
+        self.checked.store(as_of, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A snapshot is worth its place when the log has grown by far more.
+    fn snapshot_due(&self, applied: u64) -> bool {
+        let grown = applied.saturating_sub(self.snapshot_at);
+        grown
+            >= self
+                .segment_size
+                .max(limits::SNAPSHOT_SHARE * self.state_bytes)
+    }
+
+    fn put_snapshot(&mut self) {
+        let (as_of, items) = {
+            let derived = &mut self.dispatcher().derived;
+            (derived.applied, derived.items())
+        };
+        let most = limits::SNAPSHOT_CHUNK.min(self.segment_size as usize / 4);
+        for body in chunks(as_of, &items, most) {
+            let slot = Slot::new(Acknowledge::Durable);
+            let batch = state_batch(RecordKind::Snapshot, &body, self.env.clock.wall_ms(), slot);
+            self.queue.submit(batch);
+        }
+        self.snapshot_at = as_of;
+    }
+
+    /// Lets segments go whose time is over, if a snapshot in the log has what they say.
+    fn retire(&mut self) -> Result<(), Later> {
+        let now = self.log_clock.now(&*self.env.clock);
+        let (sealed, active) = self.segments.sealed();
+        let Some(head) = self.retention.head(&sealed, active, now, self.level) else {
+            return Ok(());
+        };
+        let snapshot = self.dispatcher().derived.snapshot;
+        let covered = snapshot.map_or(0, |snapshot| snapshot.as_of);
+        let ends = sealed.iter().map(|segment| segment.end);
+        let possible = ends.take_while(|end| *end <= head.min(covered)).last();
+        if covered < head && self.snapshot_at <= covered {
+            self.put_snapshot();
+        }
+        let Some(head) = possible else {
+            return Ok(());
+        };
+        if self.replay_from < head {
+            self.check(u64::MAX)?;
+        }
+        if self.replay_from < head {
+            return Ok(());
+        }
+        let durable = LogPosition(self.checked.load(Ordering::Relaxed));
+        // Both, so that no slot says otherwise.
+        let checkpoint = self.checkpoint(durable, head, false);
+        self.checkpoints.write_both(&checkpoint)?;
+        self.queues.advance(head)?;
+        let log_dir = self.dir.join("commitlog");
+        for segment in self.segments.retire(head) {
+            self.env.fs.remove(&Segment::path(&log_dir, segment.base))?;
+            tracing::info!(base = segment.base, "a segment of the log was let go");
+        }
+        self.env.fs.sync_dir(&log_dir)?;
+        self.check(0)
+    }
+
+    fn checkpoint(&self, durable: LogPosition, head: u64, clean: bool) -> Checkpoint {
+        Checkpoint {
+            epoch: self.epoch,
+            durable,
+            clean,
+            head: LogPosition(head),
+        }
+    }
+
+    /// The log ends at `end`, all of it durable, and nobody writes any more.
+    pub(crate) fn close(&mut self, end: LogPosition) -> Result<(), CloseError> {
+        if let Err(error) = self.check(u64::MAX) {
+            tracing::warn!(%error, "the next start reads more of the log than it need");
+        }
+        let checkpoint = self.checkpoint(end, self.segments.head(), true);
+        Ok(self.checkpoints.write(&checkpoint)?)
+    }
+}
