@@ -10,6 +10,7 @@ use quern_protocol::{LogPosition, QueueOffset, RecordKind, Tag};
 use crate::consume_queue::{ConsumeQueues, Entry, Key};
 use crate::dispatch::{Dispatched, Observer, StateRecord};
 use crate::group::{GroupHeader, Scanned};
+use crate::key_index::{self, KeyIndex};
 use crate::producers::{self, Producers};
 use crate::queue::Written;
 use crate::snapshot::{Assembly, Contents, Item};
@@ -37,6 +38,9 @@ pub(crate) struct Derived {
     pub(crate) queues: Arc<ConsumeQueues>,
     pub(crate) producers: Producers,
     pub(crate) observer: Box<dyn Observer>,
+    pub(crate) keys: Arc<KeyIndex>,
+    /// Base of the segment that the newest records are in; of those before, the key index has files.
+    newest_segment: u64,
     /// Everything before this position is in.
     pub(crate) applied: u64,
     /// Of the last group, ms of the log's clock.
@@ -49,17 +53,27 @@ pub(crate) struct Derived {
 }
 
 impl Derived {
-    pub(crate) fn new(queues: ConsumeQueues, observer: Box<dyn Observer>) -> Self {
+    pub(crate) fn new(queues: ConsumeQueues, keys: KeyIndex, observer: Box<dyn Observer>) -> Self {
         Self {
             queues: Arc::new(queues),
             producers: Producers::default(),
             observer,
+            keys: Arc::new(keys),
+            newest_segment: u64::MAX,
             applied: 0,
             stored_at: 0,
             snapshot: None,
             assembly: Assembly::default(),
             marks: VecDeque::new(),
             last_mark: Mark::default(),
+        }
+    }
+
+    /// What comes now is of this segment, from a position on.
+    pub(crate) fn enter(&mut self, segment: u64, from: u64) {
+        if self.newest_segment != segment {
+            self.newest_segment = segment;
+            self.keys.begin(segment, from);
         }
     }
 
@@ -103,6 +117,7 @@ impl Derived {
             self.producers.apply(stamp, batch.key, sent);
         }
         if batch.kind.is_queued() {
+            self.keys.add(written.keys());
             let next = if cfg!(zoo = "z16") {
                 self.queues.end(batch.key)
             } else {
@@ -249,6 +264,13 @@ impl Derived {
                 size: header.len,
                 tag_code: Tag::code(block.tag()),
             };
+            if position >= self.newest_segment {
+                let mut keys = Vec::new();
+                key_index::hashes(header.topic, block, |hash| {
+                    keys.push(key_index::Entry { hash, position });
+                });
+                self.keys.add(keys.into_iter());
+            }
             let end = self.queues.end(key);
             if entry.offset >= end {
                 self.queues.append(key, std::iter::once(entry));
@@ -323,6 +345,21 @@ impl Written {
             };
             position += u64::from(entry.size);
             entry
+        })
+    }
+
+    fn keys(&self) -> impl Iterator<Item = key_index::Entry> {
+        let mut entries = self.entries().zip(0..);
+        let mut current = entries.next();
+        self.batch.keys.iter().filter_map(move |(index, hash)| {
+            while current.is_some_and(|(_, at)| at < *index) {
+                current = entries.next();
+            }
+            let (entry, _) = current?;
+            Some(key_index::Entry {
+                hash: *hash,
+                position: entry.position.0,
+            })
         })
     }
 

@@ -16,6 +16,7 @@ use crate::clock::LogClock;
 use crate::config::Env;
 use crate::consume_queue::ConsumeQueues;
 use crate::error::{CloseError, ReadError};
+use crate::key_index::KeyIndex;
 use crate::pending::{Acknowledge, Slot};
 use crate::queue::Queue;
 use crate::retention::{DiskLevel, Retention};
@@ -34,6 +35,7 @@ pub(crate) struct Keeper {
     pub(crate) log: LogId,
     pub(crate) segments: Arc<Segments>,
     pub(crate) queues: Arc<ConsumeQueues>,
+    pub(crate) keys: Arc<KeyIndex>,
     pub(crate) dispatcher: Arc<Mutex<Dispatcher>>,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) epoch: Epoch,
@@ -102,10 +104,27 @@ impl Keeper {
         if applied - self.checked.load(Ordering::Relaxed) >= self.checkpoint_every {
             self.check(applied.saturating_sub(self.checkpoint_every))?;
         }
+        self.write_index()?;
         if self.snapshot_due(applied) {
             self.put_snapshot();
         }
         self.retire()
+    }
+
+    /// The key index of segments that were sealed since the last look.
+    fn write_index(&self) -> Result<(), Later> {
+        for base in self.keys.unwritten() {
+            let Some(segment) = self.segments.holding(LogPosition(base)) else {
+                continue;
+            };
+            let is_whole = self.keys.is_whole(base, segment.first());
+            let entries = match is_whole {
+                true => None,
+                false => Some(self.keys.read(&segment, segment.end())?),
+            };
+            self.keys.write(base, segment.end(), entries)?;
+        }
+        Ok(())
     }
 
     fn measure_disk(&mut self) -> Result<(), Later> {
@@ -199,6 +218,7 @@ impl Keeper {
         let checkpoint = self.checkpoint(durable, head, false);
         self.checkpoints.write_both(&checkpoint)?;
         self.queues.advance(head)?;
+        self.keys.forget_before(head)?;
         let log_dir = self.dir.join("commitlog");
         for segment in self.segments.retire(head) {
             self.env.fs.remove(&Segment::path(&log_dir, segment.base))?;

@@ -22,6 +22,7 @@ pub mod exercise;
 pub mod fs;
 mod group;
 mod keeper;
+mod key_index;
 mod le;
 mod limits;
 mod mapping;
@@ -33,6 +34,7 @@ mod queue_log;
 mod recovery;
 mod retention;
 mod scan;
+mod search;
 mod segment;
 mod segments;
 pub mod sim;
@@ -54,6 +56,7 @@ use quern_protocol::{
 };
 
 use crate::consume_queue::ConsumeQueues;
+use crate::key_index::KeyIndex;
 use crate::opening::Opened;
 use crate::pending::Slot;
 use crate::queue::{Batch, BlockFacts, Queue};
@@ -64,6 +67,7 @@ pub use crate::config::{Config, Env};
 pub use crate::consume_queue::Entry;
 pub use crate::dispatch::{Dispatched, Observer, StateRecord, Stateless};
 pub use crate::error::{AppendError, CloseError, OpenError, ReadError};
+pub use crate::key_index::Lookup;
 pub use crate::pending::{Acknowledge, Appended, Pending};
 pub use crate::recovery::TornTail;
 pub use crate::retention::{DiskLevel, Retention};
@@ -119,6 +123,7 @@ struct Shared {
     queue: Arc<Queue>,
     segments: Arc<Segments>,
     queues: Arc<ConsumeQueues>,
+    keys: Arc<KeyIndex>,
     durable: Arc<AtomicU64>,
     running: Mutex<Option<Running>>,
 }
@@ -164,7 +169,10 @@ impl Store {
     /// Hands over a batch. Calls for one queue are appended in their order; the future resolves
     /// when the batch is durable and visible, and may be dropped.
     pub fn submit(&self, append: Append) -> Pending {
-        let facts = facts(&append.blocks, append.count);
+        let mut keys = Vec::new();
+        let facts = facts(&append.blocks, append.count, |index, block| {
+            key_index::hashes(append.topic, block, |hash| keys.push((index, hash)));
+        });
         debug_assert_eq!(facts.len(), append.count as usize, "count says how many");
         self.enqueue(Batch {
             key: (append.topic, append.queue),
@@ -178,6 +186,7 @@ impl Store {
             origin: None,
             blocks: append.blocks,
             facts,
+            keys,
             slot: Slot::new(append.acknowledge),
         })
     }
@@ -327,18 +336,20 @@ fn state_batch(kind: RecordKind, body: &[u8], born_at: u64, slot: Slot) -> Batch
         kind,
         producer: None,
         origin: None,
-        facts: facts(&blocks, 1),
+        facts: facts(&blocks, 1, |_, _| {}),
+        keys: Vec::new(),
         blocks,
         slot,
     }
 }
 
 /// What the appender has to know of each block. The blocks have been verified.
-fn facts(blocks: &[u8], count: u32) -> Vec<BlockFacts> {
+fn facts(blocks: &[u8], count: u32, mut visit: impl FnMut(u32, &Block<'_>)) -> Vec<BlockFacts> {
     let mut facts = Vec::with_capacity(count as usize);
     let mut rest = blocks;
     while let Ok(block) = Block::lengths(rest) {
         let len = block.bytes().len();
+        visit(facts.len() as u32, &block);
         facts.push(BlockFacts {
             len: len as u32,
             crc: block.crc(),

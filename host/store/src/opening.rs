@@ -18,6 +18,7 @@ use crate::dispatch::Observer;
 use crate::error::OpenError;
 use crate::fs::Lock;
 use crate::keeper::Keeper;
+use crate::key_index::KeyIndex;
 use crate::queue_log::QueueLog;
 use crate::recovery::{Found, Recovery};
 use crate::retention::DiskLevel;
@@ -143,18 +144,19 @@ impl Start {
             };
             Some((file, contents, queues?))
         });
+        let keys = KeyIndex::new(Arc::clone(&env.fs), dir.join("index"), log);
         let Some((file, contents, queues)) = usable else {
             StateFile::remove(&*env.fs, dir)?;
             let queues = ConsumeQueues::new(QueueLog::empty(Arc::clone(&env.fs), &queue_dir)?);
             return Ok(Self {
-                derived: Derived::new(queues, observer),
+                derived: Derived::new(queues, keys, observer),
                 reading: Reading::anew(head == 0),
                 from: None,
                 checked: 0,
                 queues_head: head,
             });
         };
-        let mut derived = Derived::new(queues, observer);
+        let mut derived = Derived::new(queues, keys, observer);
         derived.load(file.as_of, contents);
         Ok(Self {
             reading: Reading::On {
@@ -230,6 +232,7 @@ impl Read {
             queue: Arc::default(),
             segments: Arc::new(Segments::new(self.found.segments, LogPosition(end))),
             queues: Arc::clone(&self.derived.queues),
+            keys: Arc::clone(&self.derived.keys),
             durable: Arc::new(AtomicU64::new(end)),
             running: Mutex::new(None),
         };
@@ -250,6 +253,7 @@ impl Read {
             log: self.yard.log,
             segments: Arc::clone(&shared.segments),
             queues: Arc::clone(&shared.queues),
+            keys: Arc::clone(&shared.keys),
             dispatcher: Arc::clone(&syncer.dispatcher),
             checkpoints,
             epoch: self.epoch,

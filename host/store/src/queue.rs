@@ -37,6 +37,8 @@ pub(crate) struct Batch {
     pub(crate) origin: Option<Origin>,
     pub(crate) blocks: Bytes,
     pub(crate) facts: Vec<BlockFacts>,
+    /// Hashes that messages can be found by, each with the index of its block.
+    pub(crate) keys: Vec<(u32, u64)>,
     pub(crate) slot: Slot,
 }
 

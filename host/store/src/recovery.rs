@@ -20,7 +20,7 @@ use crate::fs::{self, Fs};
 use crate::group::{GROUP_HEADER, GroupHeader, GroupKind, RecordsCrc, Unreadable, verify};
 use crate::limits;
 use crate::scan::{Next, Scan};
-use crate::segment::{LogId, SEGMENT_HEADER, Segment};
+use crate::segment::{LogId, Segment};
 
 /// A torn tail that was put aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +104,10 @@ impl Recovery<'_> {
                 let flushed = segment.file.sync_data().and_then(|()| segment.file.evict());
                 flushed.map_err(unusable(self.log_dir))?;
             }
-            found.end = start.max(segment.base + SEGMENT_HEADER);
+            found.end = start.max(segment.first());
+            if is_last {
+                self.derived.enter(segment.base, found.end);
+            }
             found.sealed = false;
             let end = self.read(segment, &mut found, &mut follows)?;
             match end {

@@ -107,6 +107,11 @@ impl Segment {
         }
     }
 
+    /// Where its first group lies.
+    pub(crate) fn first(&self) -> u64 {
+        self.base + SEGMENT_HEADER
+    }
+
     /// First position of the next segment.
     pub(crate) fn end(&self) -> u64 {
         self.base + self.size

@@ -45,6 +45,18 @@ impl Segments {
         self.files.write().expect(POISONED).push(segment);
     }
 
+    /// The segment that a position is in.
+    pub(crate) fn holding(&self, position: LogPosition) -> Option<Segment> {
+        let files = self.files.read().expect(POISONED);
+        let after = files.partition_point(|segment| segment.base <= position.0);
+        files.get(after.checked_sub(1)?).cloned()
+    }
+
+    /// All of them, oldest first.
+    pub(crate) fn all(&self) -> Vec<Segment> {
+        self.files.read().expect(POISONED).clone()
+    }
+
     /// Where the log begins.
     pub(crate) fn head(&self) -> u64 {
         let files = self.files.read().expect(POISONED);
@@ -131,12 +143,7 @@ impl Segments {
     /// Bytes of the log as they are on disk.
     pub(crate) fn read(&self, position: LogPosition, len: usize) -> Result<Vec<u8>, ReadError> {
         let failed = |why: String| ReadError::Io { position, why };
-        let segment = {
-            let files = self.files.read().expect(POISONED);
-            let after = files.partition_point(|segment| segment.base <= position.0);
-            let found = after.checked_sub(1).and_then(|index| files.get(index));
-            found.cloned()
-        };
+        let segment = self.holding(position);
         let segment = segment.ok_or_else(|| failed("no segment holds it".to_owned()))?;
         let mut bytes = vec![0; len];
         let read = segment

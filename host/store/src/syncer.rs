@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use quern_protocol::LogPosition;
+
 use crate::derived::{Derived, Mark};
 use crate::queue::{Group, Queue, Written};
 use crate::segments::Segments;
@@ -153,6 +155,9 @@ impl Dispatcher {
         let end = group.position + group.bytes.len() as u64;
         let is_written = !group.bytes.is_empty();
         self.segments.keep(group.position, group.bytes);
+        if let Some(segment) = self.segments.holding(LogPosition(begins.position)) {
+            self.derived.enter(segment.base, segment.first());
+        }
         for written in &group.batches {
             self.derived.written(written);
         }

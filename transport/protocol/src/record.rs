@@ -252,6 +252,15 @@ impl RecordHeader {
         crc
     }
 
+    /// What the record that `bytes` begin with says of its length, believed by nobody before all of it
+    /// has been checked; `None` when none begins there.
+    pub fn stored_len(bytes: &[u8]) -> Option<usize> {
+        let head = bytes.first_chunk::<RECORD_HEADER>()?;
+        let len = u32_at(head, 4) as usize;
+        let possible = RECORD_HEADER..=RECORD_HEADER + limits::NOTES + 2 * limits::FRAME_BODY;
+        (u32_at(head, 0) == RECORD_MAGIC && possible.contains(&len)).then_some(len)
+    }
+
     /// Decodes and checks header and extensions that `bytes` begin with.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let Some(head) = bytes.first_chunk::<RECORD_HEADER>() else {

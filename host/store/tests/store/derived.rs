@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use quern_protocol::{Code, ProducerId, QueueId, QueueOffset, TopicId};
+use bytes::Bytes;
+use quern_protocol::{Code, Message, ProducerId, QueueId, QueueOffset, RecordView, TopicId};
 use quern_store::clock::ManualClock;
 use quern_store::fs::Fs;
 use quern_store::sim::SimFs;
 use quern_store::{
-    Acknowledge, Append, Config, Env, Part, ProducerBatch, Report, Retention, Stateless, Steps,
-    Store,
+    Acknowledge, Append, Config, Env, Lookup, Part, ProducerBatch, Report, Retention, Stateless,
+    Steps, Store,
 };
 
 use crate::{batch, bodies, some_bodies, wait};
@@ -230,6 +231,78 @@ fn queues_on_disk_are_as_they_were_after_every_kind_of_start() {
         report.rebuilt && what(&store) == expected,
         "from the log alone"
     );
+}
+
+/// Bodies of all messages with a key or an id, newest first.
+fn found(store: &Store, lookup: Lookup<'_>) -> Vec<String> {
+    let records = store.find(TopicId(1), lookup, usize::MAX).unwrap();
+    let body = |record: &Bytes| {
+        let view = RecordView::parse(record).unwrap();
+        String::from_utf8(view.block.body().to_vec()).unwrap()
+    };
+    records.iter().map(body).collect()
+}
+
+#[test]
+fn messages_are_found_by_key_and_id_in_every_segment_and_after_every_kind_of_start() {
+    let fs = SimFs::default();
+    let (store, _, mut steps) = in_steps(&fs, None);
+    let block = |n: usize| {
+        let body = format!("{n} ").repeat(300);
+        let message = Message::new("t", body)
+            .key(&format!("n{n}"))
+            .key(&format!("by{}", n % 100));
+        message.encode(&format!("id{n}"), 0).unwrap()
+    };
+    for n in 0..1_000 {
+        drop(store.submit(Append {
+            topic: TopicId(1 + u32::from(n == 999)),
+            queue: QueueId(n as u32 % 3),
+            blocks: block(n),
+            count: 1,
+            ..Append::default()
+        }));
+        while steps.step(Part::Appender) || steps.step(Part::Syncer) || steps.step(Part::Maker) {}
+        if n == 600 {
+            steps.step(Part::Keeper);
+        }
+    }
+    let check = |store: &Store, how: &str| {
+        for n in [0, 1, 500, 998] {
+            let one = vec![format!("{n} ").repeat(300)];
+            assert_eq!(found(store, Lookup::Key(&format!("n{n}"))), one, "{how}");
+            assert_eq!(
+                found(store, Lookup::UniqueId(&format!("id{n}"))),
+                one,
+                "{how}"
+            );
+        }
+        let all: Vec<_> = (0..10)
+            .rev()
+            .map(|n| format!("{} ", n * 100 + 7).repeat(300))
+            .collect();
+        assert_eq!(found(store, Lookup::Key("by7")), all, "{how}");
+        let some = store.find(TopicId(1), Lookup::Key("by7"), 3).unwrap();
+        assert_eq!(some.len(), 3, "{how}");
+        for nothing in [
+            Lookup::Key("id5"),
+            Lookup::UniqueId("n5"),
+            Lookup::Key("n999"),
+        ] {
+            assert!(found(store, nothing).is_empty(), "{how}: {nothing:?}");
+        }
+    };
+    check(&store, "live");
+    let image = fs.crash(1);
+    check(&in_steps(&image, None).0, "after a crash");
+    steps.close().unwrap();
+    drop(store);
+    let files = fs.list("/q/index".as_ref()).unwrap();
+    assert!(files.len() > 1, "{files:?}");
+    fs.flip(&Path::new("/q/index").join(&files[0]), 100, 1);
+    check(&in_steps(&fs, None).0, "with a damaged file");
+    strip(&fs);
+    check(&in_steps(&fs, None).0, "from the log alone");
 }
 
 fn bodies_from(store: &Store, queue: u32) -> Vec<QueueOffset> {

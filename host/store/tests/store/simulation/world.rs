@@ -520,7 +520,7 @@ impl Simulation {
             return;
         }
         let image = self.fs.crash(0);
-        for dir in ["", "consumequeue", "quarantine"] {
+        for dir in ["", "consumequeue", "index", "quarantine"] {
             let dir = Path::new(DIR).join(dir);
             for name in image.list(&dir).unwrap_or_default() {
                 let _ = image.remove(&dir.join(name));
