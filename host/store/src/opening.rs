@@ -236,16 +236,7 @@ impl Read {
             durable: Arc::new(AtomicU64::new(end)),
             running: Mutex::new(None),
         };
-        let syncer = Syncer {
-            queue: Arc::clone(&shared.queue),
-            durable: Arc::clone(&shared.durable),
-            checked: Arc::new(AtomicU64::new(self.checked)),
-            checkpoint_every: config.checkpoint_every,
-            dispatcher: Arc::new(Mutex::new(Dispatcher {
-                segments: Arc::clone(&shared.segments),
-                derived: self.derived,
-            })),
-        };
+        let syncer = syncer(&shared, self.derived, self.checked, config);
         let keeper = Keeper {
             queue: Arc::clone(&shared.queue),
             env: shared.env.clone(),
@@ -312,6 +303,19 @@ impl Read {
             noted: found.end,
             written_at: self.env.clock.steady_ms(),
         }
+    }
+}
+
+fn syncer(shared: &Shared, derived: Derived, checked: u64, config: &Config) -> Syncer {
+    Syncer {
+        queue: Arc::clone(&shared.queue),
+        durable: Arc::clone(&shared.durable),
+        checked: Arc::new(AtomicU64::new(checked)),
+        checkpoint_every: config.checkpoint_every,
+        dispatcher: Arc::new(Mutex::new(Dispatcher {
+            segments: Arc::clone(&shared.segments),
+            derived,
+        })),
     }
 }
 
