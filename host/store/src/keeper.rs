@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use quern_protocol::{Epoch, LogPosition, RecordKind};
 
+use crate::audit::Damage;
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::clock::LogClock;
 use crate::config::Env;
@@ -20,6 +21,7 @@ use crate::key_index::KeyIndex;
 use crate::pending::{Acknowledge, Slot};
 use crate::queue::Queue;
 use crate::retention::{DiskLevel, Retention};
+use crate::scrub::Scrub;
 use crate::segment::{LogId, Segment};
 use crate::segments::Segments;
 use crate::snapshot::{StateFile, chunks};
@@ -52,6 +54,9 @@ pub(crate) struct Keeper {
     /// Steady time of the last look at disk and segments, ms.
     pub(crate) looked_at: Option<u64>,
     pub(crate) level: DiskLevel,
+    pub(crate) scrub: Scrub,
+    /// What the scrub has found.
+    pub(crate) damage: Arc<Mutex<Vec<Damage>>>,
 }
 
 /// Why something is left for later.
@@ -108,7 +113,29 @@ impl Keeper {
         if self.snapshot_due(applied) {
             self.put_snapshot();
         }
-        self.retire()
+        self.retire()?;
+        self.scrub()
+    }
+
+    /// Verifies a little of what nobody may have read for long.
+    fn scrub(&mut self) -> Result<(), Later> {
+        let mut sealed = self.segments.all();
+        sealed.pop();
+        let found = self.scrub.slice(&sealed, self.log, limits::SCRUB_SLICE)?;
+        let mut damage = self.damage.lock().expect("nothing panics under it");
+        for it in found {
+            if damage.contains(&it) {
+                continue;
+            }
+            tracing::error!(
+                code = "Q-4007", file = it.file, from = %it.from, to = %it.to, why = it.why,
+                "what was durable is damaged on the disk; it is not served"
+            );
+            if damage.len() < limits::DAMAGE {
+                damage.push(it);
+            }
+        }
+        Ok(())
     }
 
     /// The key index of segments that were sealed since the last look.

@@ -34,6 +34,7 @@ mod queue_log;
 mod recovery;
 mod retention;
 mod scan;
+mod scrub;
 mod search;
 mod segment;
 mod segments;
@@ -55,6 +56,7 @@ use quern_protocol::{
     RecordKind, Tag, TopicId,
 };
 
+use crate::audit::Damage;
 use crate::consume_queue::ConsumeQueues;
 use crate::key_index::KeyIndex;
 use crate::opening::Opened;
@@ -124,6 +126,7 @@ struct Shared {
     segments: Arc<Segments>,
     queues: Arc<ConsumeQueues>,
     keys: Arc<KeyIndex>,
+    damage: Arc<Mutex<Vec<Damage>>>,
     durable: Arc<AtomicU64>,
     running: Mutex<Option<Running>>,
 }
@@ -278,6 +281,15 @@ impl Store {
     /// Forgets the queues of all topics but these: once after opening, when it is known which there are.
     pub fn retain_topics(&self, is_kept: impl Fn(TopicId) -> bool) {
         self.0.queues.retain_topics(is_kept);
+    }
+
+    /// Damaged ranges of sealed segments that the scrub has found since the start.
+    pub fn damage(&self) -> Vec<Damage> {
+        self.0
+            .damage
+            .lock()
+            .map(|it| it.clone())
+            .unwrap_or_default()
     }
 
     /// How full the disk was when it was last looked at.

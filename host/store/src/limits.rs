@@ -35,6 +35,10 @@ pub(crate) const KEEPER_PAUSE_WHEN_FULL: u64 = 500;
 pub(crate) const SPINS: u32 = 200;
 /// The wall clock may differ this much from the steady one before the log ignores it, ms.
 pub(crate) const CLOCK_JUMP: u64 = 5 * 60 * 1000;
+/// The scrub verifies so much at a look, bytes: a terabyte in a week.
+pub(crate) const SCRUB_SLICE: u64 = 16 * 1024 * 1024;
+/// Damaged ranges that are remembered.
+pub(crate) const DAMAGE: usize = 1_000;
 /// A producer that has sent nothing for so long is forgotten, ms of the log's time.
 pub(crate) const PRODUCER_AGE: u64 = 24 * 60 * 60 * 1000;
 /// Producers, by queue, that are remembered.

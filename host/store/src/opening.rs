@@ -22,6 +22,7 @@ use crate::key_index::KeyIndex;
 use crate::queue_log::QueueLog;
 use crate::recovery::{Found, Recovery};
 use crate::retention::DiskLevel;
+use crate::scrub::Scrub;
 use crate::segment::{LogId, SEGMENT_HEADER, Segment};
 use crate::segments::Segments;
 use crate::snapshot::{Contents, StateFile};
@@ -233,6 +234,7 @@ impl Read {
             segments: Arc::new(Segments::new(self.found.segments, LogPosition(end))),
             queues: Arc::clone(&self.derived.queues),
             keys: Arc::clone(&self.derived.keys),
+            damage: Arc::default(),
             durable: Arc::new(AtomicU64::new(end)),
             running: Mutex::new(None),
         };
@@ -258,6 +260,8 @@ impl Read {
             snapshot_at,
             looked_at: None,
             level: DiskLevel::default(),
+            scrub: Scrub::default(),
+            damage: Arc::clone(&shared.damage),
         };
         let maker = Maker {
             yard: self.yard.clone(),

@@ -305,6 +305,34 @@ fn messages_are_found_by_key_and_id_in_every_segment_and_after_every_kind_of_sta
     check(&in_steps(&fs, None).0, "from the log alone");
 }
 
+#[test]
+fn the_scrub_finds_what_a_disk_has_lost() {
+    let fs = SimFs::default();
+    let (store, _, mut steps) = in_steps(&fs, None);
+    for n in 0..60 {
+        drop(store.submit(batch(0, &some_bodies(n * 10, 10))));
+        while steps.step(Part::Appender) || steps.step(Part::Syncer) || steps.step(Part::Maker) {}
+    }
+    let clock = |steps: &mut Steps, store: &Store| {
+        // Every roll asks for a look.
+        for n in 0..60 {
+            drop(store.submit(batch(1, &some_bodies(n * 10, 10))));
+            while steps.step(Part::Appender) || steps.step(Part::Syncer) || steps.step(Part::Maker)
+            {
+            }
+            steps.step(Part::Keeper);
+        }
+    };
+    clock(&mut steps, &store);
+    assert_eq!(store.damage(), []);
+    fs.flip("/q/commitlog/00000000000000262144.seg".as_ref(), 70_000, 8);
+    clock(&mut steps, &store);
+    let damage = store.damage();
+    assert_eq!(damage.len(), 1, "{damage:?}");
+    let range = damage[0].from.0..damage[0].to.0;
+    assert!(range.contains(&(262_144 + 70_000)) && range.end - range.start < 64 * 1024);
+}
+
 fn bodies_from(store: &Store, queue: u32) -> Vec<QueueOffset> {
     let (min, max) = store.range(TopicId(1), QueueId(queue));
     let entries = store
