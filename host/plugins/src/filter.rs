@@ -17,7 +17,12 @@ use crate::plugin::{Guest, Plugin};
 /// Parameters, as given.
 pub(crate) type Params = Arc<Vec<(String, String)>>;
 /// Expression and parameters, as given.
-pub(crate) type Expression = (Arc<str>, Params);
+#[derive(Debug)]
+pub(crate) struct Expression {
+    pub(crate) id: u64,
+    pub(crate) text: Box<str>,
+    pub(crate) params: Params,
+}
 
 /// The two kinds of filter differ in what they are shown.
 enum Exports {
@@ -28,7 +33,8 @@ enum Exports {
 /// An instance of one plugin, and the subscriptions it has compiled.
 pub(crate) struct FilterInstance {
     instance: Instance<Exports>,
-    compiled: HashMap<Expression, ResourceAny>,
+    /// By the expression's id.
+    compiled: HashMap<u64, ResourceAny>,
 }
 
 impl FilterInstance {
@@ -52,13 +58,13 @@ impl FilterInstance {
         plugin: &Plugin,
         expression: &Expression,
     ) -> Result<Result<ResourceAny, types::Refusal>, Fault> {
-        if let Some(compiled) = self.compiled.get(expression) {
+        if let Some(compiled) = self.compiled.get(&expression.id) {
             return Ok(Ok(*compiled));
         }
         if self.compiled.len() >= limits::SUBSCRIPTIONS {
             *self = Self::new(plugin)?;
         }
-        let (text, params) = (&*expression.0, &*expression.1);
+        let (text, params) = (&*expression.text, &*expression.params);
         let answer =
             self.instance
                 .call(plugin, limits::FUEL_SETUP, |guest, store| match guest {
@@ -72,7 +78,7 @@ impl FilterInstance {
                     }
                 })?;
         if let Ok(compiled) = answer {
-            self.compiled.insert(expression.clone(), compiled);
+            self.compiled.insert(expression.id, compiled);
         }
         Ok(answer)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -73,8 +73,16 @@ pub(crate) struct Identity {
     pub(crate) version: Arc<str>,
 }
 
+/// Tells plugins, subscriptions and selectors of one process apart, where hashing what they are would
+/// cost more than the guest's work.
+pub(crate) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// A component that has passed verification.
 pub struct Plugin {
+    id: u64,
     identity: Identity,
     digest: Arc<str>,
     kind: Kind,
@@ -137,6 +145,7 @@ impl Plugin {
             }
         };
         let mut plugin = Self {
+            id: next_id(),
             identity: Identity {
                 name: name.into(),
                 version: "unknown".into(),
@@ -216,8 +225,8 @@ impl Plugin {
         &self.guest
     }
 
-    pub(crate) fn shared_digest(&self) -> Arc<str> {
-        Arc::clone(&self.digest)
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     pub(crate) fn called(&self, messages: u32, fuel: u64) {

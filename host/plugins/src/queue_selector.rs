@@ -74,7 +74,8 @@ struct Opened {
 /// An instance of one plugin, and the selectors opened in it.
 pub(crate) struct SelectorInstance {
     instance: Instance<QueueSelector>,
-    opened: HashMap<Params, Opened>,
+    /// By the id of the selector.
+    opened: HashMap<u64, Opened>,
 }
 
 impl SelectorInstance {
@@ -93,9 +94,10 @@ impl SelectorInstance {
     pub(crate) fn open(
         &mut self,
         plugin: &Plugin,
+        id: u64,
         params: &Params,
     ) -> Result<Result<ResourceAny, types::Refusal>, Fault> {
-        if let Some(opened) = self.opened.get(params) {
+        if let Some(opened) = self.opened.get(&id) {
             return Ok(Ok(opened.handle));
         }
         if self.opened.len() >= limits::SUBSCRIPTIONS {
@@ -112,7 +114,7 @@ impl SelectorInstance {
                 handle,
                 route: None,
             };
-            self.opened.insert(Arc::clone(params), opened);
+            self.opened.insert(id, opened);
         }
         Ok(answer)
     }
@@ -130,13 +132,8 @@ impl SelectorInstance {
     }
 
     /// Tells an opened selector of the route, unless it knows it.
-    pub(crate) fn route(
-        &mut self,
-        plugin: &Plugin,
-        params: &Params,
-        route: &Route,
-    ) -> Result<(), Fault> {
-        let Some(opened) = self.opened.get_mut(params) else {
+    pub(crate) fn route(&mut self, plugin: &Plugin, id: u64, route: &Route) -> Result<(), Fault> {
+        let Some(opened) = self.opened.get_mut(&id) else {
             return Ok(());
         };
         if opened.route.as_ref().is_some_and(|known| known.is(route)) {

@@ -2,6 +2,7 @@
 //! until the messages at fault stand alone, so that their neighbours get their verdicts.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::bindings::types;
 use crate::error::{Cause, Fault, Refusal, SubscribeError, cut};
 use crate::filter::{Expression, FilterInstance, Params};
 use crate::limits;
-use crate::plugin::{Kind, Plugin};
+use crate::plugin::{Kind, Plugin, next_id};
 use crate::queue_selector::{Route, SelectorInstance, check_indices};
 
 /// An expression a plugin has accepted. Any worker can judge for it.
@@ -46,6 +47,7 @@ pub struct Selector(Arc<Opened>);
 
 #[derive(Debug)]
 struct Opened {
+    id: u64,
     plugin: Arc<Plugin>,
     params: Params,
     needs: Needs,
@@ -91,10 +93,10 @@ pub struct Judged {
 /// Holds instances, one a plugin, and asks them.
 #[derive(Default)]
 pub struct Worker {
-    /// By the plugin's digest.
-    filters: HashMap<Arc<str>, FilterInstance>,
-    /// By the plugin's digest.
-    selectors: HashMap<Arc<str>, SelectorInstance>,
+    /// By the plugin's id.
+    filters: HashMap<u64, FilterInstance>,
+    /// By the plugin's id.
+    selectors: HashMap<u64, SelectorInstance>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -115,16 +117,21 @@ impl Worker {
         if !matches!(plugin.kind(), Kind::Filter | Kind::BodyFilter) {
             return Err(wrong_kind(plugin, "a filter"));
         }
-        let expression: Expression = (expression.into(), Arc::new(params.to_vec()));
-        let needs = self.filter(plugin, |instance| {
+        let expression = Expression {
+            id: next_id(),
+            text: expression.into(),
+            params: Arc::new(params.to_vec()),
+        };
+        let instances = &mut self.filters;
+        let needs = with_instance(instances, plugin, FilterInstance::new, |instance| {
             let compiled = match instance.compile(plugin, &expression)? {
                 Ok(compiled) => compiled,
                 Err(refusal) => return Ok(Err(refusal)),
             };
             instance.needs(plugin, compiled).map(Ok)
         })?;
-        let needs = needs
-            .map_err(|it| SubscribeError::Refused(refused(&expression.0, &expression.1, it)))?;
+        let refused = |it| refused(&expression.text, &expression.params, it);
+        let needs = needs.map_err(|it| SubscribeError::Refused(refused(it)))?;
         let needs = Needs::from(needs);
         check(plugin, &needs)?;
         Ok(Subscription(Arc::new(Accepted {
@@ -144,8 +151,10 @@ impl Worker {
             return Err(wrong_kind(plugin, "a queue selector"));
         }
         let params: Params = Arc::new(params.to_vec());
-        let needs = self.selector(plugin, |instance| {
-            let opened = match instance.open(plugin, &params)? {
+        let id = next_id();
+        let instances = &mut self.selectors;
+        let needs = with_instance(instances, plugin, SelectorInstance::new, |instance| {
+            let opened = match instance.open(plugin, id, &params)? {
                 Ok(opened) => opened,
                 Err(refusal) => return Ok(Err(refusal)),
             };
@@ -155,6 +164,7 @@ impl Worker {
         let needs = Needs::from(needs);
         check(plugin, &needs)?;
         Ok(Selector(Arc::new(Opened {
+            id,
             plugin: Arc::clone(plugin),
             params,
             needs,
@@ -199,20 +209,18 @@ impl Worker {
         let Accepted {
             plugin, expression, ..
         } = &*subscription.0;
-        let compile = |instance: &mut FilterInstance| {
-            let compiled = instance.compile(plugin, expression)?;
-            compiled.map_err(|refusal| changed_its_mind(plugin, refusal))
-        };
-        let compiled = self
-            .filter(plugin, compile)
-            .map_err(Unanswered::Beforehand)?;
-        let answer = self.filter(plugin, |instance| {
-            let answer = instance.matches(plugin, compiled, batch)?;
+        let start = |plugin: &Plugin| FilterInstance::new(plugin).map_err(Unanswered::Beforehand);
+        let answer = with_instance(&mut self.filters, plugin, start, |instance| {
+            let compiled = instance.compile(plugin, expression);
+            let compiled = beforehand(plugin, compiled)?;
+            let answer = instance.matches(plugin, compiled, batch);
+            let answer = answer.map_err(Unanswered::Batch)?;
             if let Ok(bits) = &answer {
-                check_shape(plugin, batch.messages.len, bits)?;
+                let shape = check_shape(plugin, batch.messages.len, bits);
+                shape.map_err(Unanswered::Batch)?;
             }
             Ok(answer)
-        });
+        })?;
         said(plugin, answer)
     }
 
@@ -223,60 +231,46 @@ impl Worker {
         route: &Route,
         batch: &Flat,
     ) -> Result<Vec<u32>, Unanswered> {
-        let Opened { plugin, params, .. } = &*selector.0;
-        let open = |instance: &mut SelectorInstance| {
-            let opened = instance.open(plugin, params)?;
-            let opened = opened.map_err(|refusal| changed_its_mind(plugin, refusal))?;
-            instance.route(plugin, params, route)?;
-            Ok(opened)
-        };
-        let opened = self
-            .selector(plugin, open)
-            .map_err(Unanswered::Beforehand)?;
-        let answer = self.selector(plugin, |instance| {
-            let answer = instance.select(plugin, opened, batch)?;
+        let Opened {
+            id, plugin, params, ..
+        } = &*selector.0;
+        let start = |plugin: &Plugin| SelectorInstance::new(plugin).map_err(Unanswered::Beforehand);
+        let answer = with_instance(&mut self.selectors, plugin, start, |instance| {
+            let opened = instance.open(plugin, *id, params);
+            let opened = beforehand(plugin, opened)?;
+            let told = instance.route(plugin, *id, route);
+            told.map_err(Unanswered::Beforehand)?;
+            let answer = instance.select(plugin, opened, batch);
+            let answer = answer.map_err(Unanswered::Batch)?;
             if let Ok(indices) = &answer {
-                check_indices(plugin, batch.messages.len, route.queues().len(), indices)?;
+                let queues = route.queues().len();
+                let shape = check_indices(plugin, batch.messages.len, queues, indices);
+                shape.map_err(Unanswered::Batch)?;
             }
             Ok(answer)
-        });
+        })?;
         said(plugin, answer)
-    }
-
-    fn filter<T>(
-        &mut self,
-        plugin: &Plugin,
-        act: impl FnOnce(&mut FilterInstance) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        with_instance(&mut self.filters, plugin, FilterInstance::new, act)
-    }
-
-    fn selector<T>(
-        &mut self,
-        plugin: &Plugin,
-        act: impl FnOnce(&mut SelectorInstance) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        with_instance(&mut self.selectors, plugin, SelectorInstance::new, act)
     }
 }
 
 /// Uses the plugin's instance; one that failed is thrown away.
-fn with_instance<I, T>(
-    instances: &mut HashMap<Arc<str>, I>,
+fn with_instance<I, T, E>(
+    instances: &mut HashMap<u64, I>,
     plugin: &Plugin,
-    start: impl FnOnce(&Plugin) -> Result<I, Fault>,
-    act: impl FnOnce(&mut I) -> Result<T, Fault>,
-) -> Result<T, Fault> {
-    let mut instance = match instances.remove(plugin.digest()) {
-        Some(instance) => instance,
-        None => start(plugin)?,
-    };
-    let done = act(&mut instance)?;
-    if instances.len() >= limits::WORKER_INSTANCES {
+    start: impl FnOnce(&Plugin) -> Result<I, E>,
+    act: impl FnOnce(&mut I) -> Result<T, E>,
+) -> Result<T, E> {
+    if instances.len() >= limits::WORKER_INSTANCES && !instances.contains_key(&plugin.id()) {
         instances.clear();
     }
-    instances.insert(plugin.shared_digest(), instance);
-    Ok(done)
+    let done = match instances.entry(plugin.id()) {
+        Entry::Occupied(known) => act(known.into_mut()),
+        Entry::Vacant(place) => act(place.insert(start(plugin)?)),
+    };
+    if done.is_err() {
+        instances.remove(&plugin.id());
+    }
+    done
 }
 
 /// Why a call brought no answer.
@@ -329,14 +323,20 @@ fn in_parts(
 }
 
 /// A guest's "no" is a fault like any other, but for its instance, which lives.
-fn said<T>(plugin: &Plugin, answer: Result<Result<T, String>, Fault>) -> Result<T, Unanswered> {
-    let answer = answer.and_then(|answer| {
-        answer.map_err(|said| {
-            let message = format!("cannot answer for this batch: {}", cut(said));
-            plugin.fault(Cause::Failure, message)
-        })
-    });
-    answer.map_err(Unanswered::Batch)
+fn said<T>(plugin: &Plugin, answer: Result<T, String>) -> Result<T, Unanswered> {
+    answer.map_err(|said| {
+        let message = format!("cannot answer for this batch: {}", cut(said));
+        Unanswered::Batch(plugin.fault(Cause::Failure, message))
+    })
+}
+
+/// What was accepted once and has to be made anew in this instance.
+fn beforehand<T>(
+    plugin: &Plugin,
+    made: Result<Result<T, types::Refusal>, Fault>,
+) -> Result<T, Unanswered> {
+    let made = made.and_then(|it| it.map_err(|refusal| changed_its_mind(plugin, refusal)));
+    made.map_err(Unanswered::Beforehand)
 }
 
 fn changed_its_mind(plugin: &Plugin, refusal: types::Refusal) -> Fault {

@@ -244,10 +244,16 @@ impl<'a> Block<'a> {
         self.pairs.iter()
     }
 
+    /// Filters ask for this of every message: only what is found is looked at as text.
     pub fn property(&self, name: &str) -> Option<&'a str> {
-        self.properties()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value)
+        let mut rest = self.pairs.0;
+        loop {
+            let key = take_bytes(&mut rest)?;
+            let value = take_bytes(&mut rest)?;
+            if key == name.as_bytes() {
+                return str::from_utf8(value).ok();
+            }
+        }
     }
 }
 
@@ -294,11 +300,15 @@ fn put_pairs<'t>(pairs: impl IntoIterator<Item = (&'t str, &'t str)>, out: &mut 
     }
 }
 
-fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (len, after) = rest.split_first_chunk::<2>()?;
-    let (text, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+    let (bytes, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
     *rest = after;
-    str::from_utf8(text).ok()
+    Some(bytes)
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    str::from_utf8(take_bytes(rest)?).ok()
 }
 
 /// The blocks of a `Send` body, each checked; stops at the first error.
