@@ -55,7 +55,7 @@ impl Scrub {
                     }
                 }
                 Piece::Bad(why) => {
-                    let to = scan.resume(from)?.unwrap_or(segment.end());
+                    let to = scan.resume(from)?.unwrap_or_else(|| segment.end());
                     damage.push(Damage {
                         file: Segment::file_name(segment.base),
                         from: LogPosition(from),
