@@ -167,8 +167,10 @@ pub(super) struct Simulation {
     pub(super) habits: Habits,
     /// A disk that decays, too.
     decays: bool,
-    /// The disk was full in this life; part of a group that did not fit may be behind the end.
+    /// The disk was full in this life.
     full: bool,
+    /// So part of a group that did not fit may be behind the end.
+    cut_short: bool,
     reached: BTreeMap<&'static str, u64>,
 }
 
@@ -193,6 +195,7 @@ impl Simulation {
             asked: Vec::new(),
             made: 0,
             full: false,
+            cut_short: false,
             reached: BTreeMap::new(),
         }
     }
@@ -220,6 +223,7 @@ impl Simulation {
                 steps.sync_apart();
             }
             self.full = false;
+            self.cut_short = false;
             for _ in 0..self.random.u32(0..150) {
                 self.act(&life, &mut steps);
                 self.settle(&life);
@@ -260,7 +264,7 @@ impl Simulation {
 
     fn note(&mut self, life: &Life, clean: bool) {
         let torn = life.report.torn.is_some();
-        if clean && torn && !self.full {
+        if clean && torn && !self.cut_short {
             self.fail("closed, yet torn");
         }
         let Report {
@@ -337,6 +341,7 @@ impl Simulation {
                 None
             }
         };
+        self.cut_short |= matches!(fault, Some(Fault::NoSpace(_) | Fault::NoQuota(_)));
         self.fs.inject(fault);
     }
 
