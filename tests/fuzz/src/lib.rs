@@ -13,7 +13,7 @@ use quern_store::clock::ManualClock;
 use quern_store::exercise::{Script, run};
 use quern_store::fs::Fs;
 use quern_store::sim::SimFs;
-use quern_store::{Config, Env, Store};
+use quern_store::{Config, Env, Stateless, Store};
 
 const DIR: &str = "/q";
 const SEGMENT: &str = "commitlog/00000000000000000000.seg";
@@ -223,7 +223,7 @@ fn try_one(fs: &SimFs) {
         fs: Arc::new(fs.clone()),
         clock: Arc::new(ManualClock::default()),
     };
-    match Store::open_in_steps(&config, env, Box::new(|_| {})) {
+    match Store::open_in_steps(&config, env, Box::new(Stateless)) {
         Err(error) => {
             assert_ne!(error.code(), Code::INTERNAL, "{error}");
             assert_eq!(
@@ -237,7 +237,8 @@ fn try_one(fs: &SimFs) {
             for (topic, queue) in [(1, 0), (1, 1), (2, 0)] {
                 let (topic, queue) = (TopicId(topic), QueueId(queue));
                 let (first, _) = store.range(topic, queue);
-                for entry in store.entries(topic, queue, QueueOffset(first.0), 1_000) {
+                let entries = store.entries(topic, queue, QueueOffset(first.0), 1_000);
+                for entry in entries.expect("the disk is well") {
                     let record = store.record(&entry).expect("it was verified a moment ago");
                     RecordView::parse(&record).expect("it was verified");
                 }
