@@ -163,3 +163,49 @@ fn damage_is_found_where_it_is_and_never_served() -> Result<()> {
     );
     Ok(())
 }
+
+/// Few segments are kept: the oldest go, what is left survives a kill, and the commit log
+/// alone is enough to have it all back.
+#[test]
+fn old_segments_go_and_the_log_alone_is_enough() -> Result<()> {
+    let few = ["--log-max-bytes", "25165824"];
+    let (world, mut node) = world_with_node(&few)?;
+    let at = node.namesrv.clone();
+    world.ok(&["topic", "create", "t", "--namesrv", &at])?;
+    let lines: String = (0..40_000)
+        .map(|n| format!("{{\"body\":\"{}\",\"key\":\"k{n}\"}}\n", "x".repeat(1_000)))
+        .collect();
+    let produce = ["produce", "t", "--ndjson", "-", "--namesrv", &at];
+    world.ok_with_input(&produce, lines.as_bytes())?;
+    let keys = |world: &World| world.ok(&["consume", "t", "--format", "%k\n", "--namesrv", &at]);
+    let first = |world: &World| -> Result<String> {
+        let described = world.ok(&["topic", "describe", "t", "--namesrv", &at])?;
+        Ok(described.lines().skip(1).map(str::to_owned).collect())
+    };
+    // What goes, goes in the background.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while keys(&world)?.lines().count() > 30_000 {
+        ensure!(std::time::Instant::now() < deadline, "nothing went");
+        world.ok(&["produce", "t", "one more", "--namesrv", &at])?;
+    }
+    node.kill()?;
+    node.start(&world, &few)?;
+    let (kept, described) = (keys(&world)?, first(&world)?);
+    ensure!(
+        kept.lines().count() > 100 && kept.contains("k2999"),
+        "{kept}"
+    );
+    assert_eq!(node.stop()?, Some(0));
+    for entry in std::fs::read_dir(node.data())? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true if path.ends_with("commitlog") => {}
+            true => std::fs::remove_dir_all(path)?,
+            false => std::fs::remove_file(path)?,
+        }
+    }
+    node.start(&world, &few)?;
+    assert_eq!(sorted(&keys(&world)?), sorted(&kept));
+    assert_eq!(first(&world)?, described);
+    Ok(())
+}
