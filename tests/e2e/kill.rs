@@ -12,7 +12,14 @@ use quern_harness::World;
 
 use crate::QUERN;
 
-const SCRIPTS: [&str; 5] = ["write", "roll", "truncate", "recover", "checkpoint"];
+const SCRIPTS: [&str; 6] = [
+    "write",
+    "roll",
+    "truncate",
+    "recover",
+    "checkpoint",
+    "retain",
+];
 /// Calls that leave something behind; dying in any other is dying in the next of these.
 const CALLS: [&str; 13] = [
     "openat",
