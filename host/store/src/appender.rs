@@ -14,16 +14,16 @@ use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quern_protocol::{Epoch, LogPosition, ProducerId, ProducerStamp, QueueOffset, RecordHeader};
+use quern_protocol::{Epoch, LogPosition};
 
 use crate::clock::{Clock, LogClock};
 use crate::consume_queue::Key;
 use crate::error::{AppendError, is_full};
 use crate::fs::File;
 use crate::group::{GROUP_HEADER, GroupHeader, GroupKind, RecordsCrc};
+use crate::layout::Layout;
 use crate::limits;
-use crate::pending::Appended;
-use crate::producers::{self, Producers, Sent, Standing};
+use crate::producers::{Producers, Standing};
 use crate::queue::{Batch, Group, Queue, Written};
 use crate::segment::{LogId, SEGMENT_HEADER, Segment};
 use crate::segments::Segments;
@@ -207,15 +207,7 @@ impl Appender {
         let durable = self.durable.load(Ordering::Acquire);
         let tail = &mut self.tail;
         let stored_at = tail.log_clock.now(&*self.clock);
-        let mut group = Layout {
-            position: tail.position,
-            epoch: tail.epoch,
-            stored_at,
-            bytes: Vec::with_capacity(len),
-            crc: RecordsCrc::new(),
-            records: 0,
-        };
-        group.bytes.resize(GROUP_HEADER, 0);
+        let mut group = Layout::new(tail, stored_at, len);
         let mut written = Vec::with_capacity(batches.len());
         for mut batch in batches {
             match tail.standing(&batch) {
@@ -443,102 +435,6 @@ fn to_sync(yard: &Yard, segment: &Segment) -> Arc<dyn File> {
     let fresh = || yard.fs.open(&Segment::path(&yard.dir, segment.base)).ok();
     let fresh = if cfg!(zoo = "z4") { fresh() } else { None };
     fresh.unwrap_or_else(|| Arc::clone(&segment.file))
-}
-
-/// A group that is being laid out.
-struct Layout {
-    position: u64,
-    epoch: Epoch,
-    stored_at: u64,
-    bytes: Vec<u8>,
-    crc: RecordsCrc,
-    records: u32,
-}
-
-impl Layout {
-    fn add(&mut self, batch: &Batch, tail: &mut Tail) -> Appended {
-        let next = tail.next_offsets.entry(batch.key).or_default();
-        let appended = Appended {
-            position: LogPosition(self.position + self.bytes.len() as u64),
-            first: QueueOffset(*next),
-            stored_at: self.stored_at,
-        };
-        let head_len = batch.head_len();
-        let mut extensions = batch.extensions();
-        let (mut at, mut left) = (0, batch.facts.len());
-        for block in &batch.facts {
-            left -= 1;
-            if let Some(producer) = &mut extensions.producer {
-                producer.to_follow = left as u16;
-            }
-            let header = RecordHeader {
-                len: head_len + block.len,
-                block_crc: block.crc,
-                position: LogPosition(self.position + self.bytes.len() as u64),
-                queue_offset: QueueOffset(if batch.kind.is_queued() { *next } else { 0 }),
-                stored_at: self.stored_at,
-                topic: batch.key.0,
-                queue: batch.key.1,
-                epoch: self.epoch,
-                kind: batch.kind,
-                attempts: 0,
-                extensions,
-            };
-            self.crc.add(header.encode(&[], &mut self.bytes));
-            let end = at + block.len as usize;
-            self.bytes.extend_from_slice(&batch.blocks[at..end]);
-            at = end;
-            if batch.kind.is_queued() {
-                *next += 1;
-            }
-            self.records += 1;
-        }
-        if let Some(stamp) = &batch.producer {
-            let sent = producers::Batch {
-                sequence: stamp.sequence,
-                position: appended.position,
-                first: appended.first,
-                stored_at: self.stored_at,
-            };
-            tail.producers.apply(stamp, batch.key, sent);
-        }
-        appended
-    }
-}
-
-/// What a group changes in the tail, as it was.
-struct Before {
-    offsets: Vec<(Key, u64)>,
-    windows: Vec<(ProducerId, Key, Option<Sent>)>,
-}
-
-impl Tail {
-    fn before(&self, batches: &[Batch]) -> Before {
-        let next = |key| self.next_offsets.get(&key).copied().unwrap_or(0);
-        let stamped = |batch: &Batch| {
-            let ProducerStamp { id, .. } = batch.producer?;
-            Some((id, batch.key, self.producers.window(id, batch.key)))
-        };
-        Before {
-            offsets: batches.iter().map(|it| (it.key, next(it.key))).collect(),
-            windows: batches.iter().filter_map(stamped).collect(),
-        }
-    }
-
-    /// The group was not written.
-    fn take_back(&mut self, before: Before) {
-        self.next_offsets.extend(before.offsets);
-        for (id, key, window) in before.windows {
-            self.producers.restore(id, key, window);
-        }
-    }
-
-    fn standing(&self, batch: &Batch) -> Result<Standing, AppendError> {
-        match &batch.producer {
-            Some(stamp) => self.producers.check(stamp, batch.key),
-            None => Ok(Standing::Next),
-        }
-    }
 }
 
 fn refuse(batches: Vec<Batch>, error: &AppendError) {

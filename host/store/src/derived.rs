@@ -108,12 +108,7 @@ impl Derived {
             return;
         }
         if let Some(stamp) = &batch.producer {
-            let sent = producers::Batch {
-                sequence: stamp.sequence,
-                position: appended.position,
-                first: appended.first,
-                stored_at: appended.stored_at,
-            };
+            let sent = producers::Batch::new(stamp, appended);
             self.producers.apply(stamp, batch.key, sent);
         }
         if batch.kind.is_queued() {

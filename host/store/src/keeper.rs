@@ -106,7 +106,8 @@ impl Keeper {
     fn look(&mut self) -> Result<(), Later> {
         self.measure_disk()?;
         let applied = self.dispatcher().derived.applied;
-        if applied - self.checked.load(Ordering::Relaxed) >= self.checkpoint_every {
+        let checked = self.checked.load(Ordering::Relaxed);
+        if applied.saturating_sub(checked) >= self.checkpoint_every {
             self.check(applied.saturating_sub(self.checkpoint_every))?;
         }
         self.write_index()?;

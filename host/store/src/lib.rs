@@ -23,6 +23,7 @@ pub mod fs;
 mod group;
 mod keeper;
 mod key_index;
+mod layout;
 mod le;
 mod limits;
 mod mapping;

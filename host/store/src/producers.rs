@@ -29,6 +29,17 @@ pub(crate) struct Batch {
     pub(crate) stored_at: u64,
 }
 
+impl Batch {
+    pub(crate) fn new(stamp: &ProducerStamp, appended: &Appended) -> Self {
+        Self {
+            sequence: stamp.sequence,
+            position: appended.position,
+            first: appended.first,
+            stored_at: appended.stored_at,
+        }
+    }
+}
+
 /// What one producer has sent to one queue, newest last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sent {

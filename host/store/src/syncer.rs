@@ -86,7 +86,8 @@ impl Syncer {
         for group in groups {
             dispatcher.dispatch(group);
         }
-        let grown = dispatcher.derived.applied - self.checked.load(Ordering::Relaxed);
+        let checked = self.checked.load(Ordering::Relaxed);
+        let grown = dispatcher.derived.applied.saturating_sub(checked);
         drop(dispatcher);
         if grown >= self.checkpoint_every {
             self.queue.want_keeper();
