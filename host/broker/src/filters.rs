@@ -16,7 +16,7 @@ use quern_protocol::{
     Block, Code, Filter, QueueId, QueueOffset, RecordView, Tag, TopicId, TopicName, WireError,
 };
 
-use crate::limits;
+use crate::{limits, reply};
 
 /// Expression language and text.
 type Expression = (String, String);
@@ -79,7 +79,7 @@ impl Filters {
         let speaks = |known: Option<&str>| known == Some(language);
         let shipped = Runtime::built_ins().iter().find(|it| speaks(it.language));
         if let Some(built_in) = shipped.and_then(|it| self.runtime.built_in(it.name)) {
-            return built_in.map_err(|error| WireError::new(Code::INTERNAL, error.to_string()));
+            return built_in.map_err(|error| reply::not_loaded(&error));
         }
         let found = self.more.iter().find(|plugin| speaks(plugin.language()));
         found.cloned().ok_or_else(|| {

@@ -1,5 +1,6 @@
 //! From what goes wrong inside to what the asker is told: the one place where causes get codes.
 
+use quern_plugins::LoadError;
 use quern_protocol::{BlockError, Code, QueueId, TopicName, WireError};
 use quern_store::{AppendError, ReadError};
 
@@ -51,6 +52,12 @@ pub(crate) fn append_failed(error: &AppendError) -> WireError {
 
 pub(crate) fn read_failed(error: &ReadError) -> WireError {
     WireError::new(error.code(), error.to_string())
+}
+
+/// A plugin cannot be compiled or loaded.
+pub(crate) fn not_loaded(error: &LoadError) -> WireError {
+    let code = *Code::find(error.code()).unwrap_or(&Code::INTERNAL);
+    WireError::new(code, error.to_string())
 }
 
 /// A delivery thread is gone: a bug, told once where it happened.

@@ -78,6 +78,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     println!("A node with everything in it, on this machine only:");
     let node = start::start(Config {
         data: args.data.clone(),
+        compiler: Some(start::compiler()?),
         ..Config::new(Roles::Both)
     })
     .await?;

@@ -69,6 +69,8 @@ fn workers() -> usize {
 }
 
 fn main() -> ExitCode {
+    // Before anything else: what compiles plugins is this program too.
+    quern_node::plugin_child_main();
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("QUERN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()

@@ -93,6 +93,12 @@ pub(crate) struct Args {
     log_max_bytes: Option<u64>,
 }
 
+/// This program compiles plugins too, in a process of its own.
+pub(crate) fn compiler() -> Result<PathBuf, Failure> {
+    let program = std::env::current_exe();
+    program.map_err(|error| Failure::new(1, format!("this program cannot find itself: {error}")))
+}
+
 const AUTO_CREATE_QUEUES: u32 = 8;
 
 impl Args {
@@ -130,6 +136,7 @@ impl Args {
                 bytes: self.log_max_bytes,
                 hours: self.delete_when.clone(),
             },
+            compiler: Some(compiler()?),
             ..Config::new(roles)
         })
     }

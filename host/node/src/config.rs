@@ -59,6 +59,10 @@ pub struct Config {
     pub segment_size: Option<u64>,
     /// How long messages are kept.
     pub retention: Retention,
+    /// A program whose `main` calls [`crate::plugin_child_main`] first: it compiles plugins, in a
+    /// process of its own with limits. `None` = only the plugins built into this program run, and
+    /// no others are taken in.
+    pub compiler: Option<PathBuf>,
 }
 
 impl Config {
@@ -79,6 +83,7 @@ impl Config {
             },
             segment_size: None,
             retention: Retention::default(),
+            compiler: None,
         }
     }
 

@@ -13,11 +13,13 @@ use std::sync::Arc;
 
 use quern_broker::Broker;
 use quern_nameserver::NameServer;
-use quern_plugins::Runtime;
+use quern_plugins::{Compiler, Runtime};
 use quern_protocol::{BrokerName, Code};
 use quern_quic::{BindError, CloseReason, Connector, Door, ListenConfig, Listener, TlsError};
 pub use quern_store::Retention;
 use quern_store::{Env, Report};
+
+pub use quern_plugins::plugin_child_main;
 
 pub use crate::config::{BadConfig, Config, Identity, Roles};
 pub use crate::exercise::exercise;
@@ -211,8 +213,16 @@ async fn start_broker(
         retention: config.retention.clone(),
         ..quern_store::Config::new(config.data.clone())
     };
+    let plugins = quern_plugins::Config {
+        compiler: match &config.compiler {
+            Some(program) => Compiler::Child(program.clone()),
+            None => Compiler::InProcess,
+        },
+        dir: Some(config.data.join("plugins")),
+        ..quern_plugins::Config::default()
+    };
     let open = tokio::task::spawn_blocking(move || {
-        let plugins = Runtime::new(&quern_plugins::Config::default())?;
+        let plugins = Runtime::new(&plugins)?;
         Ok::<_, StartError>(Broker::open(broker, store, env, &plugins)?)
     });
     let opened = open.await.map_err(|_| StartError::Panicked)?;

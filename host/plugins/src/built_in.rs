@@ -76,7 +76,7 @@ impl Shelf {
     pub(crate) fn take(
         &self,
         name: &str,
-        load: impl FnOnce(&'static str, &'static [u8]) -> Result<Plugin, LoadError>,
+        load: impl FnOnce(&'static str, &'static [u8]) -> Result<Arc<Plugin>, LoadError>,
     ) -> Option<Result<Arc<Plugin>, LoadError>> {
         let index = ALL.iter().position(|it| it.name == name)?;
         let mut place = self.0[index].lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +84,7 @@ impl Shelf {
             return Some(Ok(Arc::clone(plugin)));
         }
         let name = ALL[index].name;
-        let loaded = load(name, component(name)).map(Arc::new);
+        let loaded = load(name, component(name));
         if let Ok(plugin) = &loaded {
             *place = Some(Arc::clone(plugin));
         }
@@ -93,8 +93,8 @@ impl Shelf {
 
     /// Those that somebody has taken.
     pub(crate) fn taken(&self) -> Vec<Arc<Plugin>> {
-        let places = self.0.iter();
-        let plugins = places.map(|it| it.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        plugins.flatten().collect()
+        // One that is being compiled right now is not there yet.
+        let plugins = self.0.iter().filter_map(|it| it.try_lock().ok()?.clone());
+        plugins.collect()
     }
 }

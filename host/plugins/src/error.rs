@@ -14,14 +14,29 @@ pub struct RuntimeError(pub(crate) String);
 /// Why bytes are not a plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("component is {len} bytes, the limit is {max}")]
-    TooLarge { len: usize, max: usize },
+    #[error("too large: {what}: {have}, the limit is {most}")]
+    TooLarge {
+        what: &'static str,
+        have: usize,
+        most: usize,
+    },
     #[error("not a WebAssembly component: {0}")]
     Component(String),
     #[error("it imports {0:?}; a plugin may import quern:plugin/host and nothing else")]
     Import(String),
     #[error("it does not export a world of quern:plugin@0.1.0: {0}")]
     Export(String),
+    #[error("it cannot be compiled or tried within bounds: {0}")]
+    Budget(String),
+    #[error("a case of its own author fails: {0}")]
+    Vector(String),
+    #[error("the same messages do not always get the same verdicts: {0}")]
+    Impure(String),
+    /// What a child process says, with its code.
+    #[error("{text}")]
+    Refused { code: u16, text: String },
+    #[error("the child process failed: {0}")]
+    Child(String),
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -33,6 +48,11 @@ impl LoadError {
             Self::Component(_) => 4101,
             Self::Import(_) => 4102,
             Self::Export(_) => 4103,
+            Self::Budget(_) => 4105,
+            Self::Vector(_) => 4106,
+            Self::Impure(_) => 4107,
+            Self::Refused { code, .. } => *code,
+            Self::Child(_) => 9001,
             Self::Fault(fault) => fault.code,
         }
     }
@@ -131,6 +151,13 @@ pub struct Fault {
     pub plugin: Arc<str>,
     pub version: Arc<str>,
     pub message: String,
+}
+
+impl Fault {
+    /// The guest said that it cannot judge: an answer, and its instance lives.
+    pub(crate) fn is_failure(&self) -> bool {
+        self.code == Cause::Failure.code()
+    }
 }
 
 /// The ways a guest can fail at work.

@@ -5,9 +5,15 @@
 //! instance that fails is thrown away. What it cannot judge is reported as unjudged, never dropped.
 
 mod allocation_strategy;
+mod artefact;
 mod batch;
 mod bindings;
 mod built_in;
+mod cache;
+pub mod case;
+mod child;
+mod digest;
+mod engine;
 mod error;
 mod filter;
 mod host;
@@ -18,17 +24,23 @@ mod order;
 mod plugin;
 mod queue_selector;
 mod runtime;
+mod trial;
+mod verify;
 mod worker;
 
 pub use crate::allocation_strategy::{GroupQueue, Member, Request, Strategy};
 pub use crate::batch::{Batch, Field, Needs, Number, integer};
 pub use crate::built_in::BuiltIn;
+pub use crate::child::{Compiler, plugin_child_main};
+pub use crate::digest::{Digest, Hash, NoDigest};
 pub use crate::error::{Fault, LoadError, Refusal, RuntimeError, SubscribeError};
-pub use crate::limits::COMPONENT as COMPONENT_LIMIT;
+pub use crate::limits::{COMPONENT as COMPONENT_LIMIT, VECTORS as CASES_LIMIT};
 pub use crate::metrics::Snapshot;
 pub use crate::plugin::{Kind, Plugin};
 pub use crate::queue_selector::{Route, RouteQueue};
-pub use crate::runtime::{Config, Runtime};
+pub use crate::runtime::{Config, Runtime, Step};
+pub use crate::trial::Report;
+pub use crate::verify::{Checked, check, with_vectors};
 pub use crate::worker::{Judged, Selected, Selector, Subscription, Verdict, Worker};
 
 /// A filter that misbehaves as its expression asks (`trap`, `loop`, `bomb`, …): for tests of what

@@ -1,5 +1,9 @@
 //! Every bound a guest meets. Fuel is counted by the instruction, roughly.
 
+use std::time::Duration;
+
+use crate::child::Rlimits;
+
 /// Largest component, bytes.
 pub const COMPONENT: usize = 4 * 1024 * 1024;
 /// Fuel for `describe` and for compiling one expression.
@@ -50,3 +54,42 @@ pub(crate) const LOG_LINE: usize = 1_024;
 pub(crate) const LOG_LINES: u32 = 10;
 /// Names a plugin may count under.
 pub(crate) const COUNTERS: usize = 16;
+/// Modules and components inside a component, and how deep.
+pub(crate) const MODULES: usize = 64;
+pub(crate) const NESTING: usize = 8;
+/// Instances of modules in one component.
+pub(crate) const CORE_INSTANCES: u32 = 16;
+/// Memories and tables of one component.
+pub(crate) const MEMORIES: u32 = 4;
+pub(crate) const TABLES: u32 = 4;
+/// One function's code, bytes: what a compiler takes grows faster than its length.
+pub(crate) const FUNCTION: usize = 64 * 1024;
+/// Types, imports, exports, functions … a component declares in all.
+pub(crate) const ITEMS: usize = 100_000;
+/// Cases an author may send along, bytes.
+pub const VECTORS: usize = 256 * 1024;
+/// Expressions the fixed messages are judged under.
+pub(crate) const DRY_RUNS: usize = 16;
+/// What the compiling child may use.
+pub(crate) const COMPILER: Rlimits = Rlimits {
+    address_space: 1 << 30,
+    data: 1 << 30,
+    cpu_seconds: 10,
+    files: 3,
+    file_bytes: 0,
+};
+/// What the trying child may use: artefacts are compiled for reservations of 4 GiB.
+pub(crate) const TRIAL: Rlimits = Rlimits {
+    address_space: 16 << 30,
+    data: 256 << 20,
+    cpu_seconds: 10,
+    // An instance's first memory is kept in an anonymous file.
+    files: 16,
+    file_bytes: 64 << 20,
+};
+/// A child that is not done by then never will be, however busy the machine.
+pub(crate) const CHILD_WALL: Duration = Duration::from_secs(120);
+/// Longest answer of a child, bytes.
+pub(crate) const ANSWER_OF_CHILD: u64 = 256 << 20;
+/// Compiled plugins kept, bytes.
+pub(crate) const CACHE: u64 = 512 << 20;

@@ -1,10 +1,10 @@
 //! A plugin: a verified, compiled component with its kind, name, version and digest.
 
 use std::fmt;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Engine, Store};
@@ -13,6 +13,7 @@ use crate::bindings::allocation_strategy::AllocationStrategyPre;
 use crate::bindings::body_filter::BodyFilterPre;
 use crate::bindings::filter::FilterPre;
 use crate::bindings::queue_selector::QueueSelectorPre;
+use crate::digest::Digest;
 use crate::error::{Cause, Fault, LoadError};
 use crate::host::State;
 use crate::instance;
@@ -20,7 +21,8 @@ use crate::limits;
 use crate::metrics::{Metrics, Snapshot};
 
 /// What a plugin decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     Filter,
     BodyFilter,
@@ -29,7 +31,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [
+    pub const ALL: [Self; 4] = [
         Self::Filter,
         Self::BodyFilter,
         Self::QueueSelector,
@@ -86,6 +88,7 @@ pub struct Plugin {
     identity: Identity,
     digest: Arc<str>,
     kind: Kind,
+    calls_itself: String,
     summary: String,
     language: Option<String>,
     engine: Engine,
@@ -105,30 +108,12 @@ impl fmt::Debug for Plugin {
 }
 
 impl Plugin {
-    /// Verifies and compiles; asks the guest to describe itself.
-    pub(crate) fn load(
-        engine: &Engine,
-        linker: &Linker<State>,
-        name: &str,
-        bytes: &[u8],
-    ) -> Result<Self, LoadError> {
-        if bytes.len() > limits::COMPONENT {
-            return Err(LoadError::TooLarge {
-                len: bytes.len(),
-                max: limits::COMPONENT,
-            });
-        }
-        let component = Component::new(engine, bytes)
-            .map_err(|error| LoadError::Component(format!("{error:#}")))?;
-        Self::link(linker, name, digest(bytes), &component)
-    }
-
     /// What is left to do with a compiled component: check what it imports and exports, and ask it
     /// what it is.
     pub(crate) fn link(
         linker: &Linker<State>,
         name: &str,
-        digest: String,
+        digest: &Digest,
         component: &Component,
     ) -> Result<Self, LoadError> {
         let engine = linker.engine();
@@ -150,8 +135,9 @@ impl Plugin {
                 name: name.into(),
                 version: "unknown".into(),
             },
-            digest: digest.into(),
+            digest: digest.to_string().into(),
             kind,
+            calls_itself: String::new(),
             summary: String::new(),
             language: None,
             engine: engine.clone(),
@@ -160,20 +146,25 @@ impl Plugin {
             metrics: Arc::default(),
         };
         let about = instance::describe(&plugin)?;
-        let named = [Some(&about.version), about.language.as_ref()];
+        let named = [
+            Some(&about.name),
+            Some(&about.version),
+            about.language.as_ref(),
+        ];
         let too_long = named
             .into_iter()
             .flatten()
             .any(|it| it.len() > limits::NAME);
         if too_long || about.summary.len() > limits::WORDS {
             let message = format!(
-                "version and language have at most {} bytes, a summary {}",
+                "name, version and language have at most {} bytes, a summary {}",
                 limits::NAME,
                 limits::WORDS
             );
             return Err(plugin.fault(Cause::Answer, message).into());
         }
         plugin.identity.version = about.version.into();
+        plugin.calls_itself = about.name;
         plugin.summary = about.summary;
         plugin.language = about.language;
         Ok(plugin)
@@ -181,6 +172,11 @@ impl Plugin {
 
     pub fn name(&self) -> &str {
         &self.identity.name
+    }
+
+    /// What the author calls it; whoever loads it may call it otherwise.
+    pub(crate) fn calls_itself(&self) -> &str {
+        &self.calls_itself
     }
 
     /// The author's own version.
@@ -298,14 +294,4 @@ fn kind_of(engine: &Engine, component: &Component) -> Result<Kind, LoadError> {
             "none of filter, body-filter, queue-selector, allocation-strategy".to_owned(),
         )
     })
-}
-
-/// SHA-256, hex.
-pub(crate) fn digest(bytes: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    let mut hex = String::with_capacity(64);
-    for byte in digest.as_ref() {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
 }

@@ -1,31 +1,45 @@
-//! The runtime: one engine a process, with every limit a guest meets.
+//! The runtime: one engine a process, with every limit a guest meets; the plugins that are part of
+//! the program; and the way of others into it: check, compile, try, load.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
+use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{
-    Config as EngineConfig, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
-};
 
+use crate::artefact::Artefact;
 use crate::bindings::about::About;
 use crate::built_in::{self, BuiltIn, Shelf};
+use crate::cache::Cache;
+use crate::child::Compiler;
+use crate::digest::Digest;
 use crate::error::{LoadError, RuntimeError};
 use crate::host::State;
-use crate::limits;
 use crate::plugin::Plugin;
+use crate::trial::Report;
+use crate::verify::{self, Checked};
 use crate::worker::Worker;
+use crate::{engine, limits};
 
 /// What an operator decides about plugins.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Instances alive at once in this process, 1 to 4,096. Default: 256.
     pub instances: u32,
+    /// Who compiles. Default: this process, which is for plugins built together with it; a program
+    /// that takes in others names one that calls [`crate::plugin_child_main`].
+    pub compiler: Compiler,
+    /// Where compiled plugins and the key that vouches for them are kept; made when first needed.
+    /// Default: nowhere.
+    pub dir: Option<PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             instances: limits::INSTANCES,
+            compiler: Compiler::InProcess,
+            dir: None,
         }
     }
 }
@@ -37,6 +51,10 @@ pub struct Runtime(Arc<Shared>);
 struct Shared {
     engine: Engine,
     linker: Linker<State>,
+    compiler: Compiler,
+    dir: Option<PathBuf>,
+    /// Opened when first used: the directory may not be there, or not be ours, before.
+    cache: OnceLock<Option<Cache>>,
     built_ins: Shelf,
 }
 
@@ -46,24 +64,101 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
+/// What every guest is given.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    About::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    Ok(linker)
+}
+
 impl Runtime {
-    /// Makes the engine. The plugins we ship are compiled when they are first asked for.
+    /// Makes the engine. Touches no file and compiles nothing yet.
     pub fn new(config: &Config) -> Result<Self, RuntimeError> {
-        let failed = |error: &dyn std::fmt::Display| RuntimeError(error.to_string());
-        let engine = Engine::new(&engine_config(config)).map_err(|error| failed(&error))?;
-        let mut linker = Linker::new(&engine);
-        About::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)
-            .map_err(|error| failed(&error))?;
+        let failed = |error: wasmtime::Error| RuntimeError(format!("{error:#}"));
+        let engine = engine::serving(config.instances).map_err(failed)?;
+        let linker = linker(&engine).map_err(failed)?;
         Ok(Self(Arc::new(Shared {
             engine,
             linker,
+            compiler: config.compiler.clone(),
+            dir: config.dir.clone(),
+            cache: OnceLock::new(),
             built_ins: Shelf::new(),
         })))
     }
 
-    /// Verifies and compiles a component under a name.
+    /// Whether components of strangers may be taken in: only a child process compiles them.
+    pub fn takes_uploads(&self) -> bool {
+        matches!(self.0.compiler, Compiler::Child(_))
+    }
+
+    /// Loads a component under a name, from the cache or by compiling it. Blocks meanwhile. Of a
+    /// stranger's component, [`Runtime::admit`] comes first.
     pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Arc<Plugin>, LoadError> {
-        let plugin = Plugin::load(&self.0.engine, &self.0.linker, name, bytes)?;
+        verify::check(bytes)?;
+        let digest = Digest::of(bytes);
+        let artefact = match self.cached(&digest) {
+            Some(artefact) => artefact,
+            None => self.compile(&digest, bytes)?,
+        };
+        self.load_artefact(name, &digest, &artefact)
+    }
+
+    /// Compiles a component and runs it for the first time, both in child processes. `step` is told
+    /// what is under way. Blocks meanwhile.
+    pub fn admit(
+        &self,
+        bytes: &[u8],
+        mut step: impl FnMut(Step),
+    ) -> Result<(Checked, Report), LoadError> {
+        step(Step::Checking);
+        let checked = verify::check(bytes)?;
+        step(Step::Compiling);
+        let digest = Digest::of(bytes);
+        let artefact = self.0.compiler.compile(bytes)?;
+        step(Step::Trying);
+        let compiler = &self.0.compiler;
+        let report = compiler.try_out(checked.kind, &artefact, &checked.vectors)?;
+        if let Some(cache) = self.cache() {
+            cache.keep(&digest, &artefact);
+        }
+        Ok((checked, report))
+    }
+
+    fn compile(&self, digest: &Digest, bytes: &[u8]) -> Result<Artefact, LoadError> {
+        let artefact = self.0.compiler.compile(bytes)?;
+        if let Some(cache) = self.cache() {
+            cache.keep(digest, &artefact);
+        }
+        Ok(artefact)
+    }
+
+    fn cached(&self, digest: &Digest) -> Option<Artefact> {
+        self.cache()?.find(digest)
+    }
+
+    fn cache(&self) -> Option<&Cache> {
+        let open = || {
+            let dir = self.0.dir.as_deref()?;
+            let cache = Cache::open(dir, &self.0.engine);
+            let told = cache.inspect_err(|error| {
+                tracing::warn!(dir = %dir.display(), %error, "compiled plugins cannot be kept there");
+            });
+            told.ok()
+        };
+        self.0.cache.get_or_init(open).as_ref()
+    }
+
+    fn load_artefact(
+        &self,
+        name: &str,
+        digest: &Digest,
+        artefact: &Artefact,
+    ) -> Result<Arc<Plugin>, LoadError> {
+        let component = artefact
+            .load(&self.0.engine)
+            .map_err(|error| LoadError::Component(format!("{error:#}")))?;
+        let plugin = Plugin::link(&self.0.linker, name, digest, &component)?;
         Ok(Arc::new(plugin))
     }
 
@@ -75,10 +170,8 @@ impl Runtime {
     /// One of the plugins we ship; `None` = none has this name. Takes a moment when it is asked for
     /// the first time.
     pub fn built_in(&self, name: &str) -> Option<Result<Arc<Plugin>, LoadError>> {
-        let shared = &self.0;
-        let load =
-            |name: &str, bytes: &[u8]| Plugin::load(&shared.engine, &shared.linker, name, bytes);
-        shared.built_ins.take(name, load)
+        let load = |name: &str, bytes: &[u8]| self.load(name, bytes);
+        self.0.built_ins.take(name, load)
     }
 
     /// Those of the plugins we ship that have been asked for.
@@ -92,25 +185,10 @@ impl Runtime {
     }
 }
 
-fn engine_config(config: &Config) -> EngineConfig {
-    let instances = config.instances.clamp(1, 4_096);
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(instances)
-        .total_core_instances(instances * 4)
-        .total_memories(instances)
-        .total_tables(instances * 2)
-        .max_memories_per_component(1)
-        .max_tables_per_component(2)
-        .table_elements(limits::TABLE)
-        .max_memory_size(limits::MEMORY);
-    let mut engine = EngineConfig::new();
-    // Memories keep wasmtime's own reservation of 4 GiB of addresses each: with less, every access
-    // would check its bounds. Calls are synchronous; the machinery for others costs each of them.
-    engine
-        .consume_fuel(true)
-        .concurrency_support(false)
-        .cranelift_nan_canonicalization(true)
-        .max_wasm_stack(limits::STACK)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    engine
+/// What is under way while a component is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Checking,
+    Compiling,
+    Trying,
 }

@@ -10,7 +10,11 @@ use quern_plugins::{
 };
 
 fn runtime() -> Runtime {
-    Runtime::new(&Config { instances: 8 }).unwrap()
+    Runtime::new(&Config {
+        instances: 8,
+        ..Config::default()
+    })
+    .unwrap()
 }
 
 fn built_in(runtime: &Runtime, name: &str) -> Arc<Plugin> {

@@ -179,9 +179,17 @@ fn shuffled(dice: &mut Dice, count: usize) -> Vec<usize> {
     order
 }
 
+fn runtime() -> Runtime {
+    let config = Config {
+        instances: 8,
+        ..Config::default()
+    };
+    Runtime::new(&config).expect("the runtime starts")
+}
+
 #[test]
 fn sql92_and_its_twin_agree_and_neither_split_nor_order_matter() {
-    let runtime = Runtime::new(&Config { instances: 8 }).unwrap();
+    let runtime = runtime();
     let sql92 = runtime.built_in("sql92").unwrap().unwrap();
     let mut worker = runtime.worker();
     let mut accepted = 0;
@@ -239,7 +247,7 @@ fn sql92_and_its_twin_agree_and_neither_split_nor_order_matter() {
 /// Whatever a text is, it is compiled or refused with a mark under whole letters of it.
 #[test]
 fn sql92_survives_any_text() {
-    let runtime = Runtime::new(&Config { instances: 8 }).unwrap();
+    let runtime = runtime();
     let sql92 = runtime.built_in("sql92").unwrap().unwrap();
     let mut worker = runtime.worker();
     const PIECES: &[&str] = &[
@@ -312,7 +320,7 @@ fn sql92_survives_any_text() {
 
 #[test]
 fn selectors_answer_for_each_message_alone() {
-    let runtime = Runtime::new(&Config { instances: 8 }).unwrap();
+    let runtime = runtime();
     let mut worker = runtime.worker();
     let names = [
         "hash",

@@ -11,7 +11,11 @@ use quern_plugins::{
 use Verdict::{Deliver, Reject, Unjudged};
 
 fn runtime() -> Runtime {
-    Runtime::new(&Config { instances: 8 }).expect("the runtime starts")
+    Runtime::new(&Config {
+        instances: 8,
+        ..Config::default()
+    })
+    .expect("the runtime starts")
 }
 
 fn tag(runtime: &Runtime) -> Arc<Plugin> {

@@ -49,7 +49,11 @@ fn texts<'a>(value: &'a Value, name: &str) -> Vec<&'a str> {
 }
 
 fn worker() -> (Runtime, Worker) {
-    let runtime = Runtime::new(&Config { instances: 8 }).unwrap();
+    let runtime = Runtime::new(&Config {
+        instances: 8,
+        ..Config::default()
+    })
+    .unwrap();
     let worker = runtime.worker();
     (runtime, worker)
 }

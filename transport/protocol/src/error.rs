@@ -89,8 +89,8 @@ codes! {
         "A setting has a value that cannot be used; the text names it and what is allowed."
         "Correct the setting and start again. Nothing was changed.";
     2001 NOT_FOUND Never
-        "The topic, queue or group named does not exist on this broker."
-        "`quern topic ls` shows what exists; `quern topic create NAME` makes a topic.";
+        "The topic, queue, group or plugin named does not exist on this broker."
+        "`quern topic ls` and `quern plugin ls` show what exists; `quern topic create NAME` makes a topic.";
     2002 ALREADY_EXISTS Never
         "A topic of this name exists."
         "`quern topic describe NAME` shows it. Choose another name, or use it as it is.";
@@ -157,6 +157,30 @@ codes! {
     4101 PLUGIN_INVALID Never
         "The bytes are not a component of the plugin contract this broker speaks."
         "Build it with the guest SDK for the contract version named in the text.";
+    4102 PLUGIN_IMPORT Never
+        "The component imports something besides `quern:plugin/host`. A plugin has no clock, no network, no files."
+        "Build it for wasm32-unknown-unknown: `quern plugin build` does. WASI comes in with wasm32-wasip2 and with toolchains for other languages unless they are told to leave it out.";
+    4103 PLUGIN_EXPORT Never
+        "The component exports no world of the plugin contract, or one of another version."
+        "Build it with the guest SDK of this version: `quern plugin new` writes it to vendor/.";
+    4104 PLUGIN_TOO_LARGE Never
+        "The component, or something in it that costs the compiler, is beyond a limit, which the text names."
+        "Components end at 4 MiB, functions at 64 KiB. Build with optimisation and without debug symbols; `quern plugin build` does.";
+    4105 PLUGIN_BUDGET Never
+        "Compiling or trying the component took more time or memory than the child process has; nothing else noticed."
+        "Look for one function of many branches, or very many functions; the limits are 10 s and 1 GiB.";
+    4106 PLUGIN_CASES Never
+        "A case its author sent along is not answered as expected, or is not understood. The plugin was not taken in."
+        "`quern plugin test` shows which, and what was answered instead.";
+    4107 PLUGIN_IMPURE Never
+        "The same messages got other verdicts when they came in another order, in other batches, or again."
+        "A verdict may depend on nothing but the message and the parameters: keep no counters and no memory of earlier messages.";
+    4108 PLUGIN_REVOKED Never
+        "The plugin's signature is missing, wrong or revoked. This version checks none: the code is kept for one that does."
+        "Upload it again, signed with a key the broker trusts.";
+    4109 PLUGIN_DIGEST Here
+        "The bytes that arrived are not those that were announced: their SHA-256 differs. They were thrown away."
+        "Upload again; if it repeats, something on the way changes bytes, or the file changes while it is read.";
     4201 EXPRESSION_REFUSED Never
         "A filter does not accept its expression or parameters; the text says where and why."
         "Correct the expression. For tags: `A || B`, or `*` for all. For SQL: `region = 'eu' AND amount > 100`.";
@@ -181,6 +205,18 @@ codes! {
     4305 PLUGIN_FAILURE Here
         "A plugin said it could not judge a message. The message is not lost: delivery of this queue waits."
         "The text is the plugin's own. Correct the plugin or the message's sender.";
+    4401 PLUGIN_NOT_READY Here
+        "The plugin has no version that can be used now: none is active, it is still on its way in, or its bytes are missing here. Messages wait."
+        "`quern plugin info NAME` shows its versions; `quern plugin activate NAME` picks one; missing bytes come with uploading the same component again.";
+    4403 PLUGIN_IN_USE Never
+        "The version is active or on trial, so it cannot be removed; or the plugin is part of the broker."
+        "Activate another version, or `quern plugin disable NAME`, then remove it.";
+    4404 NOTHING_TO_ROLL_BACK Never
+        "No version of this plugin was active before the one that is."
+        "`quern plugin info NAME` shows its versions; `quern plugin activate NAME@N` picks one.";
+    4405 PLUGIN_QUARANTINED Never
+        "The version failed too often and was taken out of service; it does not become active again."
+        "`quern plugin info NAME` shows why. Correct it and upload it: that is a new version.";
     5001 FORBIDDEN Never
         "The identity of the caller does not permit this request."
         "Clients and nodes use different doors; check the certificate and role.";

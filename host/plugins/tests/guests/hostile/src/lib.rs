@@ -3,14 +3,21 @@
 //! `loop`, `bomb`, `trap`, `deep`, `fail`, `short`, `long`, `huge`, `spare`: what it does when it
 //! judges. `compile-loop`, `compile-trap`, `refuse`: what it does when it compiles. `needs-…`: what
 //! it says it reads. It delivers on `poison`, unless a message is tagged so; on `heavy`, working
-//! with the square of the batch; on `chatty`, logging and counting under a thousand names. Written against the bare contract, because the
-//! SDK would not let an answer have a wrong shape.
+//! with the square of the batch; on `chatty`, logging and counting under a thousand names; on
+//! `counter`, to every seventh it is asked about. Written against the bare contract,
+//! because the SDK would not let an answer have a wrong shape.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use quern_plugin::bindings::about::exports::quern::plugin::about;
 use quern_plugin::bindings::filter::exports::quern::plugin::filter;
 use quern_plugin::bindings::types;
 
 struct Hostile;
+
+/// What a plugin must not have: a memory of earlier messages.
+static ASKED: AtomicU32 = AtomicU32::new(0);
 
 struct Subscription(String);
 
@@ -129,6 +136,9 @@ impl filter::GuestSubscription for Subscription {
                 }
                 let mut verdicts = vec![0; words];
                 for message in 0..batch.len {
+                    if which == "counter" && !ASKED.fetch_add(1, Relaxed).is_multiple_of(7) {
+                        continue;
+                    }
                     verdicts[message as usize / 32] |= 1 << (message % 32);
                 }
                 Ok(verdicts)

@@ -1,0 +1,311 @@
+//! Cases: what an author says a plugin must answer, one JSON document a line.
+//!
+//! ```text
+//! {"what": "big and from here", "message": {"properties": {"region": "eu"}}, "params": {"min": 100}, "expect": true}
+//! {"what": "no number", "params": {"min": "many"}, "refused": "\"many\" is not a number"}
+//! {"what": "its own room", "message": {"orderKey": "a"}, "queues": ["a/0:us", "b/0:eu"], "expect": 1}
+//! ```
+//!
+//! A filter is expected to say true or false, a selector the place of a queue among those given
+//! (`broker/id:zone`). `quern plugin test` runs cases, `upload` takes them along inside the component,
+//! and the broker runs them again before it lets the plugin in.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::batch::{Batch, Field, Needs, Number, integer};
+use crate::error::{LoadError, SubscribeError};
+use crate::limits;
+use crate::plugin::{Kind, Plugin};
+use crate::queue_selector::{Route, RouteQueue};
+use crate::worker::{Verdict, Worker};
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    #[serde(default)]
+    pub what: String,
+    #[serde(default)]
+    pub message: CaseMessage,
+    #[serde(default)]
+    pub expression: String,
+    #[serde(default, deserialize_with = "texts")]
+    pub params: BTreeMap<String, String>,
+    /// Of a selector: `broker/id:zone`, in any order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
+    /// Why expression or parameters are not accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// The message a case speaks of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct CaseMessage {
+    pub topic: String,
+    pub tags: String,
+    pub keys: String,
+    pub order_key: String,
+    #[serde(deserialize_with = "texts")]
+    pub properties: BTreeMap<String, String>,
+    pub body: String,
+    pub queue: u32,
+    pub offset: u64,
+    pub born_at: u64,
+    pub stored_at: u64,
+    pub attempts: u32,
+    pub sequence: i64,
+}
+
+/// What a filter or a selector says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Expect {
+    Delivered(bool),
+    Queue(usize),
+}
+
+/// What a plugin made of a case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Said(Expect),
+    Refused(String),
+    /// It failed, and how.
+    Failed(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Said(Expect::Delivered(delivered)) => write!(f, "{delivered}"),
+            Self::Said(Expect::Queue(queue)) => write!(f, "queue {queue}"),
+            Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Failed(why) => write!(f, "failed: {why}"),
+        }
+    }
+}
+
+/// Parameters and properties are texts on the wire; a case may write numbers and booleans plainly.
+fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let values = BTreeMap::<String, serde_json::Value>::deserialize(from)?;
+    let text = |(name, value)| match value {
+        serde_json::Value::String(text) => Ok((name, text)),
+        serde_json::Value::Number(_) | serde_json::Value::Bool(_) => Ok((name, value.to_string())),
+        _ => Err(serde::de::Error::custom(format!(
+            "{name} is {value}; a text, a number, true or false can stand here"
+        ))),
+    };
+    values.into_iter().map(text).collect()
+}
+
+/// Reads cases, one a line; empty lines do not count.
+pub fn parse(text: &str) -> Result<Vec<Case>, LoadError> {
+    if text.len() > limits::VECTORS {
+        return Err(LoadError::TooLarge {
+            what: "cases, bytes",
+            have: text.len(),
+            most: limits::VECTORS,
+        });
+    }
+    let bad = |number: usize, why: &dyn fmt::Display| {
+        LoadError::Vector(format!("line {}: {why}", number + 1))
+    };
+    let mut cases = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let case: Case = serde_json::from_str(line).map_err(|error| bad(number, &error))?;
+        if case.expect.is_some() == case.refused.is_some() {
+            let why = "a case says what to expect, or why the plugin is refused";
+            return Err(bad(number, &why));
+        }
+        cases.push(case);
+    }
+    Ok(cases)
+}
+
+impl Case {
+    /// Parameters as a subscription takes them.
+    pub fn params(&self) -> Vec<(String, String)> {
+        let params = self.params.iter();
+        params
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
+    /// Its name, or what stands in for one.
+    pub fn title(&self, number: usize) -> String {
+        match self.what.as_str() {
+            "" => format!("case {number}"),
+            what => what.to_owned(),
+        }
+    }
+
+    /// What is right.
+    pub fn right(&self) -> Outcome {
+        match (&self.refused, self.expect) {
+            (Some(why), _) => Outcome::Refused(why.clone()),
+            (None, Some(expect)) => Outcome::Said(expect),
+            (None, None) => Outcome::Failed("the case says nothing".to_owned()),
+        }
+    }
+
+    /// Asks the plugin.
+    pub fn run(&self, worker: &mut Worker, plugin: &Arc<Plugin>) -> Outcome {
+        let asked = match plugin.kind() {
+            Kind::Filter | Kind::BodyFilter => self.judge(worker, plugin),
+            Kind::QueueSelector => self.select(worker, plugin),
+            Kind::AllocationStrategy => Ok(Outcome::Failed(
+                "there are no cases for allocation strategies yet; test them in Rust".to_owned(),
+            )),
+        };
+        asked.unwrap_or_else(|error| match error {
+            SubscribeError::Refused(refusal) => Outcome::Refused(refusal.reason),
+            SubscribeError::Fault(fault) => Outcome::Failed(fault.to_string()),
+        })
+    }
+
+    fn judge(&self, worker: &mut Worker, plugin: &Arc<Plugin>) -> Result<Outcome, SubscribeError> {
+        let subscription = worker.subscribe(plugin, &self.expression, &self.params())?;
+        let mut batch = Batch::new(subscription.needs());
+        let bodies = subscription.needs_bodies();
+        self.message
+            .add_to(&mut batch, subscription.needs(), bodies);
+        let judged = worker.judge(&subscription, &batch);
+        if let Some(fault) = judged.fault {
+            return Err(fault.into());
+        }
+        let delivered = judged.verdicts.first() == Some(&Verdict::Deliver);
+        Ok(Outcome::Said(Expect::Delivered(delivered)))
+    }
+
+    fn select(&self, worker: &mut Worker, plugin: &Arc<Plugin>) -> Result<Outcome, SubscribeError> {
+        let selector = worker.open(plugin, &self.params())?;
+        let mut batch = Batch::new(selector.needs());
+        self.message.add_to(&mut batch, selector.needs(), false);
+        let queues: Option<Vec<_>> = self.queues.iter().map(|queue| route_queue(queue)).collect();
+        let Some(queues) = queues else {
+            let why = "a queue is written broker/id:zone";
+            return Ok(Outcome::Failed(why.to_owned()));
+        };
+        let selected = worker.select(&selector, &Route::new(queues), &batch);
+        match (selected.queues.first(), selected.fault) {
+            (Some(Some(queue)), _) => Ok(Outcome::Said(Expect::Queue(*queue))),
+            (_, Some(fault)) => Err(fault.into()),
+            (_, None) => Ok(Outcome::Failed("no queue".to_owned())),
+        }
+    }
+}
+
+fn route_queue(text: &str) -> Option<RouteQueue> {
+    let (name, zone) = text.split_once(':')?;
+    let (broker, id) = name.split_once('/')?;
+    Some(RouteQueue {
+        broker: broker.to_owned(),
+        id: id.parse().ok()?,
+        zone: zone.to_owned(),
+        latency_us: 0,
+        backlog: 0,
+    })
+}
+
+impl CaseMessage {
+    /// Adds this message to a batch, field by field as the guest asked for them.
+    fn add_to(&self, batch: &mut Batch, needs: &Needs, bodies: bool) {
+        batch.begin_message();
+        for field in &needs.fields {
+            batch.text(self.text(field).filter(|text| !text.is_empty()));
+        }
+        for number in &needs.numbers {
+            batch.number(self.number(number));
+        }
+        if bodies {
+            batch.body(self.body.as_bytes());
+        }
+        batch.end_message();
+    }
+
+    fn property(&self, name: &str) -> Option<&str> {
+        match name {
+            "TAGS" => Some(&self.tags),
+            "KEYS" => Some(&self.keys),
+            name => self.properties.get(name).map(String::as_str),
+        }
+    }
+
+    fn text(&self, field: &Field) -> Option<&str> {
+        match field {
+            Field::Property(name) => self.property(name),
+            Field::Tag => Some(&self.tags),
+            Field::Keys => Some(&self.keys),
+            Field::Topic => Some(&self.topic),
+            Field::OrderKey => Some(&self.order_key),
+            Field::MessageId => self.property("UNIQ_KEY"),
+            Field::Group | Field::Zone | Field::Other(_) => None,
+        }
+    }
+
+    fn number(&self, number: &Number) -> i64 {
+        match number {
+            Number::Integer(name) => integer(self.property(name)),
+            Number::TagCode => tag_code(&self.tags).into(),
+            Number::QueueId => self.queue.into(),
+            Number::QueueOffset => self.offset as i64,
+            Number::Size => self.body.len() as i64,
+            Number::BornTimestamp => self.born_at as i64,
+            Number::StoreTimestamp => self.stored_at as i64,
+            Number::ReconsumeTimes => self.attempts.into(),
+            Number::Sequence => self.sequence,
+            Number::Random | Number::Other(_) => 0,
+        }
+    }
+}
+
+/// Java's `String.hashCode`.
+fn tag_code(tag: &str) -> i32 {
+    tag.encode_utf16().fold(0i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cases_are_read_and_what_is_wrong_is_named_with_its_line() {
+        let text = "{\"message\":{\"tags\":\"paid\",\"properties\":{\"n\":1}},\
+                    \"params\":{\"min\":100,\"on\":true},\"expect\":true}\n\n\
+                    {\"refused\":\"no\",\"expression\":\"?\"}\n{\"expect\":2}";
+        let cases = parse(text).unwrap();
+        assert_eq!(cases.len(), 3);
+        assert_eq!(cases[0].message.tags, "paid");
+        assert_eq!(cases[0].message.properties["n"], "1");
+        assert_eq!(
+            (&*cases[0].params["min"], &*cases[0].params["on"]),
+            ("100", "true")
+        );
+        assert_eq!(cases[0].right(), Outcome::Said(Expect::Delivered(true)));
+        assert_eq!(cases[1].right(), Outcome::Refused("no".to_owned()));
+        assert_eq!(cases[2].right(), Outcome::Said(Expect::Queue(2)));
+        for (bad, word) in [
+            ("{\"expect\":\"x\"}", "line 1"),
+            ("{\"expect\":true}\n{}", "line 2"),
+            ("{\"expect\":true,\"refused\":\"no\"}", "line 1"),
+            ("{\"expect\":true,\"mesage\":{}}", "mesage"),
+            ("{\"expect\":true,\"params\":{\"a\":[]}}", "[]"),
+        ] {
+            let error = parse(bad).unwrap_err();
+            assert_eq!(error.code(), 4106);
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+}
