@@ -10,6 +10,7 @@ use quern_harness::{Node, World, free_port};
 use crate::{QUERN, world_with_node};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn bad_input_gets_a_code_a_reason_and_a_way_out() -> Result<()> {
     let (world, node) = world_with_node(&[])?;
     let at = ["--namesrv", node.namesrv.as_str()];
@@ -29,6 +30,22 @@ fn bad_input_gets_a_code_a_reason_and_a_way_out() -> Result<()> {
             "Q-3007",
         ),
         (&["topic", "describe", "nothere", at[0], at[1]], 3, "Q-2001"),
+        (&["topic", "set", "nothere", at[0], at[1]], 3, "Q-2001"),
+        (
+            &["topic", "set", "t", "--queues", "2000", at[0], at[1]],
+            2,
+            "Q-3007",
+        ),
+        (
+            &["topic", "set", "t", "--durability", "sync", at[0], at[1]],
+            2,
+            "there are fast, local, replicated and quorum; or default",
+        ),
+        (
+            &["produce", "t", "--durability", "quorum", "x", at[0], at[1]],
+            2,
+            "Q-3008",
+        ),
         (
             &["produce", "t", "--tag", "a|b", "x", at[0], at[1]],
             2,
@@ -105,6 +122,20 @@ fn bad_starts_get_a_code_and_change_nothing() -> Result<()> {
             &["--data", &newer, "--listen", &a, "--namesrv-listen", &b],
             4,
             "Q-4005",
+        ),
+        (
+            &[
+                "--data",
+                &other,
+                "--listen",
+                &a,
+                "--namesrv-listen",
+                &b,
+                "--durability",
+                "replicated",
+            ],
+            2,
+            "Q-1012",
         ),
         (
             &[

@@ -8,6 +8,7 @@ mod kill;
 mod plugins;
 mod sdk;
 mod store;
+mod topics;
 
 use anyhow::Result;
 use quern_harness::{Node, World};

@@ -1,15 +1,15 @@
-//! Topics as administrators see them: create, describe, list, delete.
+//! Topics as administrators see them: create, describe, list, set, delete.
 
 use std::sync::Arc;
 
 use quern_protocol::{
     Code, CreateTopic, CreateTopicReply, DeleteTopic, DeleteTopicReply, DescribeTopic,
-    DescribeTopicReply, ListTopicsReply, QueueId, QueueReport, RecordKind, TopicName, TopicSummary,
-    WireError, limits as wire,
+    DescribeTopicReply, ListTopicsReply, QueueId, QueueReport, RecordKind, SetTopic, SetTopicReply,
+    TopicSetting, TopicSettings, TopicSettingsReply, TopicSummary, WireError, limits as wire,
 };
 
 use crate::topics::{Topic, TopicChange};
-use crate::{Broker, limits, reply};
+use crate::{Broker, durability, limits, reply};
 
 pub(crate) async fn create_topic(
     broker: &Broker,
@@ -18,29 +18,19 @@ pub(crate) async fn create_topic(
     if broker.is_draining() {
         return Err(reply::going_away());
     }
-    let CreateTopic {
-        topic,
-        read_queues,
-        write_queues,
-    } = request;
-    let topic = create(broker, &topic, read_queues, write_queues).await?;
+    let topic = create(broker, request).await?;
     Ok(CreateTopicReply { id: topic.id })
 }
 
 /// Returns when the topic is durable and can be used.
-pub(crate) async fn create(
-    broker: &Broker,
-    name: &TopicName,
-    read_queues: u32,
-    write_queues: u32,
-) -> Result<Arc<Topic>, WireError> {
-    for queues in [read_queues, write_queues] {
-        if !(1..=wire::QUEUES_PER_TOPIC).contains(&queues) {
-            return Err(reply::bad_request(format!(
-                "a topic has 1 to {} queues, not {queues}",
-                wire::QUEUES_PER_TOPIC
-            )));
-        }
+pub(crate) async fn create(broker: &Broker, request: CreateTopic) -> Result<Arc<Topic>, WireError> {
+    let name = &request.topic;
+    let queues = [
+        TopicSetting::ReadQueues(request.read_queues),
+        TopicSetting::WriteQueues(request.write_queues),
+    ];
+    for setting in queues.iter().chain(&request.settings) {
+        check(*setting)?;
     }
     let _one_change_at_a_time = broker.topic_changes().await;
     let topics = &broker.state.topics;
@@ -56,15 +46,55 @@ pub(crate) async fn create(
             limits::TOPICS
         )));
     }
-    let change = TopicChange::Created(Topic {
+    let mut topic = Topic {
         id: topics.next_id(),
         name: name.clone(),
-        read_queues,
-        write_queues,
+        read_queues: request.read_queues,
+        write_queues: request.write_queues,
         created_at: broker.store.now_ms(),
-    });
-    change_topics(broker, change).await?;
+        durability: None,
+    };
+    request.settings.iter().for_each(|it| topic.set(*it));
+    change_topics(broker, TopicChange::created(topic)).await?;
     broker.topic(name)
+}
+
+fn check(setting: TopicSetting) -> Result<(), WireError> {
+    match setting {
+        TopicSetting::Durability(None) => Ok(()),
+        TopicSetting::Durability(Some(class)) => durability::can_be_given(class).map(|_| ()),
+        TopicSetting::ReadQueues(queues) | TopicSetting::WriteQueues(queues) => {
+            if (1..=wire::QUEUES_PER_TOPIC).contains(&queues) {
+                return Ok(());
+            }
+            Err(reply::bad_request(format!(
+                "a topic has 1 to {} queues, not {queues}",
+                wire::QUEUES_PER_TOPIC
+            )))
+        }
+    }
+}
+
+/// Returns when the change is durable and in effect.
+pub(crate) async fn set(broker: &Broker, request: SetTopic) -> Result<SetTopicReply, WireError> {
+    for setting in &request.settings {
+        check(*setting)?;
+    }
+    let _one_change_at_a_time = broker.topic_changes().await;
+    let topic = broker.topic(&request.topic)?;
+    if !request.settings.is_empty() {
+        change_topics(broker, TopicChange::Set(topic.id, request.settings)).await?;
+    }
+    let settings = broker.topic(&request.topic)?.settings();
+    Ok(SetTopicReply { settings })
+}
+
+pub(crate) fn settings(
+    broker: &Broker,
+    request: &TopicSettings,
+) -> Result<TopicSettingsReply, WireError> {
+    let settings = broker.topic(&request.topic)?.settings();
+    Ok(TopicSettingsReply { settings })
 }
 
 async fn change_topics(broker: &Broker, change: TopicChange) -> Result<(), WireError> {

@@ -1,9 +1,10 @@
 //! What an operator decides about a broker. Validated by types: a `Config` that exists can be run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quern_plugins::Plugin;
-use quern_protocol::BrokerName;
+use quern_protocol::{BrokerName, Durability};
 
 /// A broker's settings. RocketMQ's names are given where they differ.
 #[derive(Debug, Clone)]
@@ -20,6 +21,12 @@ pub struct Config {
     pub auto_create_queues: Option<u32>,
     /// Threads that read for consumers and run filters. Default: one per processor, 2 to 16.
     pub delivery_threads: usize,
+    /// `flushDiskType`: how safe messages are whose send and topic do not say. Default: on this
+    /// broker's disk.
+    pub durability: Durability,
+    /// `syncFlushTimeout`: a send that waits longer for the disk is answered `FlushDiskTimeout`.
+    /// Default: 5 s.
+    pub flush_timeout: Duration,
     /// Filters besides the tag filter, each with a language of its own. Default: none.
     pub filters: Vec<Arc<Plugin>>,
 }
@@ -35,6 +42,8 @@ impl Config {
             auto_create_queues: None,
             delivery_threads: std::thread::available_parallelism()
                 .map_or(2, |n| n.get().clamp(2, 16)),
+            durability: Durability::Local,
+            flush_timeout: Duration::from_secs(5),
             filters: Vec::new(),
         }
     }

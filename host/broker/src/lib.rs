@@ -7,6 +7,7 @@
 mod admin;
 mod config;
 mod delivery;
+mod durability;
 mod filters;
 mod limits;
 mod long_poll;

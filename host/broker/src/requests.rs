@@ -8,10 +8,11 @@ use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
     Code, CommitOffsets, CreateTopic, DeleteTopic, DescribeTopic, Heartbeat, Hello, ListTopics,
-    OffsetAt, OffsetRange, QueryOffsets, Request, Send, SendSelected, Status, WireError,
+    OffsetAt, OffsetRange, QueryOffsets, Request, Send, SendSelected, SetTopic, Status,
+    TopicSettings, WireError,
 };
 
-use crate::{Broker, admin, offsets, pull, select, send, session, status};
+use crate::{Broker, admin, durability, offsets, pull, select, send, session, status};
 
 /// Answers one frame.
 pub(crate) async fn handle(broker: &Arc<Broker>, frame: Frame) -> Outgoing {
@@ -23,13 +24,14 @@ pub(crate) async fn handle(broker: &Arc<Broker>, frame: Frame) -> Outgoing {
 }
 
 async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireError> {
+    let flushed_by = durability::deadline(broker, frame.deadline_ms);
     match Request::decode(&frame)? {
         Request::Hello(hello) => reply::<Hello>(session::hello(broker, &hello)?),
         Request::Heartbeat(_) => reply::<Heartbeat>(session::heartbeat(broker)),
 
-        Request::Send(it) => reply::<Send>(send::send(broker, it, frame.body).await?),
+        Request::Send(it) => reply::<Send>(send::send(broker, it, frame.body, flushed_by).await?),
         Request::SendSelected(it) => {
-            let reply = select::send_selected(broker, it, frame.body).await?;
+            let reply = select::send_selected(broker, it, frame.body, flushed_by).await?;
             self::reply::<SendSelected>(reply)
         }
         Request::Pull(it) => pull::pull(broker, it).await,
@@ -42,6 +44,8 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::CreateTopic(it) => reply::<CreateTopic>(admin::create_topic(broker, it).await?),
         Request::DescribeTopic(it) => reply::<DescribeTopic>(admin::describe(broker, &it)?),
         Request::ListTopics(_) => reply::<ListTopics>(admin::list(broker)),
+        Request::SetTopic(it) => reply::<SetTopic>(admin::set(broker, it).await?),
+        Request::TopicSettings(it) => reply::<TopicSettings>(admin::settings(broker, &it)?),
         Request::DeleteTopic(it) => reply::<DeleteTopic>(admin::delete(broker, it).await?),
 
         Request::Status(_) => reply::<Status>(status::status(broker)),

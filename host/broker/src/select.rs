@@ -1,5 +1,5 @@
 //! `SendSelected`: check the blocks, have a plugin choose their queues, hand each queue's to the log,
-//! answer when they are durable.
+//! answer when they are as durable as they have to be.
 //!
 //! The guest runs on a delivery thread, so requests of one stream may overtake each other; a sender
 //! that wants its order kept waits for each answer, as our client does.
@@ -9,18 +9,21 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use quern_plugins::Worker;
 use quern_protocol::{
-    Block, Placed, Placement, QueueId, SendSelected, SendSelectedReply, WireError, WriteQueues,
+    Block, Placed, Placement, QueueId, SendSelected, SendSelectedReply, SendStatus, WireError,
+    WriteQueues,
 };
-use quern_store::Append;
+use quern_store::{Acknowledge, Append, Appended};
+use tokio::time::Instant;
 
 use crate::selectors::Choice;
 use crate::topics::Topic;
-use crate::{Broker, reply, send};
+use crate::{Broker, durability, reply, send};
 
 pub(crate) async fn send_selected(
     broker: &Arc<Broker>,
     mut request: SendSelected,
     body: Bytes,
+    flushed_by: Instant,
 ) -> Result<SendSelectedReply, WireError> {
     if broker.is_draining() {
         return Err(reply::going_away());
@@ -30,6 +33,7 @@ pub(crate) async fn send_selected(
     }
     send::check_blocks(request.messages, &body)?;
     let topic = send::topic(broker, &request.topic).await?;
+    let acknowledge = durability::of_send(broker, &topic, request.durability)?;
     own_queues(broker, &topic, &mut request.route);
     let (chosen, choices) = {
         let (broker_, topic, body) = (Arc::clone(broker), Arc::clone(&topic), body.clone());
@@ -37,7 +41,7 @@ pub(crate) async fn send_selected(
             move |worker: &mut Worker| broker_.selectors.choose(worker, &request, &topic, &body);
         broker.delivery.run(work).await??
     };
-    let placements = store(broker, &topic, &body, choices).await;
+    let placements = store(broker, &topic, &body, choices, (acknowledge, flushed_by)).await;
     Ok(SendSelectedReply {
         selector: chosen,
         placements,
@@ -59,6 +63,7 @@ async fn store(
     topic: &Topic,
     body: &Bytes,
     choices: Vec<Result<Choice, WireError>>,
+    (acknowledge, flushed_by): (Acknowledge, Instant),
 ) -> Vec<Placement> {
     let mut placements = Vec::with_capacity(choices.len());
     // Of each queue: its blocks, and which messages they are.
@@ -104,27 +109,47 @@ async fn store(
                 queue,
                 blocks: blocks.freeze(),
                 count: messages.len() as u32,
+                acknowledge,
                 ..Append::default()
             };
             (queue, messages, broker.store.submit(append))
         })
         .collect();
     for (queue, messages, pending) in pending {
-        let appended = pending.await;
+        let stored = durability::reached(pending, flushed_by).await;
         for (place, message) in messages.into_iter().enumerate() {
-            placements[message].placed = match &appended {
-                Ok(appended) => {
+            placements[message].placed = match &stored {
+                Ok((status, appended)) => {
                     broker.metrics.messages_in.add(1);
-                    Placed::Stored {
-                        queue,
-                        offset: appended.first.plus(place as u64),
-                        position: appended.position,
-                        stored_at: appended.stored_at,
-                    }
+                    placed(*status, queue, appended, place)
                 }
-                Err(error) => Placed::Refused(reply::append_failed(error)),
+                Err(error) => Placed::Refused(error.clone()),
             };
         }
     }
     placements
+}
+
+fn placed(status: SendStatus, queue: QueueId, appended: &Appended, place: usize) -> Placed {
+    let offset = appended.first.plus(place as u64);
+    let Appended {
+        position,
+        stored_at,
+        ..
+    } = *appended;
+    match status {
+        SendStatus::Ok => Placed::Stored {
+            queue,
+            offset,
+            position,
+            stored_at,
+        },
+        status => Placed::NotYetDurable {
+            status,
+            queue,
+            offset,
+            position,
+            stored_at,
+        },
+    }
 }

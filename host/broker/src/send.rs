@@ -1,4 +1,4 @@
-//! `Send`: check the blocks, hand them to the log, answer when they are durable.
+//! `Send`: check the blocks, hand them to the log, answer when they are as durable as they have to be.
 //!
 //! Everything up to the hand-over happens when the request is first polled. The session polls
 //! requests of a stream in the order they arrived, so messages of one stream keep their order.
@@ -8,16 +8,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quern_protocol::block::blocks;
 use quern_protocol::message::{ORDER_KEY, UNIQUE_KEY, is_reserved};
-use quern_protocol::{Block, Code, Send, SendReply, SendStatus, TopicName, WireError, limits};
+use quern_protocol::{Block, Code, CreateTopic, Send, SendReply, TopicName, WireError, limits};
 use quern_store::Append;
+use tokio::time::Instant;
 
 use crate::topics::Topic;
-use crate::{Broker, admin, reply};
+use crate::{Broker, admin, durability, reply};
 
 pub(crate) async fn send(
     broker: &Broker,
     request: Send,
     body: Bytes,
+    flushed_by: Instant,
 ) -> Result<SendReply, WireError> {
     if broker.is_draining() {
         return Err(reply::going_away());
@@ -25,20 +27,18 @@ pub(crate) async fn send(
     check_blocks(request.messages, &body)?;
     let topic = topic(broker, &request.topic).await?;
     reply::queue_exists(&topic, request.queue, topic.has_write_queue(request.queue))?;
-    let appended = broker
-        .store
-        .submit(Append {
-            topic: topic.id,
-            queue: request.queue,
-            blocks: body,
-            count: request.messages,
-            ..Append::default()
-        })
-        .await
-        .map_err(|error| reply::append_failed(&error))?;
+    let pending = broker.store.submit(Append {
+        topic: topic.id,
+        queue: request.queue,
+        blocks: body,
+        count: request.messages,
+        producer: request.batch,
+        acknowledge: durability::of_send(broker, &topic, request.durability)?,
+    });
+    let (status, appended) = durability::reached(pending, flushed_by).await?;
     broker.metrics.messages_in.add(request.messages.into());
     Ok(SendReply {
-        status: SendStatus::Ok,
+        status,
         first: appended.first,
         position: appended.position,
         stored_at: appended.stored_at,
@@ -98,7 +98,7 @@ async fn auto_create(broker: &Broker, name: &TopicName) -> Result<Arc<Topic>, Wi
     let Some(queues) = broker.config.auto_create_queues else {
         return Err(reply::no_topic(name));
     };
-    match admin::create(broker, name, queues, queues).await {
+    match admin::create(broker, CreateTopic::new(name.clone(), queues)).await {
         // Somebody else was faster.
         Err(error) if error.is(Code::ALREADY_EXISTS) => broker.topic(name),
         created => {

@@ -80,6 +80,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::topics::Topic;
+    use quern_protocol::{Durability, TopicSetting};
     use quern_protocol::{GroupName, QueueId, QueueOffset, QueuePosition, TopicId, TopicName};
 
     fn topic(id: u32) -> TopicChange {
@@ -89,6 +90,7 @@ mod tests {
             read_queues: 4,
             write_queues: 4,
             created_at: 0,
+            durability: None,
         })
     }
 
@@ -118,6 +120,12 @@ mod tests {
         ] {
             state.apply(RecordKind::Topic, &change.to_record()).unwrap();
         }
+        let slower = vec![
+            TopicSetting::Durability(Some(Durability::Fast)),
+            TopicSetting::WriteQueues(2),
+        ];
+        let set = TopicChange::Set(TopicId(2), slower);
+        state.apply(RecordKind::Topic, &set.to_record()).unwrap();
         let snapshot = state.snapshot();
         let again = State::default();
         for StateRecord { kind, body } in &snapshot {
@@ -125,7 +133,13 @@ mod tests {
         }
         assert_eq!(again.snapshot(), snapshot);
         assert_eq!(again.topics.next_id(), TopicId(4), "ids are never reused");
-        assert_eq!(again.topics.count(), 1);
+        let [topic] = &again.topics.list()[..] else {
+            panic!("one topic is left");
+        };
+        assert_eq!(
+            (topic.durability, topic.write_queues, topic.read_queues),
+            (Some(Durability::Fast), 2, 4)
+        );
         assert_eq!(snapshot.len(), 3, "a topic, an id that was used, an offset");
     }
 

@@ -1,15 +1,15 @@
-//! The topics of this broker. The truth is in the log, as one record per creation and deletion;
+//! The topics of this broker. The truth is in the log, as one record per creation, change and deletion;
 //! this table is what those records say, applied in log order. Ids are never reused.
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
-use quern_protocol::{QueueId, TopicId, TopicName};
+use quern_protocol::{Durability, QueueId, TopicId, TopicName, TopicSetting};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{self, Body as _};
 
-/// A topic as created.
+/// A topic as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Topic {
     pub(crate) id: TopicId,
@@ -18,6 +18,10 @@ pub(crate) struct Topic {
     pub(crate) write_queues: u32,
     /// ms since 1970.
     pub(crate) created_at: u64,
+    /// Of messages that do not name a class; `None` = the broker's. Not a field of the record: see
+    /// [`TopicChange::CreatedWith`].
+    #[serde(skip)]
+    pub(crate) durability: Option<Durability>,
 }
 
 impl Topic {
@@ -28,6 +32,23 @@ impl Topic {
     pub(crate) fn has_write_queue(&self, queue: QueueId) -> bool {
         queue.0 < self.write_queues
     }
+
+    pub(crate) fn set(&mut self, setting: TopicSetting) {
+        match setting {
+            TopicSetting::Durability(class) => self.durability = class,
+            TopicSetting::ReadQueues(queues) => self.read_queues = queues,
+            TopicSetting::WriteQueues(queues) => self.write_queues = queues,
+        }
+    }
+
+    /// All that can be set, as it is.
+    pub(crate) fn settings(&self) -> Vec<TopicSetting> {
+        vec![
+            TopicSetting::ReadQueues(self.read_queues),
+            TopicSetting::WriteQueues(self.write_queues),
+            TopicSetting::Durability(self.durability),
+        ]
+    }
 }
 
 /// The body of a topic record (kind 32), version 1.
@@ -35,6 +56,19 @@ impl Topic {
 pub(crate) enum TopicChange {
     Created(Topic),
     Deleted(TopicId),
+    Set(TopicId, Vec<TopicSetting>),
+    /// A topic some of whose settings the plain record cannot tell.
+    CreatedWith(Topic, Vec<TopicSetting>),
+}
+
+impl TopicChange {
+    pub(crate) fn created(topic: Topic) -> Self {
+        if topic.durability.is_none() {
+            return Self::Created(topic);
+        }
+        let settings = topic.settings();
+        Self::CreatedWith(topic, settings)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +76,15 @@ struct Table {
     by_name: HashMap<TopicName, Arc<Topic>>,
     by_id: HashMap<TopicId, Arc<Topic>>,
     next_id: u32,
+}
+
+impl Table {
+    fn put(&mut self, topic: Topic) {
+        self.next_id = self.next_id.max(topic.id.0.saturating_add(1));
+        let topic = Arc::new(topic);
+        self.by_id.insert(topic.id, Arc::clone(&topic));
+        self.by_name.insert(topic.name.clone(), topic);
+    }
 }
 
 /// Names of topics as a log's records tell them, deleted ones too: for those who read a log offline.
@@ -52,7 +95,7 @@ impl TopicNames {
     /// Learns from a topic record's body; the reason when it does not decode.
     pub fn learn(&mut self, body: &[u8]) -> Result<(), String> {
         let change = TopicChange::from_record(body).map_err(|error| error.to_string())?;
-        if let TopicChange::Created(topic) = change {
+        if let TopicChange::Created(topic) | TopicChange::CreatedWith(topic, _) = change {
             self.0.insert(topic.id, topic.name);
         }
         Ok(())
@@ -75,11 +118,17 @@ impl Topics {
     pub(crate) fn apply(&self, change: TopicChange) {
         let mut table = self.0.write().expect(POISONED);
         match change {
-            TopicChange::Created(topic) => {
-                table.next_id = table.next_id.max(topic.id.0.saturating_add(1));
-                let topic = Arc::new(topic);
-                table.by_id.insert(topic.id, Arc::clone(&topic));
-                table.by_name.insert(topic.name.clone(), topic);
+            TopicChange::Created(topic) => table.put(topic),
+            TopicChange::CreatedWith(mut topic, settings) => {
+                settings.into_iter().for_each(|it| topic.set(it));
+                table.put(topic);
+            }
+            TopicChange::Set(id, settings) => {
+                if let Some(topic) = table.by_id.get(&id) {
+                    let mut topic = (**topic).clone();
+                    settings.into_iter().for_each(|it| topic.set(it));
+                    table.put(topic);
+                }
             }
             TopicChange::Deleted(id) => {
                 table.next_id = table.next_id.max(id.0.saturating_add(1));
@@ -126,7 +175,7 @@ impl Topics {
             .map(|topic| (**topic).clone())
             .collect();
         all.sort_by_key(|topic| topic.id);
-        let mut changes: Vec<_> = all.into_iter().map(TopicChange::Created).collect();
+        let mut changes: Vec<_> = all.into_iter().map(TopicChange::created).collect();
         // The highest id that was ever given, if nothing has it now.
         if let Some(last) = table.next_id.checked_sub(1).map(TopicId)
             && !table.by_id.contains_key(&last)
@@ -152,6 +201,7 @@ mod tests {
             read_queues: 4,
             write_queues: 4,
             created_at: 0,
+            durability: None,
         }
     }
 

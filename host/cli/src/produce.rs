@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
-use quern_client::{Message, Producer, Selector, SendResult, Sending};
+use quern_client::{Durability, Message, Producer, Selector, SendResult, SendStatus, Sending};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -51,6 +51,10 @@ pub(crate) struct Args {
     /// Where this producer stands, for selectors that care.
     #[arg(long, default_value = "", hide_default_value = true)]
     zone: String,
+    /// How safe each message is when it counts as sent: local = on the broker's disk, fast = in its
+    /// page cache. By default as the topic says.
+    #[arg(long, value_name = "CLASS")]
+    durability: Option<Durability>,
     /// Send the body this many times.
     #[arg(long, default_value_t = 1)]
     count: u64,
@@ -139,6 +143,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         });
         producer = producer.select(selector);
     }
+    if let Some(class) = args.durability {
+        producer = producer.durability(class);
+    }
     let producer = producer.start().await?;
     match (&args.body, &args.file) {
         (Some(body), None) if !from_stdin && args.count == 1 && !args.ndjson => {
@@ -167,6 +174,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
 fn print_one(sent: &SendResult) -> Result<(), Failure> {
     let queue = sent.queue();
     let by = sent.selector().map(|it| format!(" by {it}"));
+    warn_if_not_durable(1, sent.status());
     output::print(&format!(
         "{} {} queue {} offset {}{}\n",
         sent.message_id(),
@@ -175,6 +183,20 @@ fn print_one(sent: &SendResult) -> Result<(), Failure> {
         sent.offset(),
         by.unwrap_or_default()
     ))
+}
+
+/// Standard output tells where messages are; that they may yet be lost is for people.
+fn warn_if_not_durable(messages: u64, status: SendStatus) {
+    let why = match status {
+        SendStatus::Ok => return,
+        SendStatus::FlushDiskTimeout => "the disk did not confirm in time (FLUSH_DISK_TIMEOUT)",
+        SendStatus::FlushReplicaTimeout => "no replica confirmed in time (FLUSH_SLAVE_TIMEOUT)",
+        SendStatus::ReplicaNotAvailable => "no replica was there (SLAVE_NOT_AVAILABLE)",
+    };
+    eprintln!(
+        "{} messages are stored, but not yet as durable as was asked for: {why}",
+        thousands(messages)
+    );
 }
 
 impl Args {
@@ -271,6 +293,8 @@ struct Sender {
     producer: Producer,
     under_way: VecDeque<Sending>,
     stored: u64,
+    /// Stored, but not as durable as was asked for, and why the last of them.
+    not_durable: (u64, SendStatus),
     refused: u64,
     first_error: Option<quern_client::Error>,
     began: Instant,
@@ -293,6 +317,7 @@ impl Sender {
             producer,
             under_way: VecDeque::new(),
             stored: 0,
+            not_durable: (0, SendStatus::Ok),
             refused: 0,
             first_error: None,
             began: Instant::now(),
@@ -313,7 +338,10 @@ impl Sender {
             return Ok(());
         };
         match sending.await {
-            Ok(_) => {
+            Ok(sent) => {
+                if !sent.status().is_durable() {
+                    self.not_durable = (self.not_durable.0 + 1, sent.status());
+                }
                 self.stored += 1;
                 self.bar.inc(1);
                 Ok(())
@@ -340,6 +368,7 @@ impl Sender {
             thousands(self.stored),
             thousands((self.stored as f64 / took) as u64)
         );
+        warn_if_not_durable(self.not_durable.0, self.not_durable.1);
         match self.first_error {
             None => Ok(()),
             Some(error) if self.stored == 0 => Err(error.into()),

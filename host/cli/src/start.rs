@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use quern_node::{Config, Identity, Node, Retention, Roles};
-use quern_protocol::BrokerName;
+use quern_protocol::{BrokerName, Durability};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::Failure;
@@ -75,6 +75,24 @@ pub(crate) struct Args {
     /// Bytes of a log segment; by default 1/256 of the file system, 8 to 256 MiB.
     #[arg(long, env = "QUERN_SEGMENT_SIZE", value_name = "BYTES")]
     segment_size: Option<u64>,
+    /// How safe messages are whose send and topic do not say: local = on this broker's disk
+    /// (SYNC_FLUSH), fast = in its page cache (ASYNC_FLUSH).
+    #[arg(
+        long,
+        env = "QUERN_DURABILITY",
+        value_name = "CLASS",
+        default_value_t = Durability::Local
+    )]
+    durability: Durability,
+    /// Milliseconds after which a send that waits for the disk is answered FLUSH_DISK_TIMEOUT
+    /// (syncFlushTimeout).
+    #[arg(
+        long,
+        env = "QUERN_SYNC_FLUSH_TIMEOUT",
+        value_name = "MS",
+        default_value_t = 5_000
+    )]
+    sync_flush_timeout: u64,
     /// Hours that messages are kept (fileReservedTime); 0 keeps them for ever.
     #[arg(
         long,
@@ -130,6 +148,8 @@ impl Args {
                 },
             },
             segment_size: self.segment_size,
+            durability: self.durability,
+            flush_timeout: Duration::from_millis(self.sync_flush_timeout),
             retention: Retention {
                 age: (self.file_reserved_time > 0)
                     .then(|| Duration::from_secs(self.file_reserved_time.saturating_mul(3_600))),

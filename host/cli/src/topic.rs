@@ -1,6 +1,7 @@
-//! `quern topic …`: create, ls, describe, route, rm.
+//! `quern topic …`: create, ls, describe, set, route, rm.
 
 use clap::{Args, Subcommand};
+use quern_client::{BrokerName, Durability, TopicSetting};
 use serde::Serialize;
 
 use crate::connect::Connect;
@@ -15,6 +16,18 @@ pub(crate) enum Command {
         /// Queues on each broker.
         #[arg(long, default_value_t = 8)]
         queues: u32,
+        /// How safe messages are that do not say themselves: local = on the broker's disk, fast = in
+        /// its page cache. By default as the broker has it.
+        #[arg(long, value_name = "CLASS")]
+        durability: Option<Durability>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Change settings of a topic while it is used; without changes, show them.
+    Set {
+        topic: String,
+        #[command(flatten)]
+        changes: Changes,
         #[command(flatten)]
         options: Options,
     },
@@ -47,6 +60,50 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Changes {
+    /// How safe messages are that do not say themselves: local, fast; default = as the broker has it.
+    #[arg(long, value_name = "CLASS", value_parser = class)]
+    durability: Option<Class>,
+    /// Queues on each broker, to read and to write.
+    #[arg(long, conflicts_with_all = ["read_queues", "write_queues"])]
+    queues: Option<u32>,
+    /// Queues messages are read from; what is in those beyond waits until the number is raised again.
+    #[arg(long)]
+    read_queues: Option<u32>,
+    /// Queues messages are sent to. To have fewer queues: lower this, let consumers finish, then lower
+    /// --read-queues.
+    #[arg(long)]
+    write_queues: Option<u32>,
+}
+
+/// A durability class, or none of the topic's own.
+#[derive(Debug, Clone, Copy)]
+struct Class(Option<Durability>);
+
+fn class(text: &str) -> Result<Class, String> {
+    match text {
+        "default" => Ok(Class(None)),
+        text => match text.parse() {
+            Ok(class) => Ok(Class(Some(class))),
+            Err(error) => Err(format!("{error}; or default")),
+        },
+    }
+}
+
+impl Changes {
+    fn settings(&self) -> Vec<TopicSetting> {
+        let read = self.queues.or(self.read_queues);
+        let write = self.queues.or(self.write_queues);
+        let durability = self.durability.map(|it| TopicSetting::Durability(it.0));
+        let queues = [
+            read.map(TopicSetting::ReadQueues),
+            write.map(TopicSetting::WriteQueues),
+        ];
+        queues.into_iter().chain([durability]).flatten().collect()
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
     connect: Connect,
@@ -75,6 +132,16 @@ struct QueueRow {
 }
 
 #[derive(Serialize)]
+struct SettingsRow {
+    topic: String,
+    broker: String,
+    read_queues: u32,
+    write_queues: u32,
+    /// None = the broker's.
+    durability: Option<&'static str>,
+}
+
+#[derive(Serialize)]
 struct RouteRow {
     broker: String,
     cluster: String,
@@ -88,8 +155,14 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Create {
             topic,
             queues,
+            durability,
             options,
-        } => create(&topic, queues, &options).await,
+        } => create(&topic, queues, durability, &options).await,
+        Command::Set {
+            topic,
+            changes,
+            options,
+        } => set(&topic, changes.settings(), &options).await,
         Command::Ls { options } => ls(&options).await,
         Command::Describe { topic, options } => describe(&topic, &options).await,
         Command::Route { topic, options } => route(&topic, &options).await,
@@ -101,13 +174,65 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-async fn create(topic: &str, queues: u32, options: &Options) -> Result<(), Failure> {
+async fn create(
+    topic: &str,
+    queues: u32,
+    durability: Option<Durability>,
+    options: &Options,
+) -> Result<(), Failure> {
     let client = options.connect.client().await?;
-    let brokers = client.admin().create_topic(topic, queues).await?;
+    let settings = durability.map(|class| TopicSetting::Durability(Some(class)));
+    let settings = settings.into_iter().collect();
+    let admin = client.admin();
+    let brokers = admin.create_topic_with(topic, queues, settings).await?;
     for broker in brokers {
         eprintln!("created topic {topic} with {queues} queues on {broker}");
     }
     Ok(())
+}
+
+async fn set(topic: &str, changes: Vec<TopicSetting>, options: &Options) -> Result<(), Failure> {
+    let client = options.connect.client().await?;
+    let admin = client.admin();
+    let settings = match changes.is_empty() {
+        true => admin.topic_settings(topic).await?,
+        false => admin.set_topic(topic, changes).await?,
+    };
+    let rows: Vec<_> = settings
+        .into_iter()
+        .map(|(broker, settings)| SettingsRow::new(topic, broker, &settings))
+        .collect();
+    output::rows(
+        options.output,
+        &rows,
+        &["BROKER", "READ", "WRITE", "DURABILITY"],
+        |row| {
+            let (read, write) = (row.read_queues.to_string(), row.write_queues.to_string());
+            let durability = row.durability.unwrap_or("(the broker's)");
+            vec![row.broker.clone(), read, write, durability.to_owned()]
+        },
+        "nobody has it",
+    )
+}
+
+impl SettingsRow {
+    fn new(topic: &str, broker: BrokerName, settings: &[TopicSetting]) -> Self {
+        let mut row = Self {
+            topic: topic.to_owned(),
+            broker: broker.to_string(),
+            read_queues: 0,
+            write_queues: 0,
+            durability: None,
+        };
+        for setting in settings {
+            match *setting {
+                TopicSetting::ReadQueues(queues) => row.read_queues = queues,
+                TopicSetting::WriteQueues(queues) => row.write_queues = queues,
+                TopicSetting::Durability(class) => row.durability = class.map(Durability::name),
+            }
+        }
+        row
+    }
 }
 
 async fn ls(options: &Options) -> Result<(), Failure> {

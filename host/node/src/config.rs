@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use quern_protocol::{BrokerName, Code};
+use quern_protocol::{BrokerName, Code, Durability};
 use quern_store::Retention;
 
 /// Which roles run in this process.
@@ -57,6 +58,10 @@ pub struct Config {
     pub identity: Identity,
     /// Size of a log segment, bytes; `None` = by the size of the file system.
     pub segment_size: Option<u64>,
+    /// How safe messages are whose send and topic do not say. Default: on the broker's disk.
+    pub durability: Durability,
+    /// A send that waits longer for the disk is answered `FlushDiskTimeout`. Default: 5 s.
+    pub flush_timeout: Duration,
     /// How long messages are kept.
     pub retention: Retention,
     /// A program whose `main` calls [`crate::plugin_child_main`] first: it compiles plugins, in a
@@ -82,6 +87,8 @@ impl Config {
                 allow_remote: false,
             },
             segment_size: None,
+            durability: Durability::Local,
+            flush_timeout: Duration::from_secs(5),
             retention: Retention::default(),
             compiler: None,
         }
@@ -113,6 +120,9 @@ impl Config {
         if self.roles == Roles::Broker && self.name_servers.is_empty() {
             return Err(BadConfig::NoNameServer);
         }
+        if self.roles.has_broker() && self.durability > Durability::Local {
+            return Err(BadConfig::NoReplicas(self.durability));
+        }
         Ok(())
     }
 }
@@ -132,6 +142,11 @@ pub enum BadConfig {
     NoAdvertise(SocketAddr),
     #[error("a broker without a name server in its process needs --namesrv HOST:PORT[,HOST:PORT]")]
     NoNameServer,
+    #[error(
+        "durability {0} needs replicas, and a broker has none yet. \
+         Say --durability local for this broker's disk, or fast for its page cache"
+    )]
+    NoReplicas(Durability),
 }
 
 impl BadConfig {
@@ -182,6 +197,13 @@ mod tests {
                     ..both()
                 },
                 Err(BadConfig::NoNameServer),
+            ),
+            (
+                Config {
+                    durability: Durability::Quorum,
+                    ..both()
+                },
+                Err(BadConfig::NoReplicas(Durability::Quorum)),
             ),
             // The broker's address does not matter to a name server alone.
             (

@@ -203,6 +203,8 @@ async fn start_broker(
         cluster: config.cluster.clone(),
         name_servers,
         auto_create_queues: config.auto_create_queues,
+        durability: config.durability,
+        flush_timeout: config.flush_timeout,
         ..quern_broker::Config::new(
             config.name.clone(),
             advertise.unwrap_or_else(|| listener.local_addr().to_string()),

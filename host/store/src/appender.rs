@@ -2,7 +2,8 @@
 //! queue offsets, lays out groups, and writes each with one call.
 //!
 //! While nothing is being synced a batch is written at once; while a sync runs, batches collect
-//! until there is a worthwhile group. So a single sender waits for nobody, and many share a sync.
+//! until there is a worthwhile group, unless being written is all that one of them waits for. So a
+//! single sender waits for nobody, and many share a sync.
 //!
 //! It works in turns: a turn never waits, but says that it has to.
 
@@ -143,6 +144,7 @@ impl Appender {
             batches.push(batch);
         }
         state.submitted -= bytes;
+        state.hurried &= !state.batches.is_empty();
         let wakers = Queue::announce_room(&mut state);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -264,6 +266,7 @@ impl Appender {
             stored_at,
             written,
         } = group;
+        let hurried = written.iter().any(|it| it.batch.slot.is_eager());
         for it in &written {
             it.batch.slot.note_written(it.appended);
         }
@@ -284,7 +287,10 @@ impl Appender {
         let mut state = self.queue.lock();
         state.unsynced += group.bytes.len();
         let alone = !state.syncing && state.groups.is_empty() && state.batches.is_empty();
-        if alone && self.syncs_alone {
+        // Who only waits to be written sends again at once, and shall not wait for this sync; for a stamp
+        // nobody waits at all.
+        let is_awaited = !hurried && !group.batches.is_empty();
+        if alone && is_awaited && self.syncs_alone {
             state.syncing = true;
             drop(state);
             if self.syncer.complete(vec![group]) {

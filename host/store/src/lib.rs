@@ -53,7 +53,7 @@ use bytes::Bytes;
 use quern_protocol::block::state_block;
 use quern_protocol::record::RECORD_HEADER;
 use quern_protocol::{
-    Block, Epoch, LogPosition, ProducerId, ProducerStamp, QueueId, QueueOffset, RecordHeader,
+    Block, Epoch, LogPosition, ProducerBatch, ProducerStamp, QueueId, QueueOffset, RecordHeader,
     RecordKind, Tag, TopicId,
 };
 
@@ -88,14 +88,6 @@ pub struct Append {
     /// So that a batch sent twice is stored once; `None` = it is not recognised.
     pub producer: Option<ProducerBatch>,
     pub acknowledge: Acknowledge,
-}
-
-/// Which of a producer's batches for a queue one is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProducerBatch {
-    pub id: ProducerId,
-    pub epoch: u16,
-    pub sequence: u32,
 }
 
 /// What opening found.
@@ -182,7 +174,7 @@ impl Store {
             key: (append.topic, append.queue),
             kind: RecordKind::Message,
             producer: append.producer.map(|it| ProducerStamp {
-                id: it.id,
+                id: it.producer,
                 epoch: it.epoch,
                 sequence: it.sequence,
                 to_follow: 0,
@@ -202,7 +194,7 @@ impl Store {
     }
 
     fn enqueue(&self, batch: Batch) -> Pending {
-        let pending = batch.slot.pending();
+        let pending = batch.slot.pending(&self.0.queue);
         self.0.queue.submit(batch);
         pending
     }

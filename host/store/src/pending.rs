@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use quern_protocol::{LogPosition, QueueOffset};
 
 use crate::error::AppendError;
+use crate::queue::Queue;
 
 /// Where a batch went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,20 +84,36 @@ impl Slot {
         }
     }
 
-    pub(crate) fn pending(&self) -> Pending {
-        Pending(self.clone())
+    pub(crate) fn is_eager(&self) -> bool {
+        self.0.lock().expect(POISONED).is_eager
+    }
+
+    pub(crate) fn pending(&self, queue: &Arc<Queue>) -> Pending {
+        Pending {
+            slot: self.clone(),
+            queue: Arc::clone(queue),
+        }
     }
 }
 
 /// Resolves once the batch is as safe as was asked for, or has failed. Dropping it does not take the batch back.
 #[derive(Debug)]
 #[must_use = "a batch is safe when this resolves, not before"]
-pub struct Pending(Slot);
+pub struct Pending {
+    slot: Slot,
+    queue: Arc<Queue>,
+}
 
 impl Pending {
     /// Where the batch has been written, durable or not.
     pub fn written(&self) -> Option<Appended> {
-        self.0.0.lock().expect(POISONED).written
+        self.slot.0.lock().expect(POISONED).written
+    }
+
+    /// From now on, being written is enough.
+    pub fn settle_for_written(&self) {
+        self.slot.0.lock().expect(POISONED).is_eager = true;
+        self.queue.hurry();
     }
 }
 
@@ -104,7 +121,7 @@ impl Future for Pending {
     type Output = Outcome;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
-        let mut state = self.0.0.lock().expect(POISONED);
+        let mut state = self.slot.0.lock().expect(POISONED);
         match (&state.outcome, state.written) {
             (Some(outcome), _) => Poll::Ready(outcome.clone()),
             (None, Some(written)) if state.is_eager => Poll::Ready(Ok(written)),

@@ -98,6 +98,8 @@ pub(crate) enum Spare {
 pub(crate) struct State {
     pub(crate) batches: VecDeque<Batch>,
     pub(crate) submitted: usize,
+    /// Somebody waits for a batch to be written, not for a sync: it is not kept back to collect others.
+    pub(crate) hurried: bool,
     pub(crate) closed: bool,
     pub(crate) groups: Vec<Group>,
     pub(crate) unsynced: usize,
@@ -119,7 +121,10 @@ impl State {
         let idle = !self.syncing && self.groups.is_empty();
         !self.batches.is_empty()
             && self.unsynced < limits::UNSYNCED
-            && (idle || self.closed || self.submitted >= limits::GROUP_WHILE_SYNCING)
+            && (idle
+                || self.hurried
+                || self.closed
+                || self.submitted >= limits::GROUP_WHILE_SYNCING)
     }
 
     /// A segment may be sealed: all of it is durable, and there is one to go on with.
@@ -230,6 +235,15 @@ impl Queue {
         self.for_keeper.notify_one();
     }
 
+    /// What waits is written now, a sync or not.
+    pub(crate) fn hurry(&self) {
+        let mut state = self.lock();
+        state.hurried = true;
+        if state.appender_may_move() {
+            self.for_appender.notify_one();
+        }
+    }
+
     /// Orders another spare.
     pub(crate) fn want_spare(&self) {
         self.lock().spare = Spare::Wanted;
@@ -248,6 +262,7 @@ impl Queue {
                 Some((batch, AppendError::DiskFull))
             } else {
                 state.submitted += batch.blocks.len();
+                state.hurried |= batch.slot.is_eager();
                 state.batches.push_back(batch);
                 if state.appender_may_move() {
                     self.for_appender.notify_one();

@@ -11,7 +11,7 @@ mod names;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use fastrand::Rng;
 
@@ -63,6 +63,7 @@ struct World {
     calls: Calls,
     /// A checksum over every change, in order.
     trace: u64,
+    syncs: Arc<Gate>,
 }
 
 impl Default for World {
@@ -75,7 +76,38 @@ impl Default for World {
             fault: None,
             calls: Calls::default(),
             trace: 0,
+            syncs: Arc::default(),
         }
+    }
+}
+
+/// Where syncs wait while they are held.
+#[derive(Debug, Default)]
+struct Gate {
+    is_shut: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let shut = lock(&self.is_shut);
+        drop(self.opened.wait_while(shut, |shut| *shut));
+    }
+
+    fn set(&self, shut: bool) {
+        *lock(&self.is_shut) = shut;
+        self.opened.notify_all();
+    }
+}
+
+/// Syncs of files wait while this lives.
+#[derive(Debug)]
+#[must_use = "syncs go on when it is dropped"]
+pub struct HeldSyncs(Arc<Gate>);
+
+impl Drop for HeldSyncs {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 
@@ -190,6 +222,13 @@ impl SimFs {
     /// From now on the disk has so many bytes.
     pub fn resize(&self, capacity: u64) {
         lock(&self.0).capacity = capacity;
+    }
+
+    /// Lets every sync of a file wait until what is returned is dropped.
+    pub fn hold_syncs(&self) -> HeldSyncs {
+        let gate = Arc::clone(&lock(&self.0).syncs);
+        gate.set(true);
+        HeldSyncs(gate)
     }
 
     /// Tells whether two runs did the same: a checksum over every change so far, of which file, where

@@ -2,7 +2,7 @@
 //! the only writer of consume queues, always in log order, never past what is durable.
 //!
 //! A group that nothing waits behind is synced by the appender itself: waking a second thread would
-//! cost a lone sender more than the sync leaves to gain.
+//! cost a lone sender more than the sync leaves to gain. Unless the sender waits for the write alone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

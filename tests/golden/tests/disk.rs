@@ -14,11 +14,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quern_protocol::{
-    Code, Message, ProducerId, QueueId, QueueOffset, RecordHeader, RecordKind, RecordView, TopicId,
+    Code, Message, ProducerBatch, ProducerId, QueueId, QueueOffset, RecordHeader, RecordKind,
+    RecordView, TopicId,
 };
 use quern_store::audit::{Item, audit};
 use quern_store::fs::RealFs;
-use quern_store::{Append, Config, Env, ProducerBatch, Report, Retention, Stateless, Store};
+use quern_store::{Append, Config, Env, Report, Retention, Stateless, Store};
 
 const SEGMENT: u64 = 64 * 1024;
 
@@ -59,7 +60,7 @@ fn append(store: &Store, queue: u32, sequence: u32, bodies: &[String]) {
         blocks: blocks.into(),
         count: bodies.len() as u32,
         producer: (queue == 0).then_some(ProducerBatch {
-            id: ProducerId(7),
+            producer: ProducerId(7),
             epoch: 1,
             sequence,
         }),

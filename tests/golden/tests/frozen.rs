@@ -8,19 +8,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use quern_protocol::block::Pairs;
-use quern_protocol::frame::Outgoing;
+use quern_protocol::frame::{Frame, Outgoing, Prefix};
 use quern_protocol::record::RECORD_HEADER;
 use quern_protocol::{
     Block, BrokerEntry, BrokerName, BrokerRoute, Brokers, BrokersReply, Cancel, Code,
     CommitOffsets, CommitOffsetsReply, CreateTopic, CreateTopicReply, DeleteTopic,
-    DeleteTopicReply, DescribeTopic, DescribeTopicReply, Epoch, Extensions, Filter, GroupName,
-    Heartbeat, HeartbeatReply, Hello, HelloReply, Kind, ListTopics, ListTopicsReply, LogPosition,
-    Message, OffsetAt, OffsetAtReply, OffsetRange, OffsetRangeReply, Operation, Origin, Placed,
-    Placement, PluginReport, ProducerId, ProducerStamp, PublishTopics, PublishTopicsReply, Pull,
-    PullReply, QueryOffsets, QueryOffsetsReply, QueueId, QueueOffset, QueuePosition, QueueReport,
-    RecordHeader, RecordKind, RegisterBroker, RegisterBrokerReply, Role, Route, RouteReply,
-    Selector, Send, SendReply, SendSelected, SendSelectedReply, SendStatus, Stall, Status,
-    StatusReply, TopicId, TopicName, TopicQueues, TopicSummary, WireError, WriteQueues,
+    DeleteTopicReply, DescribeTopic, DescribeTopicReply, Durability, Epoch, Extensions, Filter,
+    GroupName, Heartbeat, HeartbeatReply, Hello, HelloReply, Kind, ListTopics, ListTopicsReply,
+    LogPosition, Message, OffsetAt, OffsetAtReply, OffsetRange, OffsetRangeReply, Operation,
+    Origin, Placed, Placement, PluginReport, ProducerBatch, ProducerId, ProducerStamp,
+    PublishTopics, PublishTopicsReply, Pull, PullReply, QueryOffsets, QueryOffsetsReply, QueueId,
+    QueueOffset, QueuePosition, QueueReport, RecordHeader, RecordKind, RegisterBroker,
+    RegisterBrokerReply, Request, Role, Route, RouteReply, Selector, Send, SendReply, SendSelected,
+    SendSelectedReply, SendStatus, SetTopic, SetTopicReply, Stall, Status, StatusReply, TopicId,
+    TopicName, TopicQueues, TopicSetting, TopicSettings, TopicSettingsReply, TopicSummary,
+    WireError, WriteQueues,
 };
 
 fn here(path: &str) -> PathBuf {
@@ -112,16 +114,27 @@ struct Samples(Vec<(String, String)>, Vec<Kind>);
 
 impl Samples {
     fn add<O: Operation>(&mut self, request: &O, reply: &O::Reply) {
-        let name = O::KIND.name();
-        let version = O::VERSION;
-        let asked = Outgoing::request(request, Vec::new()).unwrap();
-        let asked = asked.correlation(7).deadline_ms(3_000).to_vec();
-        let answered = Outgoing::reply::<O>(reply, Vec::new()).unwrap();
-        let answered = answered.correlation(7).to_vec();
-        let line = |what: &str, bytes: &[u8]| (format!("{name} {version} {what}"), hex(bytes));
-        self.0.push(line("request", &asked));
-        self.0.push(line("reply", &answered));
+        self.request(request, "request");
+        self.reply::<O>(reply, "reply");
         self.1.push(O::KIND);
+    }
+
+    /// Named by the version it goes out in.
+    fn request<O: Operation>(&mut self, request: &O, what: &str) {
+        let frame = Outgoing::request(request, Vec::new()).unwrap();
+        let frame = frame.correlation(7).deadline_ms(3_000).to_vec();
+        self.line::<O>(request.version(), what, &frame);
+    }
+
+    fn reply<O: Operation>(&mut self, reply: &O::Reply, what: &str) {
+        let frame = Outgoing::reply::<O>(reply, Vec::new()).unwrap();
+        self.line::<O>(1, what, &frame.correlation(7).to_vec());
+    }
+
+    fn line<O: Operation>(&mut self, version: u8, what: &str, bytes: &[u8]) {
+        let name = O::KIND.name();
+        self.0
+            .push((format!("{name} {version} {what}"), hex(bytes)));
     }
 }
 
@@ -215,11 +228,21 @@ fn the_wire_is_as_it_was() {
         },
     );
     let create = CreateTopic {
-        topic: topic(),
-        read_queues: 8,
         write_queues: 4,
+        ..CreateTopic::new(topic(), 8)
     };
     all.add(&create, &CreateTopicReply { id: TopicId(1) });
+    let settings = vec![
+        TopicSetting::Durability(Some(Durability::Fast)),
+        TopicSetting::Durability(None),
+        TopicSetting::ReadQueues(8),
+        TopicSetting::WriteQueues(300),
+    ];
+    let create = CreateTopic {
+        settings: settings.clone(),
+        ..create
+    };
+    all.request(&create, "request");
     let described = DescribeTopicReply {
         id: TopicId(1),
         read_queues: 8,
@@ -250,18 +273,50 @@ fn the_wire_is_as_it_was() {
         &DeleteTopicReply { messages: 300 },
     );
     all.add(
-        &Send {
+        &SetTopic {
             topic: topic(),
-            queue,
-            messages: 64,
+            settings: settings.clone(),
         },
-        &SendReply {
-            status: SendStatus::Ok,
-            first: offset,
-            position,
-            stored_at: 1_700_000_000_001,
+        &SetTopicReply {
+            settings: settings.clone(),
         },
     );
+    all.add(
+        &TopicSettings { topic: topic() },
+        &TopicSettingsReply { settings },
+    );
+    let send = Send::new(topic(), queue, 64);
+    let sent = |status| SendReply {
+        status,
+        first: offset,
+        position,
+        stored_at: 1_700_000_000_001,
+    };
+    all.add(&send, &sent(SendStatus::Ok));
+    for class in Durability::ALL {
+        let send = Send {
+            durability: Some(*class),
+            ..send.clone()
+        };
+        all.request(&send, &format!("request {class}"));
+    }
+    let batch = ProducerBatch {
+        producer: ProducerId(1 << 60),
+        epoch: 2,
+        sequence: 70_000,
+    };
+    let batch = Send {
+        batch: Some(batch),
+        ..send
+    };
+    all.request(&batch, "request of a batch");
+    for status in [
+        SendStatus::FlushDiskTimeout,
+        SendStatus::FlushReplicaTimeout,
+        SendStatus::ReplicaNotAvailable,
+    ] {
+        all.reply::<Send>(&sent(status), &format!("reply {status:?}"));
+    }
     let pull = Pull {
         group: Some(group()),
         topic: topic(),
@@ -297,6 +352,7 @@ fn the_wire_is_as_it_was() {
             broker: broker(),
             queues: 4,
         }],
+        durability: None,
     };
     let stored = Placed::Stored {
         queue,
@@ -321,6 +377,23 @@ fn the_wire_is_as_it_was() {
             ],
         },
     );
+    let selected = SendSelected {
+        durability: Some(Durability::Local),
+        ..selected
+    };
+    all.request(&selected, "request");
+    let late = Placed::NotYetDurable {
+        status: SendStatus::FlushDiskTimeout,
+        queue,
+        offset,
+        position,
+        stored_at: 1_700_000_000_001,
+    };
+    let late = SendSelectedReply {
+        selector: "hash 0.1.0".to_owned(),
+        placements: vec![placement(late, false)],
+    };
+    all.reply::<SendSelected>(&late, "reply not yet durable");
     let at = vec![QueuePosition { queue, offset }];
     let commit = CommitOffsets {
         group: group(),
@@ -405,6 +478,43 @@ fn the_wire_is_as_it_was() {
     all.0
         .push(("record with extensions".to_owned(), hex(&full)));
     check("wire/v1.tsv", &all.0);
+}
+
+/// What an older release says is understood for ever, and means what it meant.
+#[test]
+fn every_frozen_request_is_understood() {
+    let text = fs::read_to_string(here("wire/v1.tsv")).unwrap();
+    let mut plain_sends = 0;
+    for (name, value) in text.lines().filter_map(|line| line.split_once('\t')) {
+        if !name.contains("request") {
+            continue;
+        }
+        let digits = value.as_bytes().chunks(2);
+        let bytes: Vec<u8> = digits
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect();
+        let (prefix, rest) = bytes.split_first_chunk().unwrap();
+        let prefix = Prefix::decode(prefix).unwrap();
+        let (header, body) = rest.split_at(prefix.header_len);
+        let frame = Frame {
+            kind: prefix.kind,
+            is_reply: prefix.is_reply,
+            version: prefix.version,
+            flags: prefix.flags,
+            correlation: prefix.correlation,
+            deadline_ms: prefix.deadline_ms,
+            header: header.to_vec().into(),
+            body: body.to_vec().into(),
+        };
+        let request = Request::decode(&frame).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(name.starts_with(request.kind().name()), "{name}");
+        if name == "Send 1 request" {
+            let send = Send::new(topic(), QueueId(2), 64);
+            assert_eq!(request, Request::Send(send));
+            plain_sends += 1;
+        }
+    }
+    assert_eq!(plain_sends, 1);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use quern_protocol::{
     BrokerEntry, BrokerName, BrokerRoute, Code, CreateTopic, DeleteTopic, DescribeTopic,
-    DescribeTopicReply, ListTopics, Status, StatusReply, TopicName, TopicSummary,
+    DescribeTopicReply, ListTopics, Operation, SetTopic, Status, StatusReply, TopicName,
+    TopicSetting, TopicSettings, TopicSummary,
 };
 
 use crate::client::Client;
@@ -33,28 +34,81 @@ impl Admin {
         Ok(brokers)
     }
 
-    /// Creates a topic with this many queues on every broker. Returns the brokers that have it now;
-    /// an error when it existed on all of them.
-    pub async fn create_topic(&self, name: &str, queues: u32) -> Result<Vec<BrokerName>> {
-        let request = CreateTopic {
-            topic: TopicName::new(name)?,
-            read_queues: queues,
-            write_queues: queues,
-        };
-        let mut created = Vec::new();
-        let mut existed = None;
+    /// Asks every broker the same question about one topic. Returns the answers of those who have it; an
+    /// error when nobody does.
+    async fn ask_those_who_have_it<O: Operation + Sync>(
+        &self,
+        request: &O,
+    ) -> Result<Vec<(BrokerName, O::Reply)>> {
+        self.ask_all_but(Code::NOT_FOUND, request).await
+    }
+
+    /// The answers of all brokers but those that answer with this code; its error when all of them do.
+    async fn ask_all_but<O: Operation + Sync>(
+        &self,
+        excused: Code,
+        request: &O,
+    ) -> Result<Vec<(BrokerName, O::Reply)>> {
+        let (mut answers, mut last) = (Vec::new(), None);
         for broker in self.some_broker().await? {
-            match self.0.call(&broker.address, &request).await {
-                Ok(_) => created.push(broker.broker),
-                Err(error) if error.coded() == Code::ALREADY_EXISTS => existed = Some(error),
+            match self.0.call(&broker.address, request).await {
+                Ok(reply) => answers.push((broker.broker, reply)),
+                Err(error) if error.coded() == excused => last = Some(error),
                 Err(error) => return Err(error),
             }
         }
-        self.0.0.routes.forget(&request.topic);
-        match existed {
-            Some(error) if created.is_empty() => Err(error),
-            _ => Ok(created),
+        match last {
+            Some(error) if answers.is_empty() => Err(error),
+            _ => Ok(answers),
         }
+    }
+
+    /// Creates a topic with this many queues on every broker. Returns the brokers that have it now;
+    /// an error when it existed on all of them.
+    pub async fn create_topic(&self, name: &str, queues: u32) -> Result<Vec<BrokerName>> {
+        self.create_topic_with(name, queues, Vec::new()).await
+    }
+
+    /// The same, with settings that are not the brokers' defaults.
+    pub async fn create_topic_with(
+        &self,
+        name: &str,
+        queues: u32,
+        settings: Vec<TopicSetting>,
+    ) -> Result<Vec<BrokerName>> {
+        let request = CreateTopic {
+            settings,
+            ..CreateTopic::new(TopicName::new(name)?, queues)
+        };
+        let created = self.ask_all_but(Code::ALREADY_EXISTS, &request).await;
+        self.0.0.routes.forget(&request.topic);
+        Ok(created?.into_iter().map(|(broker, _)| broker).collect())
+    }
+
+    /// Changes settings of a topic on every broker that has it, on each of them all or none. Returns
+    /// what holds there now.
+    pub async fn set_topic(
+        &self,
+        name: &str,
+        settings: Vec<TopicSetting>,
+    ) -> Result<Vec<(BrokerName, Vec<TopicSetting>)>> {
+        let request = SetTopic {
+            topic: TopicName::new(name)?,
+            settings,
+        };
+        let set = self.ask_those_who_have_it(&request).await;
+        self.0.0.routes.forget(&request.topic);
+        let set = set?.into_iter();
+        Ok(set.map(|(broker, it)| (broker, it.settings)).collect())
+    }
+
+    /// The settings of a topic on each broker that has it.
+    pub async fn topic_settings(&self, name: &str) -> Result<Vec<(BrokerName, Vec<TopicSetting>)>> {
+        let request = TopicSettings {
+            topic: TopicName::new(name)?,
+        };
+        let found = self.ask_those_who_have_it(&request).await?.into_iter();
+        Ok(found.map(|(broker, it)| (broker, it.settings)).collect())
     }
 
     /// A topic on each broker that has it.
@@ -65,19 +119,7 @@ impl Admin {
         let request = DescribeTopic {
             topic: TopicName::new(name)?,
         };
-        let mut found = Vec::new();
-        let mut missing = None;
-        for broker in self.some_broker().await? {
-            match self.0.call(&broker.address, &request).await {
-                Ok(reply) => found.push((broker.broker, reply)),
-                Err(error) if error.coded() == Code::NOT_FOUND => missing = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        match missing {
-            Some(error) if found.is_empty() => Err(error),
-            _ => Ok(found),
-        }
+        self.ask_those_who_have_it(&request).await
     }
 
     /// All topics of all brokers.
@@ -97,22 +139,9 @@ impl Admin {
         let request = DeleteTopic {
             topic: TopicName::new(name)?,
         };
-        let (mut messages, mut deleted, mut missing) = (0, false, None);
-        for broker in self.some_broker().await? {
-            match self.0.call(&broker.address, &request).await {
-                Ok(reply) => {
-                    messages += reply.messages;
-                    deleted = true;
-                }
-                Err(error) if error.coded() == Code::NOT_FOUND => missing = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
+        let deleted = self.ask_those_who_have_it(&request).await;
         self.0.0.routes.forget(&request.topic);
-        match missing {
-            Some(error) if !deleted => Err(error),
-            _ => Ok(messages),
-        }
+        Ok(deleted?.iter().map(|(_, reply)| reply.messages).sum())
     }
 
     /// Who serves a topic.

@@ -121,6 +121,7 @@ fn kind(code: Code) -> ErrorKind {
         | Code::BAD_REQUEST
         | Code::BAD_CONFIG
         | Code::RESERVED_NAME
+        | Code::DURABILITY_REFUSED
         | Code::EXPRESSION_REFUSED
         | Code::LANGUAGE_UNKNOWN => ErrorKind::Invalid,
         _ => ErrorKind::Other,

@@ -44,7 +44,7 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
 pub use crate::routes::MessageQueue;
 pub use quern_protocol::{
-    BrokerEntry, BrokerName, BrokerRoute, Filter, LogPosition, Message, QueueId, QueueOffset,
-    Selector, SendStatus, Stall, StatusReply, TopicName, TopicSummary,
+    BrokerEntry, BrokerName, BrokerRoute, Durability, Filter, LogPosition, Message, QueueId,
+    QueueOffset, Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting, TopicSummary,
 };
 pub use quern_quic::{NodeIdentity, Trust};

@@ -20,7 +20,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use quern_protocol::{Code, LogPosition, Message, QueueOffset, Selector, SendStatus};
+use quern_protocol::{
+    Code, Durability, LogPosition, Message, QueueOffset, Selector, SendReply, SendStatus,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -39,6 +41,7 @@ pub struct ProducerBuilder {
     linger: Duration,
     selector: Option<Selector>,
     zone: String,
+    durability: Option<Durability>,
 }
 
 impl ProducerBuilder {
@@ -49,6 +52,7 @@ impl ProducerBuilder {
             linger: Duration::from_millis(1),
             selector: None,
             zone: String::new(),
+            durability: None,
         }
     }
 
@@ -67,6 +71,14 @@ impl ProducerBuilder {
         self
     }
 
+    /// How safe a message is when its send is answered. A class the broker cannot give is refused with
+    /// `Q-3008`. Default: as the topic says, and if it does not, the broker.
+    #[must_use]
+    pub fn durability(mut self, class: Durability) -> Self {
+        self.durability = Some(class);
+        self
+    }
+
     /// Longest a message waits for company while others are unanswered. Default: 1 ms.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
@@ -79,6 +91,7 @@ impl ProducerBuilder {
         let sender = Sender {
             group: Some(client::group(&self.group)?),
             zone: self.zone,
+            durability: self.durability,
         };
         let (jobs, incoming) = mpsc::channel(limits::HANDED_OVER);
         let task = Task::new(self.client.clone(), self.linger, sender);
@@ -122,7 +135,7 @@ impl SendResult {
         &self.message_id
     }
 
-    /// How durable it is.
+    /// Whether it is as durable as was asked for. It is in the broker's log in any case.
     pub fn status(&self) -> SendStatus {
         self.status
     }
@@ -171,6 +184,19 @@ impl Job {
     fn cost(&self) -> u32 {
         self.block.len() as u32
     }
+
+    /// Tells where the message is. Whoever asked may have gone; it is stored all the same.
+    fn stored(self, queue: MessageQueue, reply: &SendReply, selector: Option<String>) {
+        let _ = self.answer.send(Ok(SendResult {
+            message_id: self.id,
+            status: reply.status,
+            queue,
+            offset: reply.first,
+            position: reply.position,
+            stored_at: reply.stored_at,
+            selector,
+        }));
+    }
 }
 
 fn stopped() -> Error {
@@ -179,8 +205,9 @@ fn stopped() -> Error {
 
 impl Producer {
     /// Sends a message. It is under way when this returns, in the order of the calls, unless 32 MiB
-    /// are: then it waits its turn when first polled. The future resolves when the message is
-    /// durable; dropped, the message is still sent.
+    /// are: then it waits its turn when first polled. The future resolves when the message is as
+    /// durable as was asked for, or has waited too long for that: see [`SendResult::status`]. Dropped,
+    /// the message is still sent.
     pub fn send(&self, message: Message) -> Sending {
         let prepared = self.prepare(message);
         let (destination, id, block) = match prepared {

@@ -130,6 +130,9 @@ codes! {
     3007 BAD_REQUEST Never
         "A request is understood but impossible: a count of zero, a queue that is not there, a number out of its range."
         "The text names the field and what is allowed.";
+    3008 DURABILITY_REFUSED Never
+        "The durability class asked for cannot be given here: replicated and quorum need replicas, and there are none. Nothing was stored."
+        "Ask for local, which is this broker's disk, or fast; or give the topic another class: `quern topic set NAME --durability local`.";
     4001 DISK_FULL Elsewhere
         "The log's disk is full. The messages of this request were not stored; what was acknowledged before is safe and readable."
         "Free space or enlarge the disk under the data directory; sending goes on by itself.";

@@ -20,9 +20,11 @@ use bytes::{BufMut, Bytes};
 
 use crate::error::{Code, WireError};
 use crate::limits;
-use crate::operation::{Operation, Place};
+use crate::operation::{Operation, Place, encode_request};
 
 const REPLY: u16 = 0x8000;
+/// Replies have not changed since the first release.
+const REPLY_VERSION: u8 = 1;
 
 /// The flag byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -174,21 +176,22 @@ pub struct TooLarge {
 impl Outgoing {
     /// A request. A table operation brings no body of its own.
     pub fn request<O: Operation>(operation: &O, body: Vec<Bytes>) -> Result<Self, TooLarge> {
-        let (header, body) = place(O::REQUEST, encode(operation), body);
-        Self::new(O::KIND as u16, O::VERSION, header, body)
+        let (version, encoded) = encode_request(operation);
+        let (header, body) = place(O::REQUEST, encoded, body);
+        Self::new(O::KIND as u16, version, header, body)
     }
 
     /// The reply to an `O`.
     pub fn reply<O: Operation>(reply: &O::Reply, body: Vec<Bytes>) -> Result<Self, TooLarge> {
         let (header, body) = place(O::REPLY, encode(reply), body);
-        Self::new(O::KIND as u16 | REPLY, O::VERSION, header, body)
+        Self::new(O::KIND as u16 | REPLY, REPLY_VERSION, header, body)
     }
 
     /// The error that answers a request of this kind.
     pub fn error(kind: u16, error: &WireError) -> Self {
         Self {
             kind: kind | REPLY,
-            version: 1,
+            version: REPLY_VERSION,
             flags: Flags::ERROR,
             correlation: 0,
             deadline_ms: 0,

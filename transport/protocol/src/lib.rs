@@ -6,6 +6,7 @@
 //! a pure function of its input and can be frozen in `tests/golden`.
 
 pub mod block;
+pub mod durability;
 pub mod error;
 pub mod frame;
 pub mod ids;
@@ -26,6 +27,7 @@ mod topic;
 
 pub use block::{Block, BlockError};
 pub use broker::{PluginReport, Status, StatusReply};
+pub use durability::Durability;
 pub use error::{Code, Retry, WireError};
 pub use heartbeat::{Heartbeat, HeartbeatReply};
 pub use ids::{
@@ -45,9 +47,10 @@ pub use route::{
     RegisterBroker, RegisterBrokerReply, Route, RouteReply, TopicQueues,
 };
 pub use select::{Placed, Placement, Selector, SendSelected, SendSelectedReply, WriteQueues};
-pub use send::{Send, SendReply, SendStatus};
+pub use send::{ProducerBatch, Send, SendReply, SendStatus};
 pub use session::{Cancel, Hello, HelloReply, MINOR, Role};
 pub use topic::{
     CreateTopic, CreateTopicReply, DeleteTopic, DeleteTopicReply, DescribeTopic,
-    DescribeTopicReply, ListTopics, ListTopicsReply, QueueReport, TopicSummary,
+    DescribeTopicReply, ListTopics, ListTopicsReply, QueueReport, SetTopic, SetTopicReply,
+    TopicSetting, TopicSettings, TopicSettingsReply, TopicSummary,
 };

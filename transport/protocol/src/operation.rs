@@ -1,6 +1,10 @@
 //! The table of operations: every request two processes can make, with its number on the wire.
 //!
-//! Numbers are explicit and only ever appended; a changed header is a new version of its kind.
+//! Numbers are explicit and only ever appended. A request that has to say more becomes a new version of
+//! its kind: it appends fields, each of which is one zero byte when it says nothing. So an earlier version
+//! reads as the newest with zeros behind it, and a request goes out in the earliest version that can say
+//! it: peers of different releases understand each other until one uses what the other does not have.
+//!
 //! To add an operation: write its request and reply in a file named by the noun or verb, add a line
 //! to the table below, a line to the server's own table (`host/broker/src/requests.rs` or
 //! `host/nameserver/src/requests.rs`), and freeze its bytes in `tests/golden`.
@@ -10,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Code, WireError};
-use crate::frame::Frame;
+use crate::frame::{Frame, encode};
 
 /// Where a request or reply travels: the frame's header (at most 16 KiB), or its body for what can
 /// grow with the cluster.
@@ -23,14 +27,39 @@ pub enum Place {
 /// One kind of request and what answers it.
 pub trait Operation: Serialize + DeserializeOwned {
     const KIND: Kind;
-    const VERSION: u8 = 1;
+    /// Fields each version after the first has appended to the request.
+    const APPENDED: &'static [usize] = &[];
     const REQUEST: Place;
     const REPLY: Place;
     type Reply: Serialize + DeserializeOwned;
+
+    /// The earliest version that can say this.
+    fn version(&self) -> u8 {
+        1
+    }
+}
+
+/// The newest version of a request.
+const fn newest<O: Operation>() -> u8 {
+    1 + O::APPENDED.len() as u8
+}
+
+/// Zero bytes between a request of this version and the newest one.
+fn zeros<O: Operation>(version: u8) -> usize {
+    O::APPENDED.iter().skip(version as usize - 1).sum()
+}
+
+/// A request in the earliest version that can say it, and the number of that version.
+pub(crate) fn encode_request<O: Operation>(request: &O) -> (u8, Vec<u8>) {
+    let version = request.version();
+    let mut bytes = encode(request);
+    bytes.truncate(bytes.len() - zeros::<O>(version));
+    (version, bytes)
 }
 
 macro_rules! operations {
-    ($($number:literal $request:ident $request_place:ident => $reply:ident $reply_place:ident;)*) => {
+    ($($number:literal $request:ident $request_place:ident => $reply:ident $reply_place:ident
+        $(, version 2 appends $appended:literal)?;)*) => {
         /// The number of an operation on the wire.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u16)]
@@ -86,6 +115,12 @@ macro_rules! operations {
             const REQUEST: Place = Place::$request_place;
             const REPLY: Place = Place::$reply_place;
             type Reply = crate::$reply;
+            $(
+                const APPENDED: &'static [usize] = &[$appended];
+                fn version(&self) -> u8 {
+                    1 + u8::from(self.says_more_than_version_1())
+                }
+            )?
         })*
     };
 }
@@ -98,13 +133,15 @@ operations! {
     11 PublishTopics  Table  => PublishTopicsReply  Header;
     12 Route          Header => RouteReply          Table;
     13 Brokers        Header => BrokersReply        Table;
-    20 CreateTopic    Header => CreateTopicReply    Header;
+    20 CreateTopic    Header => CreateTopicReply    Header, version 2 appends 1;
     21 DescribeTopic  Header => DescribeTopicReply  Table;
     22 ListTopics     Header => ListTopicsReply     Table;
     23 DeleteTopic    Header => DeleteTopicReply    Header;
-    30 Send           Header => SendReply           Header;
+    24 SetTopic       Header => SetTopicReply       Header;
+    25 TopicSettings  Header => TopicSettingsReply  Header;
+    30 Send           Header => SendReply           Header, version 2 appends 2;
     31 Pull           Header => PullReply           Header;
-    32 SendSelected   Header => SendSelectedReply   Table;
+    32 SendSelected   Header => SendSelectedReply   Table, version 2 appends 1;
     40 CommitOffsets  Table  => CommitOffsetsReply  Header;
     41 QueryOffsets   Header => QueryOffsetsReply   Table;
     42 OffsetRange    Header => OffsetRangeReply    Header;
@@ -113,14 +150,14 @@ operations! {
 }
 
 fn decode_request<O: Operation>(frame: &Frame) -> Result<O, WireError> {
-    if frame.version != O::VERSION {
+    let newest = newest::<O>();
+    if !(1..=newest).contains(&frame.version) {
         return Err(WireError::new(
             Code::UNSUPPORTED,
             format!(
-                "{} version {} is not known here, only version {}",
+                "{} version {} is not known here, only up to version {newest}",
                 O::KIND.name(),
                 frame.version,
-                O::VERSION
             ),
         ));
     }
@@ -128,7 +165,15 @@ fn decode_request<O: Operation>(frame: &Frame) -> Result<O, WireError> {
         Place::Header => &frame.header,
         Place::Table => table(frame)?,
     };
-    decode_exactly(O::KIND.name(), bytes)
+    match zeros::<O>(frame.version) {
+        0 => decode_exactly(O::KIND.name(), bytes),
+        zeros => {
+            let mut newest = Vec::with_capacity(bytes.len() + zeros);
+            newest.extend_from_slice(bytes);
+            newest.resize(bytes.len() + zeros, 0);
+            decode_exactly(O::KIND.name(), &newest)
+        }
+    }
 }
 
 /// Decodes the reply to an `O`: the reply itself, or the error the peer sent instead.

@@ -6,9 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::durability::Durability;
 use crate::error::WireError;
 use crate::ids::{BrokerName, GroupName, LogPosition, QueueId, QueueOffset, TopicName};
 use crate::limits;
+use crate::send::SendStatus;
 
 /// A queue selector by its name, and its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,9 +62,15 @@ pub struct SendSelected {
     pub zone: String,
     /// As the sender knows it, the asked broker included; any order.
     pub route: Vec<WriteQueues>,
+    /// `None` = as the topic says. Since version 2.
+    pub durability: Option<Durability>,
 }
 
 impl SendSelected {
+    pub(crate) fn says_more_than_version_1(&self) -> bool {
+        self.durability.is_some()
+    }
+
     /// What is beyond a limit, in words.
     pub fn beyond_limits(&self) -> Option<String> {
         let queues: u64 = self.route.iter().map(|it| u64::from(it.queues)).sum();
@@ -87,7 +95,7 @@ impl SendSelected {
 /// What became of one message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Placed {
-    /// Durable.
+    /// Stored, and as durable as was asked for.
     Stored {
         queue: QueueId,
         offset: QueueOffset,
@@ -99,6 +107,15 @@ pub enum Placed {
     Elsewhere { broker: BrokerName, queue: QueueId },
     /// Not stored.
     Refused(WireError),
+    /// Stored, but not as durable as was asked for.
+    NotYetDurable {
+        status: SendStatus,
+        queue: QueueId,
+        offset: QueueOffset,
+        position: LogPosition,
+        /// By the log's clock, ms since 1970.
+        stored_at: u64,
+    },
 }
 
 /// What became of one message, and who chose its queue.

@@ -1,7 +1,8 @@
-//! Topics of one broker: create, describe, list, delete.
+//! Topics of one broker: create, describe, list, set, delete.
 
 use serde::{Deserialize, Serialize};
 
+use crate::durability::Durability;
 use crate::ids::{QueueId, QueueOffset, TopicId, TopicName};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,6 +11,59 @@ pub struct CreateTopic {
     /// 1 to 1,024 each.
     pub read_queues: u32,
     pub write_queues: u32,
+    /// What is not as the broker has it by default. Since version 2.
+    pub settings: Vec<TopicSetting>,
+}
+
+impl CreateTopic {
+    /// A topic with as many queues to read as to write, and settings by default.
+    pub fn new(topic: TopicName, queues: u32) -> Self {
+        Self {
+            topic,
+            read_queues: queues,
+            write_queues: queues,
+            settings: Vec::new(),
+        }
+    }
+
+    pub(crate) fn says_more_than_version_1(&self) -> bool {
+        !self.settings.is_empty()
+    }
+}
+
+/// One thing about a topic that can be changed while it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TopicSetting {
+    /// Of messages that do not name a class themselves; `None` = as the broker has it.
+    Durability(Option<Durability>),
+    /// 1 to 1,024. Queues beyond are not read until the number is raised again.
+    ReadQueues(u32),
+    /// 1 to 1,024.
+    WriteQueues(u32),
+}
+
+/// Changes settings of a topic that exists: all of those given, or none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetTopic {
+    pub topic: TopicName,
+    pub settings: Vec<TopicSetting>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetTopicReply {
+    /// All settings, as they are now.
+    pub settings: Vec<TopicSetting>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicSettings {
+    pub topic: TopicName,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicSettingsReply {
+    /// All of them.
+    pub settings: Vec<TopicSetting>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -87,6 +87,8 @@ impl File for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let gate = Arc::clone(&lock(&self.world).syncs);
+        gate.pass();
         let mut world = lock(&self.world);
         world.change("sync", &self.path, 0, &[])?;
         let failing = world.sync_fails();

@@ -8,13 +8,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quern_protocol::{Code, Message, ProducerId, QueueId, QueueOffset, RecordView, TopicId};
+use quern_protocol::{
+    Code, Message, ProducerBatch, ProducerId, QueueId, QueueOffset, RecordView, TopicId,
+};
 use quern_store::clock::ManualClock;
 use quern_store::fs::Fs;
 use quern_store::sim::SimFs;
 use quern_store::{
-    Acknowledge, Append, Config, Env, Lookup, Part, ProducerBatch, Report, Retention, Stateless,
-    Steps, Store,
+    Acknowledge, Append, Config, Env, Lookup, Part, Report, Retention, Stateless, Steps, Store,
 };
 
 use crate::{batch, bodies, some_bodies, wait};
@@ -63,7 +64,7 @@ fn strip(fs: &SimFs) {
 fn sent(id: u64, epoch: u16, sequence: u32, bodies: &[String]) -> Append {
     Append {
         producer: Some(ProducerBatch {
-            id: ProducerId(id),
+            producer: ProducerId(id),
             epoch,
             sequence,
         }),

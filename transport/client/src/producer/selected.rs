@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use quern_protocol::{
-    BrokerName, BrokerRoute, Code, GroupName, LogPosition, Placed, Placement, QueueId, QueueOffset,
-    Selector, Send, SendReply, SendSelected, TopicName, WriteQueues,
+    BrokerName, BrokerRoute, Code, Durability, GroupName, Placed, Placement, QueueId, Selector,
+    Send, SendReply, SendSelected, SendSelectedReply, SendStatus, TopicName, WriteQueues,
 };
 
 use super::Job;
@@ -13,20 +13,20 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::routes::MessageQueue;
 
-/// Who sends, as selectors may see it.
+/// Who sends, as selectors may see it, and what it wants of every send.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sender {
     pub(super) group: Option<GroupName>,
     pub(super) zone: String,
+    pub(super) durability: Option<Durability>,
 }
 
 /// Where one message went.
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) queue: MessageQueue,
-    pub(super) offset: QueueOffset,
-    pub(super) position: LogPosition,
-    pub(super) stored_at: u64,
+    /// `first` is this message's own offset.
+    pub(super) reply: SendReply,
     /// Name and version of who chose.
     pub(super) selector: String,
 }
@@ -58,6 +58,7 @@ pub(super) async fn try_send(
                 queues: it.write_queues,
             })
             .collect(),
+        durability: sender.durability,
     };
     let body = jobs.iter().map(|job| job.block.clone()).collect();
     let call = live.sends.call(&request, body, client.0.within);
@@ -66,46 +67,66 @@ pub(super) async fn try_send(
         let short = "a broker answered for fewer messages than it was sent";
         return Err(Error::new(Code::PROTOCOL, short).unknown());
     }
-    let elsewhere = forward_all(client, &route, topic, jobs, &reply.placements).await;
-    let outcomes = reply.placements.into_iter().enumerate();
-    let outcomes = outcomes.map(|(index, placement)| {
-        let selector = match placement.fell_back {
-            true => IN_TURN.to_owned(),
-            false => reply.selector.clone(),
-        };
-        match placement.placed {
-            Placed::Stored {
-                queue,
-                offset,
-                position,
-                stored_at,
-            } => Ok(Stored {
-                queue: queue_of(topic, &broker.broker, queue),
-                offset,
-                position,
-                stored_at,
-                selector,
-            }),
-            Placed::Refused(error) => Err(error.into()),
-            Placed::Elsewhere { broker, queue } => {
-                let forwarded = elsewhere
-                    .iter()
-                    .find(|it| it.broker == broker && it.queue == queue);
-                let lost = || Error::new(Code::INTERNAL, "a message was not forwarded");
-                let forwarded = forwarded.ok_or_else(lost)?;
-                let place = forwarded.messages.iter().position(|it| *it == index);
-                let reply = forwarded.sent.clone()?;
-                Ok(Stored {
-                    queue: queue_of(topic, &broker, queue),
-                    offset: reply.first.plus(place.unwrap_or(0) as u64),
-                    position: reply.position,
-                    stored_at: reply.stored_at,
-                    selector,
-                })
-            }
-        }
+    let forwarded = forward_all(client, &route, (topic, sender), jobs, &reply.placements).await;
+    let SendSelectedReply {
+        selector,
+        placements,
+    } = reply;
+    let outcomes = placements.into_iter().enumerate();
+    let outcomes = outcomes.map(|(index, Placement { fell_back, placed })| {
+        let (queue, reply) = stored(&broker.broker, index, placed, &forwarded)?;
+        Ok(Stored {
+            queue: queue_of(topic, &queue.0, queue.1),
+            reply,
+            selector: match fell_back {
+                true => IN_TURN.to_owned(),
+                false => selector.clone(),
+            },
+        })
     });
     Ok(outcomes.collect())
+}
+
+/// Where a message is, and what was said of it.
+fn stored(
+    asked: &BrokerName,
+    index: usize,
+    placed: Placed,
+    forwarded: &[Forwarded],
+) -> Result<((BrokerName, QueueId), SendReply)> {
+    let (status, queue, first, position, stored_at) = match placed {
+        Placed::Stored {
+            queue,
+            offset,
+            position,
+            stored_at,
+        } => (SendStatus::Ok, queue, offset, position, stored_at),
+        Placed::NotYetDurable {
+            status,
+            queue,
+            offset,
+            position,
+            stored_at,
+        } => (status, queue, offset, position, stored_at),
+        Placed::Refused(error) => return Err(error.into()),
+        Placed::Elsewhere { broker, queue } => {
+            let lost = || Error::new(Code::INTERNAL, "a message was not forwarded");
+            let mut all = forwarded.iter();
+            let found = all.find(|it| it.broker == broker && it.queue == queue);
+            let found = found.ok_or_else(lost)?;
+            let place = found.messages.iter().position(|it| *it == index);
+            let mut reply = found.sent.clone()?;
+            reply.first = reply.first.plus(place.ok_or_else(lost)? as u64);
+            return Ok(((broker, queue), reply));
+        }
+    };
+    let reply = SendReply {
+        status,
+        first,
+        position,
+        stored_at,
+    };
+    Ok(((asked.clone(), queue), reply))
 }
 
 /// Messages for one queue of another broker, and what it said.
@@ -120,7 +141,7 @@ struct Forwarded {
 async fn forward_all(
     client: &Client,
     route: &[BrokerRoute],
-    topic: &TopicName,
+    (topic, sender): (&TopicName, &Sender),
     jobs: &[Job],
     placements: &[Placement],
 ) -> Vec<Forwarded> {
@@ -140,9 +161,8 @@ async fn forward_all(
     let mut forwarded = Vec::with_capacity(groups.len());
     for (broker, queue, messages) in groups {
         let request = Send {
-            topic: topic.clone(),
-            queue,
-            messages: messages.len() as u32,
+            durability: sender.durability,
+            ..Send::new(topic.clone(), queue, messages.len() as u32)
         };
         let blocks = messages.iter().map(|index| jobs[*index].block.clone());
         let sent = forward(client, route, broker, request, blocks.collect()).await;

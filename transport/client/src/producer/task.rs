@@ -9,15 +9,13 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use quern_protocol::{
-    BrokerRoute, Code, QueueId, Selector, Send, SendReply, SendStatus, TopicName,
-};
+use quern_protocol::{BrokerRoute, Code, QueueId, Selector, Send, SendReply, TopicName};
 use quern_quic::CallError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::Job;
 use super::selected::{self, Sender, Stored};
-use super::{Job, SendResult};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::limits;
@@ -197,29 +195,19 @@ impl Task {
         match answered.outcome {
             Outcome::Stored(queue, reply) => {
                 for (index, job) in answered.jobs.into_iter().enumerate() {
-                    // Whoever asked may have gone; the message is stored all the same.
-                    let _ = job.answer.send(Ok(SendResult {
-                        message_id: job.id,
-                        status: reply.status,
-                        queue: queue.clone(),
-                        offset: reply.first.plus(index as u64),
-                        position: reply.position,
-                        stored_at: reply.stored_at,
-                        selector: None,
-                    }));
+                    let reply = SendReply {
+                        first: reply.first.plus(index as u64),
+                        ..reply.clone()
+                    };
+                    job.stored(queue.clone(), &reply, None);
                 }
             }
             Outcome::Placed(outcomes) => {
                 for (job, outcome) in answered.jobs.into_iter().zip(outcomes) {
-                    let _ = job.answer.send(outcome.map(|stored| SendResult {
-                        message_id: job.id,
-                        status: SendStatus::Ok,
-                        queue: stored.queue,
-                        offset: stored.offset,
-                        position: stored.position,
-                        stored_at: stored.stored_at,
-                        selector: Some(stored.selector),
-                    }));
+                    match outcome {
+                        Ok(it) => job.stored(it.queue, &it.reply, Some(it.selector)),
+                        Err(error) => drop(job.answer.send(Err(error))),
+                    }
                 }
             }
             Outcome::Failed(error) => {
@@ -258,7 +246,7 @@ async fn send(
     let topic = &destination.topic;
     let tried = match &destination.selector {
         None => {
-            let sent = try_send(&client, topic, turn, &jobs).await;
+            let sent = try_send(&client, topic, &sender, turn, &jobs).await;
             sent.map(|(queue, reply)| Outcome::Stored(queue, reply))
         }
         Some(selector) => {
@@ -292,6 +280,7 @@ async fn send(
 async fn try_send(
     client: &Client,
     topic: &TopicName,
+    sender: &Sender,
     turn: usize,
     jobs: &[Job],
 ) -> Result<(MessageQueue, SendReply)> {
@@ -299,9 +288,8 @@ async fn try_send(
     let (broker, queue) = queue_for(&route, turn)?;
     let live = client.live(broker).await?;
     let request = Send {
-        topic: topic.clone(),
-        queue,
-        messages: jobs.len() as u32,
+        durability: sender.durability,
+        ..Send::new(topic.clone(), queue, jobs.len() as u32)
     };
     let body = jobs.iter().map(|job| job.block.clone()).collect();
     let call = live.sends.call(&request, body, client.0.within);

@@ -2,103 +2,28 @@
 //! whatever it does, no message is lost or passed on unjudged, and the broker says which plugin failed
 //! and why. A selector that fails refuses what has an order key, and nothing else. A filter that reads
 //! bodies is given them.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
 
-use bytes::Bytes;
-use quern_broker::{Broker, Config};
+use quern_broker::Config;
 use quern_plugins::{BODY_FILTER, HOSTILE, HOSTILE_SELECTOR, Runtime};
-use quern_protocol::record::records;
 use quern_protocol::{
-    BrokerName, Code, CreateTopic, Filter, Hello, Message, Placed, Placement, PluginReport, Pull,
-    PullReply, QueueId, QueueOffset, RecordView, Role, Selector, Send, SendSelected,
-    SendSelectedReply, Status, TopicName, WriteQueues,
+    BrokerName, Code, Filter, Message, Placed, Placement, PluginReport, QueueId, QueueOffset,
+    Selector, Send, SendSelected, SendSelectedReply, Status, WriteQueues,
 };
-use quern_quic::{CallError, Connection, Connector, DevAuthority, Door, ListenConfig, Listener};
-use quern_store::clock::RealClock;
+use quern_quic::{CallError, Connection};
 use quern_store::sim::SimFs;
-use quern_store::{Config as StoreConfig, Env};
 
-const WITHIN: Duration = Duration::from_secs(10);
+use crate::{WITHIN, ask, config, connect, create, fill, pull, topic};
 
 /// A broker with a plugin besides those that are always there, and a connection to it.
-async fn broker(dir: &std::path::Path, (name, bytes): (&str, &[u8])) -> Connection {
+async fn broker(dir: &Path, (name, bytes): (&str, &[u8])) -> Connection {
     let plugins = Runtime::new(&quern_plugins::Config::default()).unwrap();
-    let plugin = plugins.load(name, bytes).unwrap();
     let config = Config {
-        filters: vec![plugin],
-        ..Config::new(BrokerName::new("b").unwrap(), "here:1")
+        filters: vec![plugins.load(name, bytes).unwrap()],
+        ..config()
     };
-    let env = Env {
-        fs: Arc::new(SimFs::default()),
-        clock: Arc::new(RealClock::default()),
-    };
-    let store = StoreConfig {
-        segment_size: Some(1 << 20),
-        ..StoreConfig::new("/data")
-    };
-    let (broker, _) = Broker::open(config, store, env, &plugins).unwrap();
-    let authority = DevAuthority::open_in(dir).unwrap();
-    let identity = authority.issue("broker", "b").unwrap();
-    let loopback = ([127, 0, 0, 1], 0).into();
-    let listen = ListenConfig::new(loopback, identity, authority.trust(), [7; 32]);
-    let listener = Arc::new(Listener::bind(listen).unwrap());
-    let address = listener.local_addr().to_string();
-    tokio::spawn(broker.serve(listener));
-    let connector = Connector::new(authority.trust(), None, Door::Client).unwrap();
-    let connection = connector.connect(&address).await.unwrap();
-    connection.hello(&Hello::new(Role::Client)).await.unwrap();
-    connection
-}
-
-fn topic() -> TopicName {
-    TopicName::new("t").unwrap()
-}
-
-async fn fill(connection: &Connection, tags: &[&str]) {
-    let create = CreateTopic {
-        topic: topic(),
-        read_queues: 1,
-        write_queues: 1,
-    };
-    connection.call(&create, Vec::new(), WITHIN).await.unwrap();
-    let blocks = tags.iter().map(|tag| {
-        let message = Message::new("t", format!("body of {tag}")).tag(*tag);
-        message.encode("id", 0).unwrap()
-    });
-    let send = Send {
-        topic: topic(),
-        queue: QueueId(0),
-        messages: tags.len() as u32,
-    };
-    let sent = connection.call(&send, blocks.collect(), WITHIN).await;
-    sent.unwrap();
-}
-
-async fn pull(
-    connection: &Connection,
-    from: u64,
-    filter: Filter,
-) -> Result<(PullReply, Vec<String>), CallError> {
-    let pull = Pull {
-        group: None,
-        topic: topic(),
-        queue: QueueId(0),
-        from: QueueOffset(from),
-        max_messages: 100,
-        max_bytes: 1 << 20,
-        wait_ms: 0,
-        filter,
-    };
-    let (reply, body): (_, Bytes) = connection.call(&pull, Vec::new(), WITHIN).await?;
-    let tags = records(&body).map(|record| {
-        let record = record.unwrap();
-        let view = RecordView::parse(&record).unwrap();
-        view.block.tag().to_owned()
-    });
-    Ok((reply, tags.collect()))
+    connect(dir, config, &plugins, &SimFs::default()).await
 }
 
 fn report<'a>(plugins: &'a [PluginReport], name: &str) -> &'a PluginReport {
@@ -130,8 +55,7 @@ async fn what_precedes_the_failing_message_is_delivered_and_the_rest_waits() {
     assert!((1..=1_000).contains(&stall.retry_ms), "{}", stall.retry_ms);
     // Until then the guest is not even asked.
     let calls = || async {
-        let status = connection.call(&Status {}, Vec::new(), WITHIN).await;
-        let plugins = status.unwrap().0.plugins;
+        let plugins = ask(&connection, &Status {}).await.plugins;
         report(&plugins, "hostile").calls
     };
     let before = calls().await;
@@ -187,8 +111,7 @@ async fn every_way_to_fail_has_its_code_and_loses_nothing() {
     };
     let refused = pull(&connection, 0, unknown).await.unwrap_err();
     assert_eq!(refused.code(), Code::LANGUAGE_UNKNOWN);
-    let status = connection.call(&Status {}, Vec::new(), WITHIN).await;
-    let plugins = status.unwrap().0.plugins;
+    let plugins = ask(&connection, &Status {}).await.plugins;
     assert!(report(&plugins, "hostile").faults >= 9, "{plugins:?}");
     // What nobody has asked for is not there yet.
     assert!(plugins.iter().all(|plugin| plugin.name != "tag"));
@@ -215,6 +138,7 @@ async fn select(
         group: None,
         zone: String::new(),
         route: Vec::new(),
+        durability: None,
     };
     let sent = connection.call(&request, blocks.collect(), WITHIN).await?;
     Ok(sent.0)
@@ -231,12 +155,7 @@ fn code(placement: &Placement) -> u16 {
 async fn a_selector_that_fails_refuses_what_has_an_order_key_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let connection = broker(dir.path(), ("hostile-selector", HOSTILE_SELECTOR)).await;
-    let create = CreateTopic {
-        topic: topic(),
-        read_queues: 2,
-        write_queues: 2,
-    };
-    connection.call(&create, Vec::new(), WITHIN).await.unwrap();
+    create(&connection, 2).await;
     let hostile = |mode| Selector::named("hostile-selector").param("mode", mode);
     let mut stored = 0;
     for (mode, expected) in [
@@ -287,12 +206,7 @@ async fn a_selector_that_fails_refuses_what_has_an_order_key_and_nothing_else() 
 async fn queues_of_another_broker_are_chosen_among_and_told_of() {
     let dir = tempfile::tempdir().unwrap();
     let connection = broker(dir.path(), ("hostile-selector", HOSTILE_SELECTOR)).await;
-    let create = CreateTopic {
-        topic: topic(),
-        read_queues: 2,
-        write_queues: 2,
-    };
-    connection.call(&create, Vec::new(), WITHIN).await.unwrap();
+    create(&connection, 2).await;
     let block = Message::new("t", "x")
         .order_by("k")
         .encode("id", 0)
@@ -307,6 +221,7 @@ async fn queues_of_another_broker_are_chosen_among_and_told_of() {
             broker: BrokerName::new("a").unwrap(),
             queues: 3,
         }],
+        durability: None,
     };
     let sent = connection
         .call(&request, vec![block], WITHIN)
@@ -326,22 +241,13 @@ async fn a_filter_that_reads_bodies_is_given_them() {
     let connection = broker(dir.path(), ("json-field", BODY_FILTER)).await;
     // More than one batch of bodies, and one that is large.
     let tags: Vec<String> = (0..150).map(|n| n.to_string()).collect();
-    let create = CreateTopic {
-        topic: topic(),
-        read_queues: 1,
-        write_queues: 1,
-    };
-    connection.call(&create, Vec::new(), WITHIN).await.unwrap();
+    create(&connection, 1).await;
     let blocks = tags.iter().enumerate().map(|(n, tag)| {
         let padding = if n == 70 { 600_000 } else { 9 };
         let body = format!("{{\"n\":{n},\"padding\":\"{}\"}}", "x".repeat(padding));
         Message::new("t", body).tag(tag).encode("id", 0).unwrap()
     });
-    let send = Send {
-        topic: topic(),
-        queue: QueueId(0),
-        messages: tags.len() as u32,
-    };
+    let send = Send::new(topic(), QueueId(0), tags.len() as u32);
     connection
         .call(&send, blocks.collect(), WITHIN)
         .await

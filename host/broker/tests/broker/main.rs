@@ -1,0 +1,103 @@
+//! A broker as its peers see it: requests over a real connection, on a simulated disk.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod durability;
+mod plugins;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quern_broker::{Broker, Config};
+use quern_plugins::Runtime;
+use quern_protocol::operation::Operation;
+use quern_protocol::record::records;
+use quern_protocol::{
+    BrokerName, CreateTopic, Filter, Hello, Message, Pull, PullReply, QueueId, QueueOffset,
+    RecordView, Role, Send, TopicName,
+};
+use quern_quic::{CallError, Connection, Connector, DevAuthority, Door, ListenConfig, Listener};
+use quern_store::clock::RealClock;
+use quern_store::sim::SimFs;
+use quern_store::{Config as StoreConfig, Env};
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+fn config() -> Config {
+    Config::new(BrokerName::new("b").unwrap(), "here:1")
+}
+
+/// Starts a broker on this disk, with certificates in `dir`, and connects to it.
+async fn connect(dir: &Path, config: Config, plugins: &Runtime, fs: &SimFs) -> Connection {
+    let env = Env {
+        fs: Arc::new(fs.clone()),
+        clock: Arc::new(RealClock::default()),
+    };
+    let store = StoreConfig {
+        segment_size: Some(1 << 20),
+        ..StoreConfig::new("/data")
+    };
+    let (broker, _) = Broker::open(config, store, env, plugins).unwrap();
+    let authority = DevAuthority::open_in(dir).unwrap();
+    let identity = authority.issue("broker", "b").unwrap();
+    let loopback = ([127, 0, 0, 1], 0).into();
+    let listen = ListenConfig::new(loopback, identity, authority.trust(), [7; 32]);
+    let listener = Arc::new(Listener::bind(listen).unwrap());
+    let address = listener.local_addr().to_string();
+    tokio::spawn(broker.serve(listener));
+    let connector = Connector::new(authority.trust(), None, Door::Client).unwrap();
+    let connection = connector.connect(&address).await.unwrap();
+    connection.hello(&Hello::new(Role::Client)).await.unwrap();
+    connection
+}
+
+fn topic() -> TopicName {
+    TopicName::new("t").unwrap()
+}
+
+/// A request without a body.
+async fn ask<O: Operation + Sync>(connection: &Connection, request: &O) -> O::Reply {
+    let answer = connection.call(request, Vec::new(), WITHIN).await;
+    answer.unwrap().0
+}
+
+async fn create(connection: &Connection, queues: u32) {
+    ask(connection, &CreateTopic::new(topic(), queues)).await;
+}
+
+/// Makes the topic, with a message for each tag.
+async fn fill(connection: &Connection, tags: &[&str]) {
+    create(connection, 1).await;
+    let blocks = tags.iter().map(|tag| {
+        let message = Message::new("t", format!("body of {tag}")).tag(*tag);
+        message.encode("id", 0).unwrap()
+    });
+    let send = Send::new(topic(), QueueId(0), tags.len() as u32);
+    let sent = connection.call(&send, blocks.collect(), WITHIN).await;
+    sent.unwrap();
+}
+
+async fn pull(
+    connection: &Connection,
+    from: u64,
+    filter: Filter,
+) -> Result<(PullReply, Vec<String>), CallError> {
+    let pull = Pull {
+        group: None,
+        topic: topic(),
+        queue: QueueId(0),
+        from: QueueOffset(from),
+        max_messages: 100,
+        max_bytes: 1 << 20,
+        wait_ms: 0,
+        filter,
+    };
+    let (reply, body): (_, Bytes) = connection.call(&pull, Vec::new(), WITHIN).await?;
+    let tags = records(&body).map(|record| {
+        let record = record.unwrap();
+        let view = RecordView::parse(&record).unwrap();
+        view.block.tag().to_owned()
+    });
+    Ok((reply, tags.collect()))
+}
