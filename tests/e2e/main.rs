@@ -4,6 +4,7 @@
 mod bad_input;
 mod disk;
 mod first_message;
+mod groups;
 mod kill;
 mod plugins;
 mod sdk;

@@ -1,11 +1,11 @@
 //! Durability classes at work: which one a send is given, and what it is told when the disk is slow.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use quern_protocol::{Code, Durability, SendStatus, WireError};
 use quern_store::{Acknowledge, Appended, Pending};
-use tokio::time::Instant;
+use tokio::time::Sleep;
 
 use crate::topics::Topic;
 use crate::{Broker, reply};
@@ -32,28 +32,33 @@ pub(crate) fn of_send(
     can_be_given(class.unwrap_or(broker.config.durability))
 }
 
-/// When a send that came just now has waited long enough for the disk: so that who asks hears what became
-/// of it before it stops listening.
-pub(crate) fn deadline(broker: &Broker, asker_waits_ms: u32) -> Instant {
+/// How long a send waits for the disk: so that who asks hears what became of it before it stops listening.
+pub(crate) fn patience(broker: &Broker, asker_waits_ms: u32) -> Duration {
     let longest = broker.config.flush_timeout;
-    Instant::now()
-        + match asker_waits_ms {
-            0 => longest,
-            ms => longest.min(Duration::from_millis(u64::from(ms)) * 3 / 4),
-        }
+    match asker_waits_ms {
+        0 => longest,
+        ms => longest.min(Duration::from_millis(u64::from(ms)) * 3 / 4),
+    }
 }
 
 /// Waits until an append is as safe as it has to be. If the disk takes too long for that, what has been
 /// written is answered as such: the sender decides what a message is worth whose machine may yet lose it.
 pub(crate) async fn reached(
     pending: Pending,
-    deadline: Instant,
+    acknowledge: Acknowledge,
+    mut late: Pin<&mut Sleep>,
 ) -> Result<(SendStatus, Appended), WireError> {
     let mut pending = pin!(pending);
-    let in_time = tokio::time::timeout_at(deadline, pending.as_mut()).await;
+    let in_time = tokio::select! {
+        biased;
+        appended = pending.as_mut() => Some(appended),
+        () = late.as_mut() => None,
+    };
     let (status, appended) = match in_time {
-        Ok(appended) => (SendStatus::Ok, appended),
-        Err(_) => {
+        Some(appended) => (SendStatus::Ok, appended),
+        // It does not wait for the disk.
+        None if acknowledge == Acknowledge::Written => (SendStatus::Ok, pending.await),
+        None => {
             pending.settle_for_written();
             (SendStatus::FlushDiskTimeout, pending.await)
         }

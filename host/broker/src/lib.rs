@@ -5,10 +5,16 @@
 //! in the store's log, messages and state alike; everything else here is derived from it.
 
 mod admin;
+mod allocation;
 mod config;
 mod delivery;
 mod durability;
 mod filters;
+mod group_admin;
+mod groups;
+mod join;
+mod lease;
+mod leases;
 mod limits;
 mod long_poll;
 mod metrics;
@@ -35,9 +41,11 @@ use quern_quic::{Connector, Listener};
 use quern_store::{Dispatched, Env, Observer, OpenError, Report, StateRecord, Store};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
+use crate::allocation::Allocation;
 pub use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::filters::Filters;
+use crate::groups::Groups;
 use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
 use crate::selectors::Selectors;
@@ -77,10 +85,13 @@ pub struct Broker {
     waits: Arc<LongPoll>,
     filters: Filters,
     selectors: Selectors,
+    allocation: Allocation,
+    groups: Groups,
     delivery: Delivery,
     metrics: Metrics,
     started_at: u64,
     topic_gate: Semaphore,
+    group_gate: Semaphore,
     /// Counts changes of the topic table, for those who tell name servers.
     topics_version: watch::Sender<u64>,
     draining: AtomicBool,
@@ -110,13 +121,17 @@ impl Broker {
             return Err(StartError::State(bad));
         }
         store.retain_topics(|id| state.topics.exists(id));
+        state.leases.begin(store.steady_ms());
         let broker = Self {
             delivery: Delivery::start(config.delivery_threads, plugins)?,
             filters: Filters::new(plugins, &config.filters),
             selectors: Selectors::new(plugins, &config.filters),
+            allocation: Allocation::new(plugins, &config.filters),
+            groups: Groups::default(),
             metrics: Metrics::default(),
             started_at: store.now_ms(),
             topic_gate: Semaphore::new(1),
+            group_gate: Semaphore::new(1),
             topics_version: watch::Sender::new(0),
             draining: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
@@ -132,6 +147,7 @@ impl Broker {
 
     /// Serves everyone who connects, until the listener is closed.
     pub async fn serve(self: Arc<Self>, listener: Arc<Listener>) {
+        tokio::spawn(join::miss(Arc::downgrade(&self)));
         while let Some(connection) = listener.accept().await {
             let broker = Arc::clone(&self);
             tokio::spawn(session::Session::run(broker, connection));
@@ -151,6 +167,8 @@ impl Broker {
         self.draining.store(true, Ordering::SeqCst);
         self.topics_changed();
         self.waits.wake_all();
+        self.groups.wake_all();
+        self.state.leases.wake_all();
         let quiet = async {
             loop {
                 let idle = self.idle.notified();
@@ -189,6 +207,11 @@ impl Broker {
 
     async fn topic_changes(&self) -> SemaphorePermit<'_> {
         let permit = self.topic_gate.acquire().await;
+        permit.expect("the gate is never closed")
+    }
+
+    async fn group_changes(&self) -> SemaphorePermit<'_> {
+        let permit = self.group_gate.acquire().await;
         permit.expect("the gate is never closed")
     }
 

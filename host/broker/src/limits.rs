@@ -18,6 +18,19 @@ pub(crate) const STALL_FIRST: Duration = Duration::from_secs(1);
 pub(crate) const STALL_LAST: Duration = Duration::from_secs(30);
 /// Topics of one broker.
 pub(crate) const TOPICS: usize = 100_000;
+/// A member of a group that is silent for so long is taken for gone, ms.
+pub(crate) const SESSION: u64 = 10_000;
+/// A queue is a member's for so long after it was last asked for, ms.
+pub(crate) const LEASE: u64 = 10_000;
+/// A member whose connection has ended may come back for so long, ms.
+pub(crate) const COME_BACK: u64 = 1_000;
+/// Members that are gone are looked for this often.
+pub(crate) const MISS: Duration = Duration::from_millis(500);
+/// Groups one broker coordinates, and members of each.
+pub(crate) const GROUPS: usize = 16_384;
+pub(crate) const MEMBERS: usize = 1_024;
+/// Who shares out the queues of a group that names nobody.
+pub(crate) const STRATEGY: &str = "averagely";
 /// A name server is told of life this often.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Longest a name server may take to answer.

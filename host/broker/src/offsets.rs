@@ -11,7 +11,8 @@ use quern_protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::state::Body;
-use crate::{Broker, reply};
+use crate::topics::Topic;
+use crate::{Broker, lease, reply};
 
 /// The body of an offset commit (kind 18), version 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +63,50 @@ impl Offsets {
         commits
     }
 
+    pub(crate) fn forget_group(&self, group: &GroupName) {
+        let mut committed = self.0.lock().expect(POISONED);
+        committed
+            .values_mut()
+            .for_each(|groups| drop(groups.remove(group)));
+        committed.retain(|_, groups| !groups.is_empty());
+    }
+
+    /// The next message a group wants; `None` = it never committed.
+    pub(crate) fn next(
+        &self,
+        group: &GroupName,
+        topic: TopicId,
+        queue: QueueId,
+    ) -> Option<QueueOffset> {
+        let committed = self.0.lock().expect(POISONED);
+        let queues = committed.get(&topic)?.get(group)?;
+        queues.get(&queue).copied()
+    }
+
+    pub(crate) fn knows(&self, group: &GroupName, topic: TopicId) -> bool {
+        let committed = self.0.lock().expect(POISONED);
+        committed
+            .get(&topic)
+            .is_some_and(|groups| groups.contains_key(group))
+    }
+
+    /// All groups, and of how many topics each has committed something.
+    pub(crate) fn groups(&self) -> BTreeMap<GroupName, u32> {
+        let committed = self.0.lock().expect(POISONED);
+        let mut groups = BTreeMap::new();
+        for group in committed.values().flat_map(HashMap::keys) {
+            *groups.entry(group.clone()).or_default() += 1;
+        }
+        groups
+    }
+
+    /// Queues a group has committed.
+    pub(crate) fn count(&self, group: &GroupName) -> u32 {
+        let committed = self.0.lock().expect(POISONED);
+        let queues = committed.values().filter_map(|groups| groups.get(group));
+        queues.map(|queues| queues.len() as u32).sum()
+    }
+
     /// Sorted by queue.
     fn of(&self, group: &GroupName, topic: TopicId) -> Vec<QueuePosition> {
         let committed = self.0.lock().expect(POISONED);
@@ -80,7 +125,8 @@ fn positions(queues: &BTreeMap<QueueId, QueueOffset>) -> Vec<QueuePosition> {
     queues.iter().map(position).collect()
 }
 
-/// Answers once the commit is durable. An offset may go back: that is how a group is reset.
+/// Answers once the commit is durable. An offset may go back: that is how a group is reset. Who commits
+/// without leases is no member, and members that have these queues lose them, to begin again.
 pub(crate) async fn commit(
     broker: &Broker,
     request: CommitOffsets,
@@ -99,6 +145,19 @@ pub(crate) async fn commit(
             ));
         }
     }
+    let _one_change_at_a_time = if request.leases.is_empty() {
+        let gate = broker.group_changes().await;
+        let of_topic = broker.state.leases.owners(&request.group, topic.id);
+        let queues = request.offsets.iter().map(|at| at.queue);
+        let held = queues
+            .filter(|queue| of_topic.contains_key(queue))
+            .collect();
+        lease::take_back(broker, &request.group, &topic, held).await?;
+        Some(gate)
+    } else {
+        check_leases(broker, &request, &topic)?;
+        None
+    };
     let record = Commit {
         group: request.group,
         topic: topic.id,
@@ -106,6 +165,22 @@ pub(crate) async fn commit(
     };
     broker.log(RecordKind::OffsetCommit, &record).await?;
     Ok(CommitOffsetsReply {})
+}
+
+/// Every queue has a lease that is what it says.
+fn check_leases(broker: &Broker, request: &CommitOffsets, topic: &Topic) -> Result<(), WireError> {
+    let leases = &broker.state.leases;
+    let valid = leases.valid(&request.group, topic.id, &request.leases);
+    match request.offsets.iter().find(|at| !valid.contains(&at.queue)) {
+        None => Ok(()),
+        Some(at) => Err(WireError::new(
+            Code::FENCED,
+            format!(
+                "queue {} of topic \"{}\" is no longer this member's of group \"{}\"; nothing was committed",
+                at.queue, topic.name, request.group
+            ),
+        )),
+    }
 }
 
 pub(crate) fn query(

@@ -7,12 +7,16 @@ use std::sync::Arc;
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
-    Code, CommitOffsets, CreateTopic, DeleteTopic, DescribeTopic, Heartbeat, Hello, ListTopics,
-    OffsetAt, OffsetRange, QueryOffsets, Request, Send, SendSelected, SetTopic, Status,
-    TopicSettings, WireError,
+    Code, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic, DescribeGroup, DescribeTopic,
+    Heartbeat, Hello, JoinGroup, LeaseQueues, LeaveGroup, ListGroups, ListTopics, OffsetAt,
+    OffsetRange, QueryOffsets, Request, Send, SendSelected, SetTopic, Status, TopicSettings,
+    WireError,
 };
 
-use crate::{Broker, admin, durability, offsets, pull, select, send, session, status};
+use crate::{
+    Broker, admin, durability, group_admin, join, lease, offsets, pull, select, send, session,
+    status,
+};
 
 /// Answers one frame.
 pub(crate) async fn handle(broker: &Arc<Broker>, frame: Frame) -> Outgoing {
@@ -24,14 +28,14 @@ pub(crate) async fn handle(broker: &Arc<Broker>, frame: Frame) -> Outgoing {
 }
 
 async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireError> {
-    let flushed_by = durability::deadline(broker, frame.deadline_ms);
+    let patience = durability::patience(broker, frame.deadline_ms);
     match Request::decode(&frame)? {
         Request::Hello(hello) => reply::<Hello>(session::hello(broker, &hello)?),
         Request::Heartbeat(_) => reply::<Heartbeat>(session::heartbeat(broker)),
 
-        Request::Send(it) => reply::<Send>(send::send(broker, it, frame.body, flushed_by).await?),
+        Request::Send(it) => reply::<Send>(send::send(broker, it, frame.body, patience).await?),
         Request::SendSelected(it) => {
-            let reply = select::send_selected(broker, it, frame.body, flushed_by).await?;
+            let reply = select::send_selected(broker, it, frame.body, patience).await?;
             self::reply::<SendSelected>(reply)
         }
         Request::Pull(it) => pull::pull(broker, it).await,
@@ -47,6 +51,15 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::SetTopic(it) => reply::<SetTopic>(admin::set(broker, it).await?),
         Request::TopicSettings(it) => reply::<TopicSettings>(admin::settings(broker, &it)?),
         Request::DeleteTopic(it) => reply::<DeleteTopic>(admin::delete(broker, it).await?),
+
+        Request::JoinGroup(it) => reply::<JoinGroup>(join::join(broker, it).await?),
+        Request::LeaveGroup(it) => reply::<LeaveGroup>(join::leave(broker, &it)),
+        Request::LeaseQueues(it) => reply::<LeaseQueues>(lease::lease(broker, it).await?),
+        Request::ListGroups(_) => reply::<ListGroups>(group_admin::list(broker)),
+        Request::DescribeGroup(it) => {
+            reply::<DescribeGroup>(group_admin::describe(broker, it).await?)
+        }
+        Request::DeleteGroup(it) => reply::<DeleteGroup>(group_admin::delete(broker, it).await?),
 
         Request::Status(_) => reply::<Status>(status::status(broker)),
 

@@ -4,7 +4,9 @@
 //! The guest runs on a delivery thread, so requests of one stream may overtake each other; a sender
 //! that wants its order kept waits for each answer, as our client does.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quern_plugins::Worker;
@@ -13,7 +15,6 @@ use quern_protocol::{
     WriteQueues,
 };
 use quern_store::{Acknowledge, Append, Appended};
-use tokio::time::Instant;
 
 use crate::selectors::Choice;
 use crate::topics::Topic;
@@ -23,7 +24,7 @@ pub(crate) async fn send_selected(
     broker: &Arc<Broker>,
     mut request: SendSelected,
     body: Bytes,
-    flushed_by: Instant,
+    patience: Duration,
 ) -> Result<SendSelectedReply, WireError> {
     if broker.is_draining() {
         return Err(reply::going_away());
@@ -41,7 +42,7 @@ pub(crate) async fn send_selected(
             move |worker: &mut Worker| broker_.selectors.choose(worker, &request, &topic, &body);
         broker.delivery.run(work).await??
     };
-    let placements = store(broker, &topic, &body, choices, (acknowledge, flushed_by)).await;
+    let placements = store(broker, &topic, &body, choices, (acknowledge, patience)).await;
     Ok(SendSelectedReply {
         selector: chosen,
         placements,
@@ -63,7 +64,7 @@ async fn store(
     topic: &Topic,
     body: &Bytes,
     choices: Vec<Result<Choice, WireError>>,
-    (acknowledge, flushed_by): (Acknowledge, Instant),
+    (acknowledge, patience): (Acknowledge, Duration),
 ) -> Vec<Placement> {
     let mut placements = Vec::with_capacity(choices.len());
     // Of each queue: its blocks, and which messages they are.
@@ -115,8 +116,9 @@ async fn store(
             (queue, messages, broker.store.submit(append))
         })
         .collect();
+    let mut late = pin!(tokio::time::sleep(patience));
     for (queue, messages, pending) in pending {
-        let stored = durability::reached(pending, flushed_by).await;
+        let stored = durability::reached(pending, acknowledge, late.as_mut()).await;
         for (place, message) in messages.into_iter().enumerate() {
             placements[message].placed = match &stored {
                 Ok((status, appended)) => {

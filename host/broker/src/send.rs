@@ -3,14 +3,15 @@
 //! Everything up to the hand-over happens when the request is first polled. The session polls
 //! requests of a stream in the order they arrived, so messages of one stream keep their order.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quern_protocol::block::blocks;
 use quern_protocol::message::{ORDER_KEY, UNIQUE_KEY, is_reserved};
 use quern_protocol::{Block, Code, CreateTopic, Send, SendReply, TopicName, WireError, limits};
 use quern_store::Append;
-use tokio::time::Instant;
 
 use crate::topics::Topic;
 use crate::{Broker, admin, durability, reply};
@@ -19,7 +20,7 @@ pub(crate) async fn send(
     broker: &Broker,
     request: Send,
     body: Bytes,
-    flushed_by: Instant,
+    patience: Duration,
 ) -> Result<SendReply, WireError> {
     if broker.is_draining() {
         return Err(reply::going_away());
@@ -27,15 +28,17 @@ pub(crate) async fn send(
     check_blocks(request.messages, &body)?;
     let topic = topic(broker, &request.topic).await?;
     reply::queue_exists(&topic, request.queue, topic.has_write_queue(request.queue))?;
+    let late = pin!(tokio::time::sleep(patience));
+    let acknowledge = durability::of_send(broker, &topic, request.durability)?;
     let pending = broker.store.submit(Append {
         topic: topic.id,
         queue: request.queue,
         blocks: body,
         count: request.messages,
         producer: request.batch,
-        acknowledge: durability::of_send(broker, &topic, request.durability)?,
+        acknowledge,
     });
-    let (status, appended) = durability::reached(pending, flushed_by).await?;
+    let (status, appended) = durability::reached(pending, acknowledge, late).await?;
     broker.metrics.messages_in.add(request.messages.into());
     Ok(SendReply {
         status,

@@ -6,6 +6,7 @@ use quern_store::StateRecord;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::leases::{GroupChange, Leases};
 use crate::offsets::{Commit, Offsets};
 use crate::topics::{TopicChange, Topics};
 
@@ -45,6 +46,7 @@ pub(crate) enum BadState {
 pub(crate) struct State {
     pub(crate) topics: Topics,
     pub(crate) offsets: Offsets,
+    pub(crate) leases: Leases,
 }
 
 impl State {
@@ -55,10 +57,18 @@ impl State {
                 let change = TopicChange::from_record(body)?;
                 if let TopicChange::Deleted(id) = change {
                     self.offsets.forget_topic(id);
+                    self.leases.forget_topic(id);
                 }
                 self.topics.apply(change);
             }
             RecordKind::OffsetCommit => self.offsets.apply(Commit::from_record(body)?),
+            RecordKind::Group => {
+                let change = GroupChange::from_record(body)?;
+                if let GroupChange::Deleted(group) = &change {
+                    self.offsets.forget_group(group);
+                }
+                self.leases.apply(change);
+            }
             // Of no meaning here, or of a later release that can do without them.
             _ => {}
         }
@@ -71,7 +81,9 @@ impl State {
         let topics = topics.map(|change| (RecordKind::Topic, change.to_record()));
         let offsets = self.offsets.snapshot().into_iter();
         let offsets = offsets.map(|commit| (RecordKind::OffsetCommit, commit.to_record()));
-        let all = topics.chain(offsets);
+        let groups = self.leases.snapshot().into_iter();
+        let groups = groups.map(|change| (RecordKind::Group, change.to_record()));
+        let all = topics.chain(offsets).chain(groups);
         all.map(|(kind, body)| StateRecord { kind, body }).collect()
     }
 }
@@ -94,6 +106,16 @@ mod tests {
         })
     }
 
+    fn granted(topic: u32) -> GroupChange {
+        GroupChange::Granted {
+            group: GroupName::new("g").unwrap(),
+            topic: TopicId(topic),
+            member: "m".to_owned(),
+            epoch: 9,
+            queues: vec![QueueId(0), QueueId(1)],
+        }
+    }
+
     fn commit(topic: u32, group: &str, offset: u64) -> Commit {
         Commit {
             group: GroupName::new(group).unwrap(),
@@ -113,6 +135,8 @@ mod tests {
             state.apply(RecordKind::Topic, &body).unwrap();
             let body = commit(id, "g", 7).to_record();
             state.apply(RecordKind::OffsetCommit, &body).unwrap();
+            let body = granted(id).to_record();
+            state.apply(RecordKind::Group, &body).unwrap();
         }
         for change in [
             TopicChange::Deleted(TopicId(3)),
@@ -140,7 +164,11 @@ mod tests {
             (topic.durability, topic.write_queues, topic.read_queues),
             (Some(Durability::Fast), 2, 4)
         );
-        assert_eq!(snapshot.len(), 3, "a topic, an id that was used, an offset");
+        assert_eq!(
+            snapshot.len(),
+            4,
+            "a topic, an id that was used, an offset, a lease"
+        );
     }
 
     /// What is on a disk may be anything: it is applied or refused.
@@ -152,7 +180,12 @@ mod tests {
             (chance >> 33) % below
         };
         for _ in 0..50_000 {
-            let kind = [RecordKind::Topic, RecordKind::OffsetCommit][next(2) as usize];
+            let kinds = [
+                RecordKind::Topic,
+                RecordKind::OffsetCommit,
+                RecordKind::Group,
+            ];
+            let kind = kinds[next(3) as usize];
             // Small numbers are tags and lengths that fit; others are those that do not.
             let mut body = vec![if next(5) == 0 { next(256) as u8 } else { 1 }];
             for _ in 0..next(64) {

@@ -1,26 +1,27 @@
 //! `quern consume`: prints messages, those there are or those to come.
 
-use std::collections::HashMap;
-use std::time::Duration;
-
 use clap::Args as ClapArgs;
-use quern_client::{Filter, MessageQueue, PullConsumer};
-use quern_protocol::QueueOffset;
-use tokio::time::Instant;
+use quern_client::{Filter, MessageView, Selector};
 
 use crate::connect::Connect;
 use crate::failure::Failure;
 use crate::format::{self, Format};
-use crate::output::{self, Output, thousands};
+use crate::member::{Member, Part};
+use crate::output::{self, Output};
 use crate::read::{Begin, Plan, Reader};
 use crate::start::Stop;
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     topic: String,
-    /// Go on where this group has stopped, and commit what was printed.
+    /// Be a member of this group: take a share of the queues, go on where the group has stopped, and
+    /// commit what was printed.
     #[arg(long, short = 'g')]
     group: Option<String>,
+    /// Who shares out the queues among the members: averagely (the default), averagely-by-circle,
+    /// consistent-hash, sticky, …; the same for all of them.
+    #[arg(long, value_name = "STRATEGY", requires = "group")]
+    allocate: Option<String>,
     /// Only messages with these tags: `paid`, `paid || refunded`.
     #[arg(long, short = 't', value_name = "EXPRESSION")]
     tag: Option<String>,
@@ -46,10 +47,8 @@ pub(crate) struct Args {
     connect: Connect,
 }
 
-const COMMIT: Duration = Duration::from_secs(5);
-
 /// Where to begin, from its text.
-fn begin(text: &str) -> Result<Begin, String> {
+pub(crate) fn begin(text: &str) -> Result<Begin, String> {
     match text {
         "first" => return Ok(Begin::First),
         "last" => return Ok(Begin::Last),
@@ -71,53 +70,52 @@ fn begin(text: &str) -> Result<Begin, String> {
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let format = Format::parse(&args.format)?;
     let client = args.connect.client().await?;
-    let plan = Plan {
-        topic: args.topic.clone(),
-        filter: match (&args.tag, &args.sql) {
-            (Some(tags), _) => Filter::tag(tags),
-            (None, Some(condition)) => Filter::sql(condition),
-            (None, None) => Filter::All,
-        },
-        begin: args.from,
-        group: args.group.clone(),
-        follow: args.follow,
+    let filter = match (&args.tag, &args.sql) {
+        (Some(tags), _) => Filter::tag(tags),
+        (None, Some(condition)) => Filter::sql(condition),
+        (None, None) => Filter::All,
     };
-    let mut reader = Reader::start(&client, &plan).await?;
-    let mut stop = Stop::listen()?;
+    let source = match args.group {
+        None => {
+            let plan = Plan {
+                topic: args.topic,
+                filter,
+                begin: args.from,
+                follow: args.follow,
+            };
+            Source::All(Reader::start(&client, &plan).await?)
+        }
+        Some(group) => {
+            let part = Part {
+                group,
+                topic: args.topic,
+                filter,
+                begin: args.from,
+                strategy: args.allocate.map(Selector::named),
+                follow: args.follow,
+            };
+            Source::Share(Member::join(&client, &part).await?)
+        }
+    };
     let mut printing = Printing {
         format,
         output: args.output,
         left: args.max.unwrap_or(u64::MAX),
         printed: 0,
-        progress: HashMap::new(),
     };
-    let mut committer = Committer {
-        pull: client.pull_consumer(),
-        group: args.group,
-        topic: args.topic,
-        last: Instant::now(),
-    };
-    let mut outcome = Ok(());
     printing.open()?;
-    while printing.left > 0 {
-        let batch = tokio::select! {
-            batch = reader.next() => batch,
-            () = stop.asked() => break,
-        };
-        match batch {
-            Ok(Some((queue, messages, next))) => printing.take(queue, &messages, next)?,
-            Ok(None) => break,
-            Err(failure) => {
-                outcome = Err(failure);
-                break;
+    let outcome = match source {
+        Source::All(mut reader) => print_all(&mut reader, &mut printing).await,
+        Source::Share(mut member) => {
+            let outcome = print_share(&mut member, &mut printing).await;
+            // What was printed is consumed. After an error, the last of it may not have been.
+            match outcome {
+                Ok(()) => member.leave().await,
+                failed => failed,
             }
         }
-        committer.now_and_then(&mut printing.progress).await?;
-    }
-    // Its queues are read no further.
-    drop(reader);
+    };
     printing.close()?;
-    committer.commit(&mut printing.progress).await?;
     if outcome.is_ok() && printing.printed == 0 {
         eprintln!("no messages");
     }
@@ -125,13 +123,48 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     outcome
 }
 
-/// What was printed, and where that leaves each queue.
+/// All queues of a topic, or a member's share of them.
+enum Source {
+    All(Reader),
+    Share(Member),
+}
+
+async fn print_all(reader: &mut Reader, printing: &mut Printing) -> Result<(), Failure> {
+    let mut stop = Stop::listen()?;
+    while printing.left > 0 {
+        let batch = tokio::select! {
+            batch = reader.next() => batch?,
+            () = stop.asked() => return Ok(()),
+        };
+        match batch {
+            Some(messages) => printing.take(&messages)?,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+async fn print_share(member: &mut Member, printing: &mut Printing) -> Result<(), Failure> {
+    let mut stop = Stop::listen()?;
+    while printing.left > 0 {
+        let message = tokio::select! {
+            message = member.next() => message?,
+            () = stop.asked() => return Ok(()),
+        };
+        match message {
+            Some(message) => printing.take(&[message])?,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// What was printed, and what is left to print.
 struct Printing {
     format: Format,
     output: Output,
     left: u64,
     printed: u64,
-    progress: HashMap<MessageQueue, QueueOffset>,
 }
 
 impl Printing {
@@ -149,12 +182,7 @@ impl Printing {
         }
     }
 
-    fn take(
-        &mut self,
-        queue: MessageQueue,
-        messages: &[quern_client::MessageView],
-        next: QueueOffset,
-    ) -> Result<(), Failure> {
+    fn take(&mut self, messages: &[MessageView]) -> Result<(), Failure> {
         let take = messages
             .len()
             .min(usize::try_from(self.left).unwrap_or(usize::MAX));
@@ -176,45 +204,6 @@ impl Printing {
         }
         output::print_bytes(&out)?;
         self.left -= take as u64;
-        // What was left out will be the next to come.
-        let reached = messages.get(take).map_or(next, |message| message.offset());
-        self.progress.insert(queue, reached);
-        Ok(())
-    }
-}
-
-/// Commits for the group, if there is one.
-struct Committer {
-    pull: PullConsumer,
-    group: Option<String>,
-    topic: String,
-    last: Instant,
-}
-
-impl Committer {
-    async fn now_and_then(
-        &mut self,
-        progress: &mut HashMap<MessageQueue, QueueOffset>,
-    ) -> Result<(), Failure> {
-        if self.last.elapsed() < COMMIT {
-            return Ok(());
-        }
-        self.commit(progress).await
-    }
-
-    async fn commit(
-        &mut self,
-        progress: &mut HashMap<MessageQueue, QueueOffset>,
-    ) -> Result<(), Failure> {
-        self.last = Instant::now();
-        let Some(group) = &self.group else {
-            return Ok(());
-        };
-        let offsets: Vec<_> = progress.drain().collect();
-        if !offsets.is_empty() {
-            self.pull.commit(group, &self.topic, &offsets).await?;
-            tracing::info!(queues = thousands(offsets.len() as u64), "committed");
-        }
         Ok(())
     }
 }

@@ -195,12 +195,11 @@ async fn read(client: &Client, filter: Filter, what: &str) -> Result<usize, Fail
         topic: TOPIC.to_owned(),
         filter,
         begin: Begin::First,
-        group: None,
         follow: false,
     };
     let mut reader = Reader::start(client, &plan).await?;
     let (mut count, mut first) = (0, None);
-    while let Some((_, messages, _)) = reader.next().await? {
+    while let Some(messages) = reader.next().await? {
         count += messages.len();
         first = first.or_else(|| messages.into_iter().next());
     }

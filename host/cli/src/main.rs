@@ -12,6 +12,8 @@ mod exercise;
 mod explain;
 mod failure;
 mod format;
+mod group;
+mod member;
 mod output;
 mod produce;
 mod read;
@@ -51,6 +53,9 @@ enum Command {
     /// Create, list, describe, route and remove topics.
     #[command(subcommand)]
     Topic(topic::Command),
+    /// Groups of consumers: who is in them, how far they are, and where they go on.
+    #[command(subcommand)]
+    Group(group::Command),
     /// Check, inspect and export the data directory of a node that does not run.
     #[command(subcommand)]
     Store(store::Command),
@@ -118,6 +123,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Produce(args) => produce::run(args).await,
         Command::Consume(args) => consume::run(args).await,
         Command::Topic(command) => topic::run(command).await,
+        Command::Group(command) => group::run(command).await,
         Command::Store(command) => store::run(command).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Explain(args) => explain::run(&args),

@@ -1,6 +1,6 @@
 //! Results on stdout: a table for people, JSON for programs.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -69,6 +69,23 @@ pub(crate) fn rows<T: Serialize>(
         }
     };
     print(&text)
+}
+
+/// Asks a person to type a name before something is lost; a script has to say `--yes`.
+pub(crate) fn confirm(what: &str, name: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage(format!("{what}; say --yes if you mean it")));
+    }
+    eprint!("{what}; type its name to go on: ");
+    let mut typed = String::new();
+    io::stdin().read_line(&mut typed)?;
+    match typed.trim() == name {
+        true => Ok(()),
+        false => Err(Failure::new(1, "not removed")),
+    }
 }
 
 pub(crate) fn json<T: Serialize>(value: &T) -> Result<String, Failure> {

@@ -1,6 +1,5 @@
 //! Reading a topic: all its queues at once, each in order, up to where they end now or for ever.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use quern_client::{
@@ -22,14 +21,29 @@ pub(crate) enum Begin {
     Offset(u64),
 }
 
+impl Begin {
+    /// Where that is in a queue with these bounds.
+    pub(crate) async fn offset(
+        self,
+        pull: &PullConsumer,
+        queue: &MessageQueue,
+        (first, end): (QueueOffset, QueueOffset),
+    ) -> Result<QueueOffset, Failure> {
+        Ok(match self {
+            Self::First => first,
+            Self::Last => end,
+            Self::Time(at) => pull.offset_at(queue, at).await?,
+            Self::Offset(offset) => QueueOffset(offset).clamp(first, end),
+        })
+    }
+}
+
 /// What to read.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) topic: String,
     pub(crate) filter: Filter,
     pub(crate) begin: Begin,
-    /// A group's offsets come before `begin`.
-    pub(crate) group: Option<String>,
     pub(crate) follow: bool,
 }
 
@@ -38,7 +52,7 @@ const HOLD: Duration = Duration::from_secs(10);
 /// Between tries to reach a broker that is away.
 const AWAY: Duration = Duration::from_millis(500);
 
-type Batch = Result<(MessageQueue, PullResult), quern_client::Error>;
+type Batch = Result<PullResult, quern_client::Error>;
 
 /// A topic being read.
 pub(crate) struct Reader {
@@ -49,25 +63,11 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) async fn start(client: &Client, plan: &Plan) -> Result<Self, Failure> {
         let pull = client.pull_consumer();
-        let committed: HashMap<_, _> = match &plan.group {
-            Some(group) => pull
-                .committed(group, &plan.topic)
-                .await?
-                .into_iter()
-                .collect(),
-            None => HashMap::new(),
-        };
         let (sender, batches) = mpsc::channel(4);
         let mut queues = JoinSet::new();
         for queue in pull.queues(&plan.topic).await? {
             let (first, end) = pull.offset_range(&queue).await?;
-            let from = match (committed.get(&queue), plan.begin) {
-                (Some(offset), _) => *offset,
-                (None, Begin::First) => first,
-                (None, Begin::Last) => end,
-                (None, Begin::Time(at)) => pull.offset_at(&queue, at).await?,
-                (None, Begin::Offset(offset)) => QueueOffset(offset).clamp(first, end),
-            };
+            let from = plan.begin.offset(&pull, &queue, (first, end)).await?;
             let reading = OneQueue {
                 pull: pull.clone(),
                 queue,
@@ -88,17 +88,10 @@ impl Reader {
         })
     }
 
-    /// The next messages of some queue, and where that queue goes on after them; `None` at the end.
-    pub(crate) async fn next(
-        &mut self,
-    ) -> Result<Option<(MessageQueue, Vec<MessageView>, QueueOffset)>, Failure> {
-        match self.batches.recv().await {
-            None => Ok(None),
-            Some(batch) => {
-                let (queue, batch) = batch?;
-                Ok(Some((queue, batch.messages, batch.next)))
-            }
-        }
+    /// The next messages of some queue; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<MessageView>>, Failure> {
+        let batch = self.batches.recv().await.transpose()?;
+        Ok(batch.map(|batch| batch.messages))
     }
 }
 
@@ -126,12 +119,7 @@ impl OneQueue {
                         batch.next = batch.next.min(end);
                     }
                     self.from = batch.next;
-                    if self
-                        .batches
-                        .send(Ok((self.queue.clone(), batch)))
-                        .await
-                        .is_err()
-                    {
+                    if self.batches.send(Ok(batch)).await.is_err() {
                         return;
                     }
                     if let Some(stall) = stall {

@@ -196,7 +196,7 @@ async fn set(topic: &str, changes: Vec<TopicSetting>, options: &Options) -> Resu
     let admin = client.admin();
     let settings = match changes.is_empty() {
         true => admin.topic_settings(topic).await?,
-        false => admin.set_topic(topic, changes).await?,
+        false => admin.change_topic(topic, changes).await?,
     };
     let rows: Vec<_> = settings
         .into_iter()
@@ -315,20 +315,8 @@ async fn route(topic: &str, options: &Options) -> Result<(), Failure> {
 }
 
 async fn rm(topic: &str, yes: bool, options: &Options) -> Result<(), Failure> {
-    use std::io::IsTerminal as _;
-    if !yes {
-        if !std::io::stdin().is_terminal() {
-            return Err(Failure::usage(format!(
-                "removing topic {topic} loses its messages; say --yes if you mean it"
-            )));
-        }
-        eprint!("removing topic {topic} loses its messages; type its name to go on: ");
-        let mut typed = String::new();
-        std::io::stdin().read_line(&mut typed)?;
-        if typed.trim() != topic {
-            return Err(Failure::new(1, "not removed"));
-        }
-    }
+    let question = format!("removing topic {topic} loses its messages");
+    output::confirm(&question, topic, yes)?;
     let client = options.connect.client().await?;
     let messages = client.admin().delete_topic(topic).await?;
     eprintln!(

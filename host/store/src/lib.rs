@@ -248,7 +248,7 @@ impl Store {
             let Some(entry) = self.0.queues.get(key, QueueOffset(middle))? else {
                 break;
             };
-            if self.stored_at(&entry)? < stored_at {
+            if self.entry_stored_at(&entry)? < stored_at {
                 from = middle + 1;
             } else {
                 to = middle;
@@ -257,7 +257,18 @@ impl Store {
         Ok(QueueOffset(from))
     }
 
-    fn stored_at(&self, entry: &Entry) -> Result<u64, ReadError> {
+    /// When a message was stored, by the log's clock, ms since 1970; `None` = it is not there. May block.
+    pub fn stored_at(
+        &self,
+        topic: TopicId,
+        queue: QueueId,
+        offset: QueueOffset,
+    ) -> Result<Option<u64>, ReadError> {
+        let entry = self.0.queues.get((topic, queue), offset)?;
+        entry.map(|entry| self.entry_stored_at(&entry)).transpose()
+    }
+
+    fn entry_stored_at(&self, entry: &Entry) -> Result<u64, ReadError> {
         let bytes = self.0.segments.read(entry.position, RECORD_HEADER)?;
         let header = RecordHeader::decode(&bytes).map_err(|error| ReadError::Damaged {
             position: entry.position,

@@ -1,12 +1,13 @@
-//! Topics, routes and brokers, for tools and set-up code.
+//! Topics, groups, routes and brokers, for tools and set-up code.
 
 use quern_protocol::{
-    BrokerEntry, BrokerName, BrokerRoute, Code, CreateTopic, DeleteTopic, DescribeTopic,
-    DescribeTopicReply, ListTopics, Operation, SetTopic, Status, StatusReply, TopicName,
-    TopicSetting, TopicSettings, TopicSummary,
+    BrokerEntry, BrokerName, BrokerRoute, Code, CreateTopic, DeleteGroup, DeleteTopic,
+    DescribeGroup, DescribeGroupReply, DescribeTopic, DescribeTopicReply, GroupSummary, ListGroups,
+    ListTopics, Operation, SetTopic, Status, StatusReply, TopicName, TopicSetting, TopicSettings,
+    TopicSummary,
 };
 
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::error::{Error, Result};
 
 /// Administration of one cluster.
@@ -87,7 +88,7 @@ impl Admin {
 
     /// Changes settings of a topic on every broker that has it, on each of them all or none. Returns
     /// what holds there now.
-    pub async fn set_topic(
+    pub async fn change_topic(
         &self,
         name: &str,
         settings: Vec<TopicSetting>,
@@ -142,6 +143,35 @@ impl Admin {
         let deleted = self.ask_those_who_have_it(&request).await;
         self.0.0.routes.forget(&request.topic);
         Ok(deleted?.iter().map(|(_, reply)| reply.messages).sum())
+    }
+
+    /// What each broker knows of which groups.
+    pub async fn list_groups(&self) -> Result<Vec<(BrokerName, GroupSummary)>> {
+        let mut all = Vec::new();
+        for broker in self.brokers().await? {
+            let reply = self.0.call(&broker.address, &ListGroups {}).await?;
+            let groups = reply.groups.into_iter();
+            all.extend(groups.map(|group| (broker.broker.clone(), group)));
+        }
+        Ok(all)
+    }
+
+    /// A group on each broker that knows it: its members on the one that coordinates it, its queues on
+    /// those that have them.
+    pub async fn describe_group(
+        &self,
+        name: &str,
+    ) -> Result<Vec<(BrokerName, DescribeGroupReply)>> {
+        let group = client::group(name)?;
+        self.ask_those_who_have_it(&DescribeGroup { group }).await
+    }
+
+    /// Forgets what a group has committed, everywhere; returns of how many queues. An error when it has
+    /// members.
+    pub async fn delete_group(&self, name: &str) -> Result<u32> {
+        let group = client::group(name)?;
+        let deleted = self.ask_those_who_have_it(&DeleteGroup { group }).await?;
+        Ok(deleted.iter().map(|(_, reply)| reply.queues).sum())
     }
 
     /// Who serves a topic.

@@ -123,7 +123,8 @@ fn kind(code: Code) -> ErrorKind {
         | Code::RESERVED_NAME
         | Code::DURABILITY_REFUSED
         | Code::EXPRESSION_REFUSED
-        | Code::LANGUAGE_UNKNOWN => ErrorKind::Invalid,
+        | Code::LANGUAGE_UNKNOWN
+        | Code::STRATEGY_UNKNOWN => ErrorKind::Invalid,
         _ => ErrorKind::Other,
     }
 }

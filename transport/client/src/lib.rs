@@ -44,7 +44,8 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
 pub use crate::routes::MessageQueue;
 pub use quern_protocol::{
-    BrokerEntry, BrokerName, BrokerRoute, Durability, Filter, LogPosition, Message, QueueId,
-    QueueOffset, Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting, TopicSummary,
+    BrokerEntry, BrokerName, BrokerRoute, DescribeGroupReply, Durability, Filter, GroupMember,
+    GroupQueue, GroupSummary, LogPosition, Message, QueueId, QueueOffset, Selector, SendStatus,
+    Stall, StatusReply, TopicName, TopicSetting, TopicSummary,
 };
 pub use quern_quic::{NodeIdentity, Trust};

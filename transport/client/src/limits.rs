@@ -25,6 +25,16 @@ pub(crate) const NEXT_NAME_SERVER: Duration = Duration::from_millis(250);
 pub(crate) const POLL: Duration = Duration::from_secs(15);
 /// What may pass on the way of a held pull besides.
 pub(crate) const POLL_SLACK: Duration = Duration::from_secs(5);
+/// Leases are renewed, and a coordinator is asked again, at least this often: three times a term.
+pub(crate) const RENEW: Duration = Duration::from_secs(3);
+/// A broker that did not give what was asked is asked again after this long.
+pub(crate) const AGAIN: Duration = Duration::from_millis(250);
+/// Which brokers there are is asked again after this long.
+pub(crate) const BROKERS_AGE: Duration = Duration::from_secs(10);
+/// Longest a consumer that ends waits for its queues to be given back.
+pub(crate) const GIVE_BACK: Duration = Duration::from_secs(3);
+/// Whether a member has its queues is looked at this often.
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
 /// Consumed offsets are committed this often.
 pub(crate) const COMMIT: Duration = Duration::from_secs(5);
 /// Longest a closing client waits for its goodbyes to leave.

@@ -109,6 +109,12 @@ codes! {
     2007 BROKER_NAME_TAKEN Never
         "Another live broker with another address is registered under this name."
         "Give each broker a name of its own with `--name`; or stop the other one.";
+    2008 SUBSCRIPTIONS_DIFFER Here
+        "Members of one group ask for different topics, filters or strategies; the text names two of them. A queue has one owner, so what it is sent must not depend on who that is."
+        "Give every member the same subscriptions. To change them, stop the members that have the old ones, or use a new group.";
+    2009 GROUP_IN_USE Never
+        "The group has members; what it has committed is not forgotten under them."
+        "Stop its consumers, or wait until those that died are missed (10 s): `quern group members NAME`.";
     3001 OUT_OF_SEQUENCE Here
         "A batch came before its predecessor."
         "The client rewinds by itself.";
@@ -116,8 +122,8 @@ codes! {
         "The broker no longer remembers this producer id."
         "The client asks for a new one by itself.";
     3003 FENCED Never
-        "Someone else owns what this request wanted to change."
-        "Stop the older consumer; its newer owner goes on.";
+        "Someone else owns what this request wanted to change: a queue's lease is over, or was taken back by a reset."
+        "Nothing: the newer owner goes on, and our client begins again by itself.";
     3004 RESERVED_NAME Never
         "A property with this name belongs to the system."
         "Choose another name: not one of RocketMQ's own and not beginning with two underscores.";
@@ -193,6 +199,9 @@ codes! {
     4206 SELECTOR_UNKNOWN Never
         "No queue selector of this broker has the name asked for."
         "`hash`, `fifo`, `round-robin`, `random`, `least-latency` and `machine-room` are always there.";
+    4207 STRATEGY_UNKNOWN Never
+        "No allocation strategy of this broker has the name asked for."
+        "The text names those there are; averagely is the usual one.";
     4301 PLUGIN_TRAP Here
         "A plugin stopped in the middle of its work (a trap). The message is not lost: delivery of this queue waits."
         "The broker's log names plugin, version and cause. Correct the plugin, or consume without it.";

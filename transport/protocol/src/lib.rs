@@ -9,6 +9,7 @@ pub mod block;
 pub mod durability;
 pub mod error;
 pub mod frame;
+pub mod group;
 pub mod ids;
 pub mod limits;
 pub mod message;
@@ -29,6 +30,12 @@ pub use block::{Block, BlockError};
 pub use broker::{PluginReport, Status, StatusReply};
 pub use durability::Durability;
 pub use error::{Code, Retry, WireError};
+pub use group::{
+    DeleteGroup, DeleteGroupReply, DescribeGroup, DescribeGroupReply, GroupMember, GroupQueue,
+    GroupSummary, JoinGroup, JoinGroupReply, Lease, LeaseQueues, LeaseQueuesReply, Leased,
+    LeaveGroup, LeaveGroupReply, ListGroups, ListGroupsReply, ReadQueues, Share, Subscription,
+    Taken,
+};
 pub use heartbeat::{Heartbeat, HeartbeatReply};
 pub use ids::{
     BrokerName, Epoch, GroupName, LogPosition, NameError, ProducerId, QueueId, QueueOffset,

@@ -36,5 +36,9 @@ pub const SELECTOR: usize = 4 * 1024;
 pub const ROUTE_BROKERS: usize = 256;
 /// … and most queues of all of them.
 pub const ROUTE_QUEUES: usize = 64 * 1024;
+/// Topics a member of a group may subscribe to.
+pub const GROUP_TOPICS: usize = 256;
+/// Longest a `JoinGroup` or a `LeaseQueues` may be held, ms.
+pub const GROUP_WAIT_MS: u32 = 5_000;
 /// Most queues of a topic on one broker.
 pub const QUEUES_PER_TOPIC: u32 = 1_024;

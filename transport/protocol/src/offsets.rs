@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::group::Lease;
 use crate::ids::{GroupName, QueueId, QueueOffset, TopicName};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,13 +11,23 @@ pub struct QueuePosition {
     pub offset: QueueOffset,
 }
 
-/// Answered when the commit is durable.
+/// Answered when the commit is durable: all of it or nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitOffsets {
     pub group: GroupName,
     pub topic: TopicName,
     /// The next message the group wants, queue by queue.
     pub offsets: Vec<QueuePosition>,
+    /// By what right: a member's leases of these queues; one that is over fails the request. Empty = by
+    /// somebody outside of the group, and members who have these queues begin again at the offsets given.
+    /// Since version 2.
+    pub leases: Vec<Lease>,
+}
+
+impl CommitOffsets {
+    pub(crate) fn says_more_than_version_1(&self) -> bool {
+        !self.leases.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -142,11 +142,17 @@ operations! {
     30 Send           Header => SendReply           Header, version 2 appends 2;
     31 Pull           Header => PullReply           Header;
     32 SendSelected   Header => SendSelectedReply   Table, version 2 appends 1;
-    40 CommitOffsets  Table  => CommitOffsetsReply  Header;
+    40 CommitOffsets  Table  => CommitOffsetsReply  Header, version 2 appends 1;
     41 QueryOffsets   Header => QueryOffsetsReply   Table;
     42 OffsetRange    Header => OffsetRangeReply    Header;
     43 OffsetAt       Header => OffsetAtReply       Header;
     50 Status         Header => StatusReply         Table;
+    70 JoinGroup      Table  => JoinGroupReply      Table;
+    71 LeaveGroup     Header => LeaveGroupReply     Header;
+    72 LeaseQueues    Table  => LeaseQueuesReply    Table;
+    73 ListGroups     Header => ListGroupsReply     Table;
+    74 DescribeGroup  Header => DescribeGroupReply  Table;
+    75 DeleteGroup    Header => DeleteGroupReply    Header;
 }
 
 fn decode_request<O: Operation>(frame: &Frame) -> Result<O, WireError> {

@@ -35,7 +35,7 @@ impl Selector {
     }
 
     /// Bytes of the name and the parameters.
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let params = self.params.iter();
         params.fold(self.plugin.len(), |size, (name, value)| {
             size + name.len() + value.len()

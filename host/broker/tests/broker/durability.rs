@@ -8,12 +8,12 @@ use quern_broker::Config;
 use quern_plugins::Runtime;
 use quern_protocol::{
     Code, CreateTopic, Durability, Filter, Message, Placed, ProducerBatch, ProducerId, QueueId,
-    Selector, Send, SendReply, SendSelected, SendStatus, SetTopic, TopicSetting, TopicSettings,
+    Selector, Send, SendSelected, SendStatus, SetTopic, TopicSetting, TopicSettings,
 };
-use quern_quic::{CallError, Connection};
+use quern_quic::Connection;
 use quern_store::sim::SimFs;
 
-use crate::{WITHIN, ask, connect, create, pull, topic};
+use crate::{WITHIN, ask, connect, create, pull, send_one, topic};
 
 /// A broker that gives the disk no time at all, and the disk.
 async fn broker(dir: &std::path::Path) -> (Connection, SimFs) {
@@ -24,11 +24,6 @@ async fn broker(dir: &std::path::Path) -> (Connection, SimFs) {
     };
     let plugins = Runtime::new(&quern_plugins::Config::default()).unwrap();
     (connect(dir, config, &plugins, &fs).await, fs)
-}
-
-async fn send(connection: &Connection, send: Send) -> Result<SendReply, CallError> {
-    let block = Message::new("t", "x").tag("a").encode("id", 0).unwrap();
-    Ok(connection.call(&send, vec![block], WITHIN).await?.0)
 }
 
 fn with(durability: Option<Durability>) -> Send {
@@ -64,7 +59,7 @@ async fn while_the_disk_does_not_answer_each_class_hears_the_truth() {
         // The setting is a record of the log, too: it has to be durable before it counts.
         ask(&connection, &set(topics)).await;
         let held = fs.hold_syncs();
-        let sent = send(&connection, with(asked)).await.unwrap();
+        let sent = send_one(&connection, with(asked)).await.unwrap();
         drop(held);
         assert_eq!(sent.status, expected, "topic {topics:?}, send {asked:?}");
         assert_eq!(sent.status.is_durable(), expected == SendStatus::Ok);
@@ -124,7 +119,7 @@ async fn what_cannot_be_promised_is_refused() {
     create(&connection, 1).await;
     let before = ask(&connection, &TopicSettings { topic: topic() }).await;
     for class in [Durability::Replicated, Durability::Quorum] {
-        let refused = send(&connection, with(Some(class))).await.unwrap_err();
+        let refused = send_one(&connection, with(Some(class))).await.unwrap_err();
         assert_eq!(refused.code(), Code::DURABILITY_REFUSED, "{refused}");
         let refused = connection.call(&set(Some(class)), Vec::new(), WITHIN).await;
         assert_eq!(refused.unwrap_err().code(), Code::DURABILITY_REFUSED);
@@ -153,7 +148,7 @@ async fn queues_are_added_and_taken_away_while_the_topic_is_used() {
     let (connection, _fs) = broker(dir.path()).await;
     create(&connection, 1).await;
     let to_queue_1 = || Send::new(topic(), QueueId(1), 1);
-    let refused = send(&connection, to_queue_1()).await.unwrap_err();
+    let refused = send_one(&connection, to_queue_1()).await.unwrap_err();
     assert_eq!(refused.code(), Code::NOT_FOUND);
     let set = |queues| SetTopic {
         topic: topic(),
@@ -163,9 +158,9 @@ async fn queues_are_added_and_taken_away_while_the_topic_is_used() {
         ],
     };
     ask(&connection, &set(2)).await;
-    send(&connection, to_queue_1()).await.unwrap();
+    send_one(&connection, to_queue_1()).await.unwrap();
     ask(&connection, &set(1)).await;
-    let refused = send(&connection, to_queue_1()).await.unwrap_err();
+    let refused = send_one(&connection, to_queue_1()).await.unwrap_err();
     assert_eq!(refused.code(), Code::NOT_FOUND);
 }
 
@@ -182,12 +177,12 @@ async fn a_batch_sent_twice_is_stored_once() {
         }),
         ..Send::new(topic(), QueueId(0), 1)
     };
-    let first = send(&connection, batch(0)).await.unwrap();
-    let again = send(&connection, batch(0)).await.unwrap();
+    let first = send_one(&connection, batch(0)).await.unwrap();
+    let again = send_one(&connection, batch(0)).await.unwrap();
     assert_eq!((first.first, first.position), (again.first, again.position));
-    let early = send(&connection, batch(2)).await.unwrap_err();
+    let early = send_one(&connection, batch(2)).await.unwrap_err();
     assert_eq!(early.code(), Code::OUT_OF_SEQUENCE, "{early}");
-    send(&connection, batch(1)).await.unwrap();
+    send_one(&connection, batch(1)).await.unwrap();
     let (pulled, _) = pull(&connection, 0, Filter::All).await.unwrap();
     assert_eq!(pulled.messages, 2);
 }

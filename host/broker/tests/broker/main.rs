@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod durability;
+mod groups;
 mod plugins;
 
 use std::path::Path;
@@ -15,7 +16,7 @@ use quern_protocol::operation::Operation;
 use quern_protocol::record::records;
 use quern_protocol::{
     BrokerName, CreateTopic, Filter, Hello, Message, Pull, PullReply, QueueId, QueueOffset,
-    RecordView, Role, Send, TopicName,
+    RecordView, Role, Send, SendReply, TopicName,
 };
 use quern_quic::{CallError, Connection, Connector, DevAuthority, Door, ListenConfig, Listener};
 use quern_store::clock::RealClock;
@@ -76,6 +77,12 @@ async fn fill(connection: &Connection, tags: &[&str]) {
     let send = Send::new(topic(), QueueId(0), tags.len() as u32);
     let sent = connection.call(&send, blocks.collect(), WITHIN).await;
     sent.unwrap();
+}
+
+/// Sends one message.
+async fn send_one(connection: &Connection, send: Send) -> Result<SendReply, CallError> {
+    let block = Message::new("t", "x").tag("a").encode("id", 0).unwrap();
+    Ok(connection.call(&send, vec![block], WITHIN).await?.0)
 }
 
 async fn pull(

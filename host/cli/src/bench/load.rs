@@ -167,7 +167,6 @@ impl Load {
             topic: TOPIC.to_owned(),
             filter: tag.map_or(Filter::All, Filter::tag),
             begin: Begin::First,
-            group: None,
             follow: false,
         };
         let topic = self.client.admin().describe_topic(TOPIC).await?;
@@ -177,7 +176,7 @@ impl Load {
         let began = Instant::now();
         let mut reader = Reader::start(&self.client, &plan).await?;
         let mut messages = 0;
-        while let Some((_, batch, _)) = reader.next().await? {
+        while let Some(batch) = reader.next().await? {
             messages += batch.len() as u64;
         }
         let took = began.elapsed().as_secs_f64();
@@ -201,7 +200,6 @@ impl Load {
             topic: TOPIC.to_owned(),
             filter: Filter::All,
             begin: Begin::Last,
-            group: None,
             follow: true,
         };
         let reader = Reader::start(&self.client, &plan).await?;
@@ -261,7 +259,7 @@ async fn receive_stamped(
     let mut received = 0;
     let over = Instant::now() + lasting + Duration::from_secs(1);
     while let Ok(batch) = tokio::time::timeout_at(over, reader.next()).await {
-        let Some((_, messages, _)) = batch? else {
+        let Some(messages) = batch? else {
             break;
         };
         let now = began.elapsed();

@@ -1,19 +1,20 @@
-//! A consumer of a group: takes all queues of its topics, goes on where the group has committed,
-//! and commits what the application has received. Groups of several members come later: start one
-//! consumer per group.
+//! A consumer of a group: takes its share of the queues of its topics, goes on where the group has
+//! committed, and commits what the application has consumed.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
+use std::sync::Arc;
 
-use quern_protocol::{Filter, QueueOffset, TopicName};
-use quern_quic::Backoff;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use quern_protocol::{Filter, QueueOffset, Selector, TopicName};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::membership::{Membership, Presence, Shared};
+use super::progress::Progress;
+use super::puller::Batch;
 use crate::client::{self, Client};
-use crate::consumer::{MessageView, PullConsumer, PullOptions, PullResult};
-use crate::error::{Error, ErrorKind, Result};
+use crate::consumer::{MessageView, PullConsumer};
+use crate::error::{Error, Result};
 use crate::limits;
 use crate::routes::MessageQueue;
 
@@ -22,11 +23,11 @@ use crate::routes::MessageQueue;
 pub enum From {
     /// The first message still there.
     First,
-    /// Only what comes from now on.
+    /// Only what comes once the consumer has started.
     Last,
     /// The first message stored at or after this time, ms since 1970.
     Time(u64),
-    /// This offset in every queue.
+    /// This offset in every queue, or the end that is nearer.
     Offset(u64),
 }
 
@@ -37,6 +38,8 @@ pub struct ConsumerBuilder {
     group: String,
     topics: Vec<(String, Filter)>,
     from: From,
+    member: Option<String>,
+    presence: Presence,
 }
 
 impl ConsumerBuilder {
@@ -46,10 +49,16 @@ impl ConsumerBuilder {
             group: group.to_owned(),
             topics: Vec::new(),
             from: From::First,
+            member: None,
+            presence: Presence {
+                zone: String::new(),
+                weight: 1,
+                strategy: None,
+            },
         }
     }
 
-    /// Adds a topic, and which of its messages.
+    /// Adds a topic, and which of its messages. All members of a group subscribe to the same.
     #[must_use]
     pub fn subscribe(mut self, topic: &str, filter: Filter) -> Self {
         self.topics.push((topic.to_owned(), filter));
@@ -63,177 +72,224 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Finds the queues and begins to pull.
+    /// Who shares out the queues among the members, a plugin: `averagely`, `averagely-by-circle`,
+    /// `by-config`, `by-machine-room`, `machine-room-nearby`, `consistent-hash` or `sticky`. The same in
+    /// all members. Default: `averagely`.
+    #[must_use]
+    pub fn allocate(mut self, strategy: Selector) -> Self {
+        self.presence.strategy = Some(strategy);
+        self
+    }
+
+    /// Where this member stands, for strategies that care. Default: nobody knows.
+    #[must_use]
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.presence.zone = zone.into();
+        self
+    }
+
+    /// How much this member can do beside others, for strategies that care. Default: 1.
+    #[must_use]
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.presence.weight = weight;
+        self
+    }
+
+    /// This member's id, unique in its group. Default: the process id, `@` and 8 random digits.
+    #[must_use]
+    pub fn member(mut self, id: impl Into<String>) -> Self {
+        self.member = Some(id.into());
+        self
+    }
+
+    /// Joins the group and begins to take messages. An error when the topics are not there, or other
+    /// members want something else (`Q-2008`).
     pub async fn start(self) -> Result<Consumer> {
-        client::group(&self.group)?;
+        let group = client::group(&self.group)?;
+        let topics = self.topics.into_iter();
+        let topics = topics.map(|(topic, filter)| Ok((TopicName::new(topic)?, filter)));
+        let subscriptions = topics.collect::<Result<Vec<_>>>()?;
         let pull = self.client.pull_consumer();
+        let random = || format!("{}@{:08x}", std::process::id(), fastrand::u32(..));
         let (batches, received) = mpsc::channel(limits::PULLED_AHEAD);
-        let mut pullers = JoinSet::new();
-        for (topic, filter) in &self.topics {
-            let committed: HashMap<_, _> = pull
-                .committed(&self.group, topic)
-                .await?
-                .into_iter()
-                .collect();
-            for queue in pull.queues(topic).await? {
-                let from = match committed.get(&queue) {
-                    Some(offset) => *offset,
-                    None => start_of(&pull, &queue, self.from).await?,
-                };
-                let puller = Puller {
-                    pull: pull.clone(),
-                    queue,
-                    from,
-                    options: PullOptions {
-                        filter: filter.clone(),
-                        wait: limits::POLL,
-                        ..PullOptions::default()
-                    },
-                    batches: batches.clone(),
-                };
-                pullers.spawn(puller.run());
-            }
-        }
-        Ok(Consumer {
+        let shared = Arc::new(Shared {
+            ends: match self.from {
+                From::Last => ends(&pull, &subscriptions).await?,
+                _ => HashMap::new(),
+            },
             pull,
-            group: self.group,
+            client: self.client,
+            group,
+            member: self.member.unwrap_or_else(random),
+            subscriptions,
+            from: self.from,
+            progress: Progress::default(),
+            batches,
+            shares: watch::Sender::new(None),
+        });
+        let (started, start) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let membership = Membership::new(Arc::clone(&shared), self.presence);
+        let consumer = Consumer {
+            membership: tokio::spawn(membership.run(started, stopped)),
+            stop: Some(stop),
+            shared,
             received,
             ready: VecDeque::new(),
-            consumed: HashMap::new(),
+            at_work: None,
             committed_at: Instant::now(),
-            _pullers: pullers,
-        })
+        };
+        start.await.unwrap_or_else(|_| Err(ended()))?;
+        Ok(consumer)
     }
 }
 
-/// The offset a queue is read from by default.
-pub(crate) async fn start_of(
+async fn ends(
     pull: &PullConsumer,
-    queue: &MessageQueue,
-    from: From,
-) -> Result<QueueOffset> {
-    match from {
-        From::First => Ok(pull.offset_range(queue).await?.0),
-        From::Last => Ok(pull.offset_range(queue).await?.1),
-        From::Time(stored_at) => pull.offset_at(queue, stored_at).await,
-        From::Offset(offset) => Ok(QueueOffset(offset)),
+    subscriptions: &[(TopicName, Filter)],
+) -> Result<HashMap<MessageQueue, QueueOffset>> {
+    let mut ends = HashMap::new();
+    for (topic, _) in subscriptions {
+        for queue in pull.queues(topic.as_str()).await? {
+            let (_, end) = pull.offset_range(&queue).await?;
+            ends.insert(queue, end);
+        }
     }
+    Ok(ends)
 }
 
-type Batch = Result<PullResult>;
+fn ended() -> Error {
+    Error::new(
+        quern_protocol::Code::INTERNAL,
+        "the consumer's task has stopped",
+    )
+}
 
-/// Receives the messages of a group. Dropped, it stops without committing.
+/// A message, and by which lease it was read.
+#[derive(Debug)]
+struct Ready {
+    message: MessageView,
+    epoch: u64,
+    /// Behind it, and behind what the filter left out after it.
+    next: QueueOffset,
+}
+
+/// Receives the messages of a group, as one of its members. Dropped, it stops without committing, and the
+/// group misses it a second later.
 #[derive(Debug)]
 pub struct Consumer {
-    pull: PullConsumer,
-    group: String,
-    received: mpsc::Receiver<Batch>,
-    ready: VecDeque<MessageView>,
-    /// Next offset by queue, not yet committed.
-    consumed: HashMap<MessageQueue, QueueOffset>,
+    shared: Arc<Shared>,
+    received: mpsc::Receiver<Result<Batch>>,
+    ready: VecDeque<Ready>,
+    /// The queue of the message the application has.
+    at_work: Option<MessageQueue>,
     committed_at: Instant,
-    /// Stop with the consumer.
-    _pullers: JoinSet<()>,
+    membership: JoinHandle<()>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.membership.abort();
+    }
 }
 
 impl Consumer {
     /// The next message, waiting for one. What was received before counts as consumed and is
-    /// committed every 5 s. An error is of one queue; the others go on.
+    /// committed every 5 s. A queue that goes to another member goes once its last message counts as
+    /// consumed. An error is of one queue; the others go on.
     pub async fn recv(&mut self) -> Result<MessageView> {
-        if self.committed_at.elapsed() >= limits::COMMIT {
-            self.commit().await?;
+        if let Some(queue) = self.at_work.take() {
+            self.shared.progress.done(&queue);
         }
         loop {
-            if let Some(message) = self.ready.pop_front() {
-                let next = message.offset().plus(1);
-                match self.consumed.get_mut(message.queue()) {
-                    Some(offset) => *offset = next,
-                    None => {
-                        self.consumed.insert(message.queue().clone(), next);
-                    }
-                }
-                return Ok(message);
+            if self.committed_at.elapsed() >= limits::COMMIT {
+                self.committed_at = Instant::now();
+                self.shared
+                    .commit(self.shared.progress.due(|_| true))
+                    .await?;
             }
-            match self.received.recv().await {
-                Some(Ok(batch)) => self.ready.extend(batch.messages),
-                Some(Err(error)) => return Err(error),
-                // No queue is read any more: there is nothing to come.
-                None => std::future::pending().await,
+            while let Some(ready) = self.ready.pop_front() {
+                let queue = ready.message.queue();
+                if self.shared.progress.hand(queue, ready.epoch, ready.next) {
+                    self.at_work = Some(queue.clone());
+                    return Ok(ready.message);
+                }
+            }
+            let commit_at = self.committed_at + limits::COMMIT;
+            match tokio::time::timeout_at(commit_at, self.received.recv()).await {
+                Ok(Some(batch)) => self.unpack(batch?),
+                // The sender is in `shared`, which is ours.
+                Ok(None) => return Err(ended()),
+                Err(_) => {}
             }
         }
     }
 
-    /// Commits what was received so far; durable when this returns.
+    fn unpack(&mut self, batch: Batch) {
+        let progress = &self.shared.progress;
+        if batch.messages.is_empty() && progress.hand(&batch.queue, batch.epoch, batch.next) {
+            // What the filter left out is consumed.
+            progress.done(&batch.queue);
+        }
+        let last = batch.messages.len().saturating_sub(1);
+        let messages = batch.messages.into_iter().enumerate();
+        self.ready.extend(messages.map(|(index, message)| Ready {
+            epoch: batch.epoch,
+            next: match index == last {
+                true => batch.next,
+                false => message.offset().plus(1),
+            },
+            message,
+        }));
+    }
+
+    /// Counts what was received so far as consumed and commits it; durable when this returns.
     pub async fn commit(&mut self) -> Result<()> {
-        let mut by_topic: HashMap<TopicName, Vec<(MessageQueue, QueueOffset)>> = HashMap::new();
-        for (queue, offset) in &self.consumed {
-            let of_topic = by_topic.entry(queue.topic.clone()).or_default();
-            of_topic.push((queue.clone(), *offset));
-        }
-        for (topic, offsets) in by_topic {
-            self.pull
-                .commit(&self.group, topic.as_str(), &offsets)
-                .await?;
-        }
-        self.consumed.clear();
+        self.at_work = None;
+        self.shared.progress.all_done();
         self.committed_at = Instant::now();
-        Ok(())
+        self.shared.commit(self.shared.progress.due(|_| true)).await
     }
 
-    /// Commits and stops.
-    pub async fn shutdown(mut self) -> Result<()> {
-        self.commit().await
+    /// This member's id.
+    pub fn member(&self) -> &str {
+        &self.shared.member
     }
-}
 
-/// Reads one queue ahead of the application, for ever.
-struct Puller {
-    pull: PullConsumer,
-    queue: MessageQueue,
-    from: QueueOffset,
-    options: PullOptions,
-    batches: mpsc::Sender<Batch>,
-}
+    /// The queues this member has, and the next message of each that is not consumed; `None` = it has not
+    /// begun to read it.
+    pub fn positions(&self) -> Vec<(MessageQueue, Option<QueueOffset>)> {
+        self.shared.progress.positions()
+    }
 
-impl Puller {
-    async fn run(mut self) {
-        let mut backoff = Backoff::new();
+    /// Waits until this member has all the queues it shall have. Returns each with its end, as it is now.
+    pub async fn ends(&self) -> Result<Vec<(MessageQueue, QueueOffset)>> {
+        let mut shares = self.shared.shares.subscribe();
         loop {
-            let began = Instant::now();
-            match self.pull.pull(&self.queue, self.from, &self.options).await {
-                Ok(batch) => {
-                    backoff.healthy(began.elapsed());
-                    self.from = batch.next;
-                    let stall = batch.stall.as_ref().map(|stall| stall.retry_ms);
-                    if let Some(stall) = &batch.stall {
-                        tracing::warn!(
-                            topic = %self.queue.topic, queue = %self.queue.queue, offset = %stall.offset,
-                            code = stall.code, "delivery waits: {}", stall.message
-                        );
-                    }
-                    if !batch.messages.is_empty() && self.batches.send(Ok(batch)).await.is_err() {
-                        return;
-                    }
-                    if let Some(ms) = stall {
-                        tokio::time::sleep(Duration::from_millis(ms.into())).await;
-                    }
+            let wanted = shares.borrow_and_update().clone();
+            let held = self.positions();
+            let has = |queue: &MessageQueue| held.iter().any(|(it, _)| it == queue);
+            if let Some(wanted) = wanted.filter(|wanted| wanted.iter().all(has)) {
+                let mut ends = Vec::with_capacity(wanted.len());
+                for queue in wanted {
+                    let (_, end) = self.shared.pull.offset_range(&queue).await?;
+                    ends.push((queue, end));
                 }
-                Err(error) => {
-                    if !self.survives(&error) {
-                        // Told once; this queue is not read any more.
-                        let _ = self.batches.send(Err(error)).await;
-                        return;
-                    }
-                    self.pull.forget_route(&self.queue.topic);
-                    tracing::debug!(queue = ?self.queue, %error, "pull failed; trying again");
-                    tokio::time::sleep(backoff.next(fastrand::f64())).await;
-                }
+                return Ok(ends);
             }
+            let _ = tokio::time::timeout(limits::LOOK, shares.changed()).await;
         }
     }
 
-    /// Brokers come back; an expression that was refused will be refused again.
-    fn survives(&self, error: &Error) -> bool {
-        error.is_retryable() || matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout)
+    /// Commits what was received, gives the queues back and leaves the group.
+    pub async fn shutdown(mut self) -> Result<()> {
+        self.received.close();
+        let committed = self.commit().await;
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        let _ = (&mut self.membership).await;
+        committed
     }
 }

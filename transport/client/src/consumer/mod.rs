@@ -1,8 +1,16 @@
-//! Consuming: pull by hand, or go on where a group has stopped.
+//! Consuming: pull by hand, or as a member of a group.
+//!
+//! A group's consumer is several tasks: its membership with the coordinator, a holder of leases for each
+//! broker, a puller for each queue. They meet in the progress, and the application's side reads from one
+//! bounded channel.
 
 mod group;
+mod holder;
+mod membership;
 mod message;
+mod progress;
 mod pull;
+mod puller;
 
 pub use group::{Consumer, ConsumerBuilder, From};
 pub use message::MessageView;

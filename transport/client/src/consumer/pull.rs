@@ -153,7 +153,8 @@ impl PullConsumer {
         Ok(found)
     }
 
-    /// Commits where a group goes on in queues of one topic; durable when this returns.
+    /// Commits where a group goes on in queues of one topic; durable when this returns. Members of the
+    /// group that have these queues lose them, and begin again there.
     pub async fn commit(
         &self,
         group: &str,
@@ -178,6 +179,7 @@ impl PullConsumer {
                 group: group.clone(),
                 topic: topic.clone(),
                 offsets,
+                leases: Vec::new(),
             };
             self.0.call(&broker.address, &request).await?;
         }

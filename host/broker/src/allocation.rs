@@ -1,0 +1,168 @@
+//! Allocation: the group's strategy, a plugin, shares out the queues. What it answers is checked by the
+//! runtime; when it fails, who has a queue keeps it if every queue has a living owner, otherwise
+//! `averagely` decides.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+
+use quern_plugins::{GroupQueue, Kind, Member, Plugin, Request, Runtime, Strategy, SubscribeError};
+use quern_protocol::{BrokerName, Code, QueueId, Selector, TopicName, WireError};
+
+use crate::filters::refused;
+use crate::groups::{Plan, Work};
+use crate::{Broker, limits, reply};
+
+/// The strategies of one broker.
+#[derive(Debug)]
+pub(crate) struct Allocation {
+    runtime: Runtime,
+    /// Besides those we ship.
+    more: Vec<Arc<Plugin>>,
+    bound: Mutex<HashMap<Selector, Strategy>>,
+}
+
+const POISONED: &str = "no code that can panic runs under the strategies lock";
+
+impl Allocation {
+    pub(crate) fn new(runtime: &Runtime, more: &[Arc<Plugin>]) -> Self {
+        Self {
+            runtime: runtime.clone(),
+            more: more.to_vec(),
+            bound: Mutex::default(),
+        }
+    }
+
+    /// Shares out the queues of a group; on a delivery thread.
+    pub(crate) fn plan(&self, broker: &Broker, work: &Work) -> Result<Plan, WireError> {
+        let usual = Selector::named(limits::STRATEGY);
+        let named = work.strategy.as_ref().unwrap_or(&usual);
+        let strategy = self.strategy(named)?;
+        let failed = match share_out(broker, work, &strategy) {
+            Ok(plan) => return Ok(plan),
+            Err(failed) => failed,
+        };
+        tracing::warn!(group = %work.group, strategy = named.plugin, failed, "a strategy failed");
+        if let Some(kept) = kept(work) {
+            let strategy = format!("nobody: queues stay where they are, for {failed}");
+            return Ok(Plan { strategy, ..kept });
+        }
+        let usual = self.strategy(&usual)?;
+        let mut plan = share_out(broker, work, &usual)
+            .map_err(|error| WireError::new(Code::PLUGIN_FAILURE, error))?;
+        plan.strategy = format!("{}, for {failed}", plan.strategy);
+        Ok(plan)
+    }
+
+    fn strategy(&self, named: &Selector) -> Result<Strategy, WireError> {
+        if let Some(strategy) = self.bound.lock().expect(POISONED).get(named) {
+            return Ok(strategy.clone());
+        }
+        let plugin = self.plugin(&named.plugin)?;
+        let bound = Strategy::bind(&plugin, &named.params);
+        let strategy = bound.map_err(|error: SubscribeError| refused("", &error))?;
+        let mut known = self.bound.lock().expect(POISONED);
+        if known.len() >= limits::SUBSCRIPTIONS {
+            known.clear();
+        }
+        known.insert(named.clone(), strategy.clone());
+        Ok(strategy)
+    }
+
+    fn plugin(&self, name: &str) -> Result<Arc<Plugin>, WireError> {
+        let shipped = || {
+            let all = Runtime::built_ins().iter();
+            all.filter(|it| it.kind == Kind::AllocationStrategy)
+        };
+        if shipped().any(|it| it.name == name)
+            && let Some(built_in) = self.runtime.built_in(name)
+        {
+            return built_in.map_err(|error| reply::not_loaded(&error));
+        }
+        let is = |it: &&Arc<Plugin>| it.name() == name && it.kind() == Kind::AllocationStrategy;
+        self.more.iter().find(is).cloned().ok_or_else(|| {
+            let names: Vec<&str> = shipped().map(|it| it.name).collect();
+            let text = format!(
+                "no allocation strategy is called {name:?}; there are {}",
+                names.join(", ")
+            );
+            WireError::new(Code::STRATEGY_UNKNOWN, text)
+        })
+    }
+}
+
+fn share_out(broker: &Broker, work: &Work, strategy: &Strategy) -> Result<Plan, String> {
+    let plugin = strategy.plugin();
+    let mut plan = Plan {
+        strategy: format!("{} {}", plugin.name(), plugin.version()),
+        ..Plan::default()
+    };
+    for (topic, brokers) in &work.topics {
+        let members = work.members.iter();
+        let members = members.map(|(id, zone, weight)| Member {
+            id: id.clone(),
+            zone: zone.clone(),
+            weight: *weight,
+        });
+        let queues = brokers
+            .iter()
+            .flat_map(|(name, queues)| (0..*queues).map(move |queue| (name, QueueId(queue))));
+        let queues = queues.map(|(name, queue)| GroupQueue {
+            broker: name.to_string(),
+            id: queue.0,
+            zone: String::new(),
+            owner: owner(work, topic, name, queue),
+            lag: lag(broker, work, topic, name, queue),
+        });
+        let request = Request::new(
+            work.group.as_str(),
+            topic.as_str(),
+            members.collect(),
+            queues.collect(),
+        );
+        let owners = strategy.allocate(&request);
+        let owners = owners.map_err(|fault| fault.to_string())?;
+        let ids: Vec<&str> = request.members().collect();
+        for ((name, queue), owner) in request.queues().zip(owners) {
+            // Nobody is an answer, too.
+            if let Some(owner) = owner
+                && let Ok(name) = BrokerName::new(name)
+            {
+                let key = (topic.clone(), name, QueueId(queue));
+                plan.owners.insert(key, ids[owner].to_owned());
+            }
+        }
+    }
+    Ok(plan)
+}
+
+fn owner(work: &Work, topic: &TopicName, broker: &BrokerName, queue: QueueId) -> Option<String> {
+    let key = (topic.clone(), broker.clone(), queue);
+    work.before.owners.get(&key).cloned()
+}
+
+/// Messages of a queue that the group has not consumed, where this broker has the queue.
+fn lag(
+    broker: &Broker,
+    work: &Work,
+    topic: &TopicName,
+    of: &BrokerName,
+    queue: QueueId,
+) -> Option<u64> {
+    if *of != broker.config.name {
+        return None;
+    }
+    let topic = broker.state.topics.find(topic)?;
+    let committed = broker.state.offsets.next(&work.group, topic.id, queue)?;
+    let (min, max) = broker.store.range(topic.id, queue);
+    Some(max.0 - committed.0.clamp(min.0, max.0))
+}
+
+/// The plan there was, if it gives every queue to somebody who is there.
+fn kept(work: &Work) -> Option<Plan> {
+    let ids: BTreeSet<&String> = work.members.iter().map(|(id, ..)| id).collect();
+    let queues = work.topics.values().flat_map(|it| it.values());
+    let queues: u64 = queues.map(|it| u64::from(*it)).sum();
+    let is_whole = work.before.owners.len() as u64 == queues
+        && work.before.owners.values().all(|owner| ids.contains(owner));
+    is_whole.then(|| work.before.clone())
+}

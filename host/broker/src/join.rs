@@ -1,0 +1,126 @@
+//! `JoinGroup` and `LeaveGroup`: a member's life with its coordinator. Queues are shared out on a delivery
+//! thread, by a task nobody can cancel; those who wait for it hear its bell.
+
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use quern_protocol::{
+    GroupName, JoinGroup, JoinGroupReply, LeaveGroup, LeaveGroupReply, WireError, limits as wire,
+};
+
+use crate::{Broker, limits, reply};
+
+pub(crate) async fn join(
+    broker: &Arc<Broker>,
+    request: JoinGroup,
+) -> Result<JoinGroupReply, WireError> {
+    if broker.is_draining() {
+        return Err(reply::going_away());
+    }
+    if let Some(beyond) = request.beyond_limits() {
+        return Err(reply::bad_request(beyond));
+    }
+    let wait = Duration::from_millis(request.wait_ms.min(wire::GROUP_WAIT_MS).into());
+    let mut over = pin!(tokio::time::sleep(wait));
+    let known = request.generation;
+    let (group, member) = (request.group.clone(), request.member.clone());
+    let bell = broker.groups.join(broker.store.steady_ms(), request)?;
+    let mut here = Here {
+        broker,
+        group,
+        member,
+        is_answered: false,
+    };
+    loop {
+        let mut rung = pin!(bell.notified());
+        rung.as_mut().enable();
+        share_out(broker, &here.group);
+        let standing = broker.groups.standing(&here.group, &here.member);
+        let is_over = over.is_elapsed() || broker.is_draining();
+        match standing {
+            Ok(Some(it)) if is_over || it.generation != known => {
+                here.is_answered = true;
+                return Ok(JoinGroupReply {
+                    generation: it.generation,
+                    members: it.members,
+                    strategy: it.strategy,
+                    session_ms: limits::SESSION as u32,
+                    shares: it.shares,
+                });
+            }
+            Err(error) => {
+                here.is_answered = true;
+                return Err(error);
+            }
+            Ok(None) if broker.is_draining() => return Err(reply::going_away()),
+            // The first sharing out is worth waiting for.
+            Ok(None) => rung.await,
+            Ok(Some(_)) => tokio::select! {
+                () = rung => {}
+                () = over.as_mut() => {}
+            },
+        }
+    }
+}
+
+/// A member whose request is held. Dropped without an answer, its connection has ended.
+struct Here<'a> {
+    broker: &'a Broker,
+    group: GroupName,
+    member: String,
+    is_answered: bool,
+}
+
+impl Drop for Here<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let now = self.broker.store.steady_ms();
+            self.broker.groups.lost(now, &self.group, &self.member);
+        }
+    }
+}
+
+pub(crate) fn leave(broker: &Arc<Broker>, request: &LeaveGroup) -> LeaveGroupReply {
+    if broker.groups.leave(&request.group, &request.member) {
+        tracing::debug!(group = %request.group, member = request.member, "left");
+        share_out(broker, &request.group);
+    }
+    LeaveGroupReply {}
+}
+
+/// Misses members that have gone silent, for as long as the broker is there.
+pub(crate) async fn miss(broker: Weak<Broker>) {
+    let mut ticks = tokio::time::interval(limits::MISS);
+    loop {
+        ticks.tick().await;
+        let Some(broker) = broker.upgrade() else {
+            return;
+        };
+        for group in broker.groups.expire(broker.store.steady_ms()) {
+            tracing::info!(%group, "members have gone silent; sharing out their queues");
+            share_out(&broker, &group);
+        }
+    }
+}
+
+/// Has the queues of a group shared out, if something about it has changed and nobody is at it.
+fn share_out(broker: &Arc<Broker>, group: &GroupName) {
+    let Some(mut work) = broker.groups.work(group) else {
+        return;
+    };
+    let broker = Arc::clone(broker);
+    tokio::spawn(async move {
+        loop {
+            let group = work.group.clone();
+            let with = Arc::clone(&broker);
+            let planning = move |_: &mut _| with.allocation.plan(&with, &work);
+            let plan = broker.delivery.run(planning).await.and_then(|plan| plan);
+            broker.groups.planned(&group, plan, broker.store.now_ms());
+            match broker.groups.work(&group) {
+                Some(more) => work = more,
+                None => return,
+            }
+        }
+    });
+}

@@ -1,0 +1,99 @@
+//! Reading a topic as a member of a group: its share of the queues, from where the group has stopped.
+
+use std::time::Duration;
+
+use quern_client::{
+    Client, Consumer, Filter, From, MessageQueue, MessageView, PullOptions, QueueOffset, Selector,
+};
+
+use crate::failure::Failure;
+use crate::read::Begin;
+
+/// How a member takes part.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) group: String,
+    pub(crate) topic: String,
+    pub(crate) filter: Filter,
+    /// Where the group begins if it has committed nothing.
+    pub(crate) begin: Begin,
+    pub(crate) strategy: Option<Selector>,
+    pub(crate) follow: bool,
+}
+
+/// A member of a group.
+pub(crate) struct Member {
+    consumer: Consumer,
+    /// Where to stop; `None` = never.
+    ends: Option<Vec<(MessageQueue, QueueOffset)>>,
+}
+
+/// Whether all is read is looked at this often.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl Member {
+    pub(crate) async fn join(client: &Client, part: &Part) -> Result<Self, Failure> {
+        try_filter(client, part).await?;
+        let mut builder = client.consumer(&part.group);
+        builder = builder.subscribe(&part.topic, part.filter.clone());
+        builder = builder.from(match part.begin {
+            Begin::First => From::First,
+            Begin::Last => From::Last,
+            Begin::Time(at) => From::Time(at),
+            Begin::Offset(offset) => From::Offset(offset),
+        });
+        if let Some(strategy) = &part.strategy {
+            builder = builder.allocate(strategy.clone());
+        }
+        let consumer = builder.start().await?;
+        tracing::info!(member = consumer.member(), group = part.group, "joined");
+        let ends = match part.follow {
+            true => None,
+            false => Some(consumer.ends().await?),
+        };
+        Ok(Self { consumer, ends })
+    }
+
+    /// The next message; `None` when this member's share is read to its end. What was returned before
+    /// counts as consumed.
+    pub(crate) async fn next(&mut self) -> Result<Option<MessageView>, Failure> {
+        loop {
+            match tokio::time::timeout(LOOK, self.consumer.recv()).await {
+                Ok(message) => return Ok(Some(message?)),
+                Err(_) if self.is_read() => return Ok(None),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn is_read(&self) -> bool {
+        let Some(ends) = &self.ends else {
+            return false;
+        };
+        let end = |queue: &MessageQueue| ends.iter().find(|(it, _)| it == queue);
+        // A queue that came to this member since, or went, is not waited for.
+        self.consumer.positions().iter().all(|(queue, position)| {
+            let end = end(queue).map_or(QueueOffset(0), |(_, end)| *end);
+            position.is_some_and(|position| position >= end)
+        })
+    }
+
+    /// Commits what was returned, and leaves.
+    pub(crate) async fn leave(self) -> Result<(), Failure> {
+        Ok(self.consumer.shutdown().await?)
+    }
+}
+
+/// A filter that is refused is told before anybody joins.
+async fn try_filter(client: &Client, part: &Part) -> Result<(), Failure> {
+    let pull = client.pull_consumer();
+    if let Some(queue) = pull.queues(&part.topic).await?.first() {
+        let (_, end) = pull.offset_range(queue).await?;
+        let options = PullOptions {
+            filter: part.filter.clone(),
+            ..PullOptions::default()
+        };
+        pull.pull(queue, end, &options).await?;
+    }
+    Ok(())
+}

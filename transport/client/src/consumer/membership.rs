@@ -1,0 +1,323 @@
+//! A member's life with its group: it joins at the coordinator, hears which queues it shall have, and has a
+//! [`Holder`] for each broker see to their leases. When it ends, it gives everything back and leaves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quern_protocol::{
+    BrokerEntry, BrokerName, Code, CommitOffsets, Filter, GroupName, JoinGroup, JoinGroupReply,
+    LeaseQueues, LeaseQueuesReply, LeaveGroup, Operation, QueueOffset, QueuePosition, ReadQueues,
+    Selector, Share, Subscription, TopicName, group,
+};
+use quern_quic::Backoff;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::holder::{Holder, Wanted};
+use super::progress::{Due, Progress};
+use super::puller::Batch;
+use super::{From, PullConsumer};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::routes::MessageQueue;
+
+/// What all tasks of one consumer share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) pull: PullConsumer,
+    pub(super) group: GroupName,
+    pub(super) member: String,
+    pub(super) subscriptions: Vec<(TopicName, Filter)>,
+    pub(super) from: From,
+    /// The ends of the queues there were at the start, for [`From::Last`].
+    pub(super) ends: HashMap<MessageQueue, QueueOffset>,
+    pub(super) progress: Progress,
+    pub(super) batches: mpsc::Sender<Result<Batch>>,
+    /// The queues this member shall have; `None` = it has not joined yet.
+    pub(super) shares: watch::Sender<Option<Vec<MessageQueue>>>,
+}
+
+impl Shared {
+    pub(super) fn filter(&self, topic: &TopicName) -> Filter {
+        let mut all = self.subscriptions.iter();
+        let found = all.find(|(it, _)| it == topic);
+        found.map_or(Filter::All, |(_, filter)| filter.clone())
+    }
+
+    /// A request that the broker may hold for `wait_ms`.
+    async fn held<O: Operation + Sync>(
+        &self,
+        address: &str,
+        request: &O,
+        wait_ms: u32,
+    ) -> Result<O::Reply> {
+        let live = self.client.0.connections.to(address).await?;
+        let within = self.client.0.within + Duration::from_millis(wait_ms.into());
+        Ok(live.polls.call(request, Vec::new(), within).await?.0)
+    }
+
+    pub(super) async fn lease(
+        &self,
+        broker: &BrokerName,
+        request: &LeaseQueues,
+    ) -> Result<LeaseQueuesReply> {
+        let address = self.address(&request.topic, broker).await?;
+        self.held(&address, request, request.wait_ms).await
+    }
+
+    async fn address(&self, topic: &TopicName, broker: &BrokerName) -> Result<String> {
+        let route = self.client.0.routes.of(topic, false).await?;
+        let found = route.iter().find(|it| it.broker == *broker);
+        found.map(|it| it.address.clone()).ok_or_else(|| {
+            let text = format!("broker \"{broker}\" does not serve topic \"{topic}\" any more");
+            Error::new(Code::NO_ROUTE, text)
+        })
+    }
+
+    /// Commits; durable when this returns. What is not ours any more is left to its new owner.
+    pub(super) async fn commit(&self, due: Vec<Due>) -> Result<()> {
+        let mut by_broker: BTreeMap<(TopicName, BrokerName), Vec<Due>> = BTreeMap::new();
+        for due in due {
+            let place = (due.queue.topic.clone(), due.queue.broker.clone());
+            by_broker.entry(place).or_default().push(due);
+        }
+        for ((topic, broker), due) in by_broker {
+            let address = self.address(&topic, &broker).await?;
+            match self.commit_at(&address, &topic, &due).await {
+                Err(error) if error.coded() == Code::FENCED => {
+                    for one in due {
+                        match self.commit_at(&address, &topic, &[one]).await {
+                            Err(error) if error.coded() == Code::FENCED => {
+                                tracing::debug!(%error, "not committed: the queue has another owner");
+                            }
+                            other => other?,
+                        }
+                    }
+                }
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit_at(&self, address: &str, topic: &TopicName, due: &[Due]) -> Result<()> {
+        let position = |due: &Due| QueuePosition {
+            queue: due.queue.queue,
+            offset: due.offset,
+        };
+        let request = CommitOffsets {
+            group: self.group.clone(),
+            topic: topic.clone(),
+            offsets: due.iter().map(position).collect(),
+            leases: due.iter().map(|due| due.lease).collect(),
+        };
+        self.client.call(address, &request).await?;
+        due.iter().for_each(|due| self.progress.committed(due));
+        Ok(())
+    }
+}
+
+/// How a member presents itself.
+#[derive(Debug, Clone)]
+pub(super) struct Presence {
+    pub(super) zone: String,
+    pub(super) weight: u32,
+    pub(super) strategy: Option<Selector>,
+}
+
+pub(super) struct Membership {
+    shared: Arc<Shared>,
+    presence: Presence,
+    generation: u64,
+    brokers: Option<(Instant, Vec<BrokerEntry>)>,
+    /// As last known: a name server that is away does not end a membership.
+    routes: HashMap<TopicName, Vec<ReadQueues>>,
+    coordinator: Option<BrokerEntry>,
+    holders: HashMap<(TopicName, BrokerName), watch::Sender<Wanted>>,
+    tasks: JoinSet<()>,
+}
+
+impl Membership {
+    pub(super) fn new(shared: Arc<Shared>, presence: Presence) -> Self {
+        Self {
+            shared,
+            presence,
+            generation: 0,
+            brokers: None,
+            routes: HashMap::new(),
+            coordinator: None,
+            holders: HashMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Tells how the first join went, and ends when it is told to, or that went wrong.
+    pub(super) async fn run(
+        mut self,
+        started: oneshot::Sender<Result<()>>,
+        mut stop: oneshot::Receiver<()>,
+    ) {
+        let mut started = Some(started);
+        let mut backoff = Backoff::new();
+        loop {
+            let began = Instant::now();
+            let joined = tokio::select! {
+                joined = self.join() => joined,
+                _ = &mut stop => break,
+            };
+            let pause = match joined {
+                Ok(reply) => {
+                    self.generation = reply.generation;
+                    self.share_out(&reply.shares);
+                    if let Some(started) = started.take() {
+                        let _ = started.send(Ok(()));
+                    }
+                    backoff.healthy(began.elapsed());
+                    Duration::ZERO
+                }
+                Err(error) => {
+                    if let Some(started) = started.take() {
+                        let _ = started.send(Err(error));
+                        return;
+                    }
+                    tracing::warn!(group = %self.shared.group, %error, "not heard by the group's coordinator; trying again");
+                    self.brokers = None;
+                    self.generation = 0;
+                    backoff.next(fastrand::f64())
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = &mut stop => break,
+            }
+        }
+        self.end().await;
+    }
+
+    async fn join(&mut self) -> Result<JoinGroupReply> {
+        let coordinator = self.coordinator().await?;
+        let request = JoinGroup {
+            group: self.shared.group.clone(),
+            member: self.shared.member.clone(),
+            zone: self.presence.zone.clone(),
+            weight: self.presence.weight,
+            strategy: self.presence.strategy.clone(),
+            subscriptions: self.subscriptions().await?,
+            generation: self.generation,
+            wait_ms: limits::RENEW.as_millis() as u32,
+        };
+        let shared = &self.shared;
+        shared.held(&coordinator, &request, request.wait_ms).await
+    }
+
+    /// Address of the coordinator among the brokers there are.
+    async fn coordinator(&mut self) -> Result<String> {
+        let is_fresh = |(at, _): &(Instant, _)| at.elapsed() < limits::BROKERS_AGE;
+        if !self.brokers.as_ref().is_some_and(is_fresh) {
+            match self.shared.client.0.routes.brokers().await {
+                Ok(brokers) => self.brokers = Some((Instant::now(), brokers)),
+                Err(error) if self.brokers.is_none() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        let brokers = self.brokers.iter().flat_map(|(_, brokers)| brokers);
+        let names = brokers.clone().map(|it| &it.broker);
+        let chosen = group::coordinator(&self.shared.group, names);
+        let chosen = brokers.clone().find(|it| Some(&it.broker) == chosen);
+        let chosen = chosen.cloned().ok_or_else(|| {
+            let text = "no broker is registered with this name server";
+            Error::new(Code::NO_ROUTE, text)
+        })?;
+        let before = self.coordinator.replace(chosen.clone());
+        if let Some(before) = before.filter(|it| it.broker != chosen.broker) {
+            // It may be gone, and if not it would miss this member by itself.
+            self.generation = 0;
+            self.leave(&before).await;
+        }
+        Ok(chosen.address)
+    }
+
+    async fn subscriptions(&mut self) -> Result<Vec<Subscription>> {
+        let mut subscriptions = Vec::new();
+        for (topic, filter) in &self.shared.subscriptions {
+            match self.shared.client.0.routes.of(topic, false).await {
+                Ok(route) => {
+                    let route = route.iter().map(|it| ReadQueues {
+                        broker: it.broker.clone(),
+                        queues: it.read_queues,
+                    });
+                    self.routes.insert(topic.clone(), route.collect());
+                }
+                Err(error) if !self.routes.contains_key(topic) => return Err(error),
+                Err(_) => {}
+            }
+            subscriptions.push(Subscription {
+                topic: topic.clone(),
+                filter: filter.clone(),
+                route: self.routes.get(topic).cloned().unwrap_or_default(),
+            });
+        }
+        Ok(subscriptions)
+    }
+
+    /// Tells the holders what each shall have.
+    fn share_out(&mut self, shares: &[Share]) {
+        let mut wanted: HashMap<(TopicName, BrokerName), Wanted> = HashMap::new();
+        let mut queues = Vec::new();
+        for share in shares {
+            let place = (share.topic.clone(), share.broker.clone());
+            wanted.entry(place).or_default().extend(&share.queues);
+            queues.extend(share.queues.iter().map(|queue| MessageQueue {
+                topic: share.topic.clone(),
+                broker: share.broker.clone(),
+                queue: *queue,
+            }));
+        }
+        for (place, holder) in &self.holders {
+            let now = wanted.remove(place).unwrap_or_default();
+            holder.send_if_modified(|wanted| {
+                let is_other = *wanted != now;
+                *wanted = now;
+                is_other
+            });
+        }
+        for (place, wanted) in wanted {
+            let (sender, receiver) = watch::channel(wanted);
+            let (topic, broker) = place.clone();
+            let holder = Holder::new(&self.shared, topic, broker, receiver);
+            self.tasks.spawn(holder.run());
+            self.holders.insert(place, sender);
+        }
+        self.shared.shares.send_replace(Some(queues));
+    }
+
+    /// Gives everything back, as far as the application is done with it.
+    async fn end(mut self) {
+        self.holders.clear();
+        let given_back = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(limits::GIVE_BACK, given_back)
+            .await
+            .is_err()
+        {
+            tracing::warn!(group = %self.shared.group, "some queues are not given back; their leases will run out");
+        }
+        if let Some(coordinator) = self.coordinator.take() {
+            self.leave(&coordinator).await;
+        }
+    }
+
+    async fn leave(&self, coordinator: &BrokerEntry) {
+        let request = LeaveGroup {
+            group: self.shared.group.clone(),
+            member: self.shared.member.clone(),
+        };
+        let left = self.shared.client.call(&coordinator.address, &request);
+        if let Ok(Err(error)) = tokio::time::timeout(limits::GIVE_BACK, left).await {
+            tracing::debug!(%error, "the coordinator did not hear this member leave");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! How far a consumer is in each queue it has: shared by the application's side, which is handed messages
+//! and is done with them, and by those who hold the leases.
+//!
+//! A message is handed out only while its queue's lease holds by this process' own clock, so a queue never
+//! has two owners at work. A message counts as consumed when the application asks for the next one.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use quern_protocol::{Lease, QueueOffset};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::Instant;
+
+use crate::routes::MessageQueue;
+
+#[derive(Debug)]
+struct Place {
+    epoch: u64,
+    until: Instant,
+    /// It goes to somebody else: nothing more is handed out.
+    is_leaving: bool,
+    /// Behind the last message handed out.
+    handed: Option<QueueOffset>,
+    /// All before is consumed.
+    done: Option<QueueOffset>,
+    committed: Option<QueueOffset>,
+}
+
+/// What can be committed of a queue, and by what right.
+#[derive(Debug, Clone)]
+pub(super) struct Due {
+    pub(super) queue: MessageQueue,
+    pub(super) lease: Lease,
+    pub(super) offset: QueueOffset,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    places: Mutex<HashMap<MessageQueue, Place>>,
+    moved: Notify,
+}
+
+const POISONED: &str = "no code that can panic runs under the progress lock";
+
+impl Progress {
+    /// The queue is ours, from `committed` on.
+    pub(super) fn begin(
+        &self,
+        queue: &MessageQueue,
+        epoch: u64,
+        until: Instant,
+        committed: Option<QueueOffset>,
+    ) {
+        let place = Place {
+            epoch,
+            until,
+            is_leaving: false,
+            handed: None,
+            done: None,
+            committed,
+        };
+        self.places
+            .lock()
+            .expect(POISONED)
+            .insert(queue.clone(), place);
+    }
+
+    pub(super) fn renew(&self, queue: &MessageQueue, until: Instant) {
+        if let Some(place) = self.places.lock().expect(POISONED).get_mut(queue) {
+            place.until = until;
+        }
+    }
+
+    pub(super) fn leave(&self, queue: &MessageQueue) {
+        if let Some(place) = self.places.lock().expect(POISONED).get_mut(queue) {
+            place.is_leaving = true;
+        }
+    }
+
+    pub(super) fn forget(&self, queue: &MessageQueue) {
+        self.places.lock().expect(POISONED).remove(queue);
+    }
+
+    /// Whether what was read under this lease up to `next` may be handed out now; it is taken for handed
+    /// out then.
+    pub(super) fn hand(&self, queue: &MessageQueue, epoch: u64, next: QueueOffset) -> bool {
+        let mut places = self.places.lock().expect(POISONED);
+        match places.get_mut(queue) {
+            Some(place)
+                if place.epoch == epoch && !place.is_leaving && Instant::now() < place.until =>
+            {
+                place.handed = Some(next);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The application is done with what it was handed out of this queue.
+    pub(super) fn done(&self, queue: &MessageQueue) {
+        let was_leaving = {
+            let mut places = self.places.lock().expect(POISONED);
+            places.get_mut(queue).is_some_and(|place| {
+                place.done = place.handed;
+                place.is_leaving
+            })
+        };
+        if was_leaving {
+            self.moved.notify_waiters();
+        }
+    }
+
+    /// The same of all queues.
+    pub(super) fn all_done(&self) {
+        for place in self.places.lock().expect(POISONED).values_mut() {
+            place.done = place.handed;
+        }
+        self.moved.notify_waiters();
+    }
+
+    /// Nothing of the queue is at work in the application.
+    pub(super) fn is_settled(&self, queue: &MessageQueue) -> bool {
+        let places = self.places.lock().expect(POISONED);
+        places
+            .get(queue)
+            .is_none_or(|place| place.done == place.handed)
+    }
+
+    /// What is consumed and not committed, of these queues.
+    pub(super) fn due(&self, of: impl Fn(&MessageQueue) -> bool) -> Vec<Due> {
+        let places = self.places.lock().expect(POISONED);
+        let due = places.iter().filter_map(|(queue, place)| {
+            let offset = place.done.filter(|done| Some(*done) != place.committed)?;
+            of(queue).then(|| Due {
+                queue: queue.clone(),
+                lease: Lease {
+                    queue: queue.queue,
+                    epoch: place.epoch,
+                },
+                offset,
+            })
+        });
+        due.collect()
+    }
+
+    pub(super) fn committed(&self, due: &Due) {
+        let mut places = self.places.lock().expect(POISONED);
+        if let Some(place) = places.get_mut(&due.queue)
+            && place.epoch == due.lease.epoch
+        {
+            place.committed = Some(due.offset);
+        }
+    }
+
+    /// The queues this consumer has, and the next message of each that is not consumed; `None` = it has
+    /// not read it yet.
+    pub(super) fn positions(&self) -> Vec<(MessageQueue, Option<QueueOffset>)> {
+        let places = self.places.lock().expect(POISONED);
+        let all = places.iter();
+        let mut all: Vec<_> = all
+            .map(|(queue, place)| (queue.clone(), place.done.or(place.committed)))
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// Resolves when the application is done with something others wait for. Enable it before looking.
+    pub(super) fn moved(&self) -> Notified<'_> {
+        self.moved.notified()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quern_protocol::{BrokerName, QueueId, TopicName};
+    use std::time::Duration;
+
+    fn queue() -> MessageQueue {
+        MessageQueue {
+            topic: TopicName::new("t").unwrap(),
+            broker: BrokerName::new("b").unwrap(),
+            queue: QueueId(0),
+        }
+    }
+
+    #[test]
+    fn nothing_is_handed_out_by_a_lease_that_is_over() {
+        let (progress, queue) = (Progress::default(), queue());
+        assert!(!progress.hand(&queue, 1, QueueOffset(1)), "not ours");
+        let soon = Instant::now() + Duration::from_secs(60);
+        progress.begin(&queue, 1, soon, None);
+        assert!(progress.hand(&queue, 1, QueueOffset(1)));
+        assert!(!progress.hand(&queue, 2, QueueOffset(2)), "another lease");
+        assert!(!progress.is_settled(&queue));
+        assert!(progress.due(|_| true).is_empty(), "still at work");
+        progress.done(&queue);
+        assert_eq!(progress.due(|_| true)[0].offset, QueueOffset(1));
+        progress.renew(&queue, Instant::now());
+        assert!(
+            !progress.hand(&queue, 1, QueueOffset(2)),
+            "its term is over"
+        );
+        progress.renew(&queue, soon);
+        assert!(progress.hand(&queue, 1, QueueOffset(2)));
+        progress.leave(&queue);
+        assert!(!progress.hand(&queue, 1, QueueOffset(3)), "it goes");
+        assert!(!progress.is_settled(&queue));
+        progress.all_done();
+        assert!(progress.is_settled(&queue));
+        let due = progress.due(|_| true).remove(0);
+        progress.committed(&due);
+        assert!(progress.due(|_| true).is_empty());
+        assert_eq!(progress.positions(), [(queue, Some(QueueOffset(2)))]);
+    }
+}
