@@ -23,6 +23,7 @@ mod pull;
 mod registration;
 mod reply;
 mod requests;
+mod scan;
 mod select;
 mod selectors;
 mod send;
