@@ -19,7 +19,7 @@ pub struct Config {
     pub name_servers: Vec<String>,
     /// `autoCreateTopicEnable`: queues of a topic made by the first send to it; `None` = refuse.
     pub auto_create_queues: Option<u32>,
-    /// Threads that read for consumers and run filters. Default: one per processor, 2 to 16.
+    /// Threads that run filters and selectors. Default: one per processor, 2 to 16.
     pub delivery_threads: usize,
     /// `flushDiskType`: how safe messages are whose send and topic do not say. Default: on this
     /// broker's disk.

@@ -32,7 +32,7 @@ pub(crate) fn list(broker: &Broker) -> ListGroupsReply {
     }
 }
 
-/// The age of a message may have to be read from the disk, so it is done on a delivery thread.
+/// The age of a message may have to be read from the disk, so it is done where cold reads are.
 pub(crate) async fn describe(
     broker: &Arc<Broker>,
     request: DescribeGroup,
@@ -51,11 +51,11 @@ pub(crate) async fn describe(
         return Err(WireError::new(Code::NOT_FOUND, text));
     }
     let with = Arc::clone(broker);
-    let look = move |_: &mut _| {
+    let look = move || {
         let queues = topics.iter().map(|topic| queues(&with, &group, topic));
         queues.collect::<Result<Vec<_>, _>>()
     };
-    let queues = broker.delivery.run(look).await??;
+    let queues = broker.cold.run(&None, look).await??;
     Ok(DescribeGroupReply {
         generation,
         strategy,

@@ -6,8 +6,8 @@
 
 mod admin;
 mod allocation;
+mod cold;
 mod config;
-mod delivery;
 mod durability;
 mod filters;
 mod group_admin;
@@ -19,6 +19,7 @@ mod limits;
 mod long_poll;
 mod metrics;
 mod offsets;
+mod pool;
 mod pull;
 mod registration;
 mod reply;
@@ -43,12 +44,13 @@ use quern_store::{Dispatched, Env, Observer, OpenError, Report, StateRecord, Sto
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use crate::allocation::Allocation;
+use crate::cold::ColdReads;
 pub use crate::config::Config;
-use crate::delivery::Delivery;
 use crate::filters::Filters;
 use crate::groups::Groups;
 use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
+use crate::pool::Delivery;
 use crate::selectors::Selectors;
 use crate::state::{Body, State};
 use crate::topics::Topic;
@@ -61,7 +63,7 @@ pub enum StartError {
     Store(#[from] OpenError),
     #[error(transparent)]
     Plugins(#[from] RuntimeError),
-    #[error("delivery threads could not be started: {0}")]
+    #[error("threads for delivery could not be started: {0}")]
     Threads(#[from] std::io::Error),
     #[error("a state record of the log cannot be applied: {0}")]
     State(String),
@@ -89,6 +91,7 @@ pub struct Broker {
     allocation: Allocation,
     groups: Groups,
     delivery: Delivery,
+    cold: ColdReads,
     metrics: Metrics,
     started_at: u64,
     topic_gate: Semaphore,
@@ -123,8 +126,10 @@ impl Broker {
         }
         store.retain_topics(|id| state.topics.exists(id));
         state.leases.begin(store.steady_ms());
+        let workers = (0..config.delivery_threads.max(1)).map(|_| plugins.worker());
         let broker = Self {
-            delivery: Delivery::start(config.delivery_threads, plugins)?,
+            delivery: Delivery::start("quern-deliver", workers, limits::SCAN_QUEUE)?,
+            cold: ColdReads::start()?,
             filters: Filters::new(plugins, &config.filters),
             selectors: Selectors::new(plugins, &config.filters),
             allocation: Allocation::new(plugins, &config.filters),

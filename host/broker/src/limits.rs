@@ -6,6 +6,18 @@ use std::time::Duration;
 pub(crate) const SCAN_ENTRIES: usize = 8_192;
 /// Stored bytes one scan reads before it gives way to others, its last message apart.
 pub(crate) const SCAN_BYTES: usize = 8 * 1024 * 1024;
+/// Messages a scan reads before its filter judges them …
+pub(crate) const STEP_MESSAGES: usize = 256;
+/// … and bytes.
+pub(crate) const STEP_BYTES: usize = 1024 * 1024;
+/// Threads that read from disk for consumers that lag …
+pub(crate) const COLD_THREADS: usize = 4;
+/// … of which one group keeps so many busy …
+pub(crate) const COLD_SHARE: usize = 2;
+/// … and reads that wait for one of them.
+pub(crate) const COLD_QUEUE: usize = 1_024;
+/// Groups whose share is remembered when they do not read.
+pub(crate) const COLD_READERS: usize = 1_024;
 /// Scans waiting for a delivery thread; beyond, a pull waits its turn.
 pub(crate) const SCAN_QUEUE: usize = 1_024;
 /// Compiled subscriptions kept; the oldest half goes when there are more.

@@ -200,7 +200,7 @@ pub(crate) fn range(broker: &Broker, request: &OffsetRange) -> Result<OffsetRang
     Ok(OffsetRangeReply { min, max })
 }
 
-/// Reads records on the way, so it runs on a delivery thread.
+/// Reads records on the way, so it runs where cold reads do.
 pub(crate) async fn at_time(
     broker: &Broker,
     request: OffsetAt,
@@ -208,9 +208,10 @@ pub(crate) async fn at_time(
     let topic = broker.topic(&request.topic)?;
     reply::queue_exists(&topic, request.queue, topic.has_read_queue(request.queue))?;
     let store = broker.store.clone();
+    let work = move || store.offset_at(topic.id, request.queue, request.stored_at);
     let offset = broker
-        .delivery
-        .run(move |_| store.offset_at(topic.id, request.queue, request.stored_at))
+        .cold
+        .run(&None, work)
         .await?
         .map_err(|error| reply::read_failed(&error))?;
     Ok(OffsetAtReply { offset })

@@ -24,6 +24,7 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
             topic: topic.id,
             queue: request.queue,
         },
+        reader: request.group.clone(),
         topic: Arc::clone(&topic),
         from: request.from,
         max_messages: request.max_messages as usize,

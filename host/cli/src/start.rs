@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args as ClapArgs;
-use quern_node::{Config, Identity, Node, Retention, Roles};
+use clap::{Args as ClapArgs, ValueEnum};
+use quern_node::{Config, Identity, Node, ReadMode, Retention, Roles};
 use quern_protocol::{BrokerName, Durability};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -109,6 +109,18 @@ pub(crate) struct Args {
     /// Most bytes of log to keep: beyond, the oldest segments go at once; by default there is no bound.
     #[arg(long, env = "QUERN_LOG_MAX_BYTES", value_name = "BYTES")]
     log_max_bytes: Option<u64>,
+    /// How old messages are read (store.read).
+    #[arg(long, env = "QUERN_STORE_READ", value_enum, value_name = "HOW",
+        default_value_t = StoreRead::Pread)]
+    store_read: StoreRead,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StoreRead {
+    /// Copied by the kernel; a disk that fails is an error.
+    Pread,
+    /// Mapped; a disk that fails at the wrong moment ends the process, and it has to be started again.
+    Mmap,
 }
 
 /// This program compiles plugins too, in a process of its own.
@@ -155,6 +167,10 @@ impl Args {
                     .then(|| Duration::from_secs(self.file_reserved_time.saturating_mul(3_600))),
                 bytes: self.log_max_bytes,
                 hours: self.delete_when.clone(),
+            },
+            read_mode: match self.store_read {
+                StoreRead::Pread => ReadMode::Pread,
+                StoreRead::Mmap => ReadMode::Mmap,
             },
             compiler: Some(compiler()?),
             ..Config::new(roles)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use quern_protocol::{BrokerName, Code, Durability};
-use quern_store::Retention;
+use quern_store::{ReadMode, Retention};
 
 /// Which roles run in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub struct Config {
     pub flush_timeout: Duration,
     /// How long messages are kept.
     pub retention: Retention,
+    /// How old messages are read.
+    pub read_mode: ReadMode,
     /// A program whose `main` calls [`crate::plugin_child_main`] first: it compiles plugins, in a
     /// process of its own with limits. `None` = only the plugins built into this program run, and
     /// no others are taken in.
@@ -90,6 +92,7 @@ impl Config {
             durability: Durability::Local,
             flush_timeout: Duration::from_secs(5),
             retention: Retention::default(),
+            read_mode: ReadMode::default(),
             compiler: None,
         }
     }

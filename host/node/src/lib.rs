@@ -16,8 +16,8 @@ use quern_nameserver::NameServer;
 use quern_plugins::{Compiler, Runtime};
 use quern_protocol::{BrokerName, Code};
 use quern_quic::{BindError, CloseReason, Connector, Door, ListenConfig, Listener, TlsError};
-pub use quern_store::Retention;
 use quern_store::{Env, Report};
+pub use quern_store::{ReadMode, Retention};
 
 pub use quern_plugins::plugin_child_main;
 
@@ -213,6 +213,7 @@ async fn start_broker(
     let store = quern_store::Config {
         segment_size: config.segment_size,
         retention: config.retention.clone(),
+        read_mode: config.read_mode,
         ..quern_store::Config::new(config.data.clone())
     };
     let plugins = quern_plugins::Config {

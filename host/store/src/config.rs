@@ -22,6 +22,18 @@ pub struct Config {
     /// a crash. Default: 256 MiB.
     pub checkpoint_every: u64,
     pub retention: Retention,
+    pub read_mode: ReadMode,
+}
+
+/// How runs of messages are read from segments that no longer change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadMode {
+    /// They are copied into memory of our own; a sector that cannot be read is an error.
+    #[default]
+    Pread,
+    /// They are mapped, and read in before anybody touches them. Should the kernel take such a page away
+    /// again and then be unable to read it, the process ends (SIGBUS).
+    Mmap,
 }
 
 impl Config {
@@ -32,6 +44,7 @@ impl Config {
             stamp_after: Duration::from_millis(50),
             checkpoint_every: limits::CHECKPOINT,
             retention: Retention::default(),
+            read_mode: ReadMode::default(),
         }
     }
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::{Advice, FallocateFlags, FlockOperation};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation, StatVfs};
 
 use crate::mapping;
 
@@ -114,16 +114,11 @@ impl Fs for RealFs {
             .create(true)
             .truncate(true)
             .open(path)?;
-        if len > 0 {
-            match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
-                Ok(()) => {}
-                // A file system that cannot reserve still works, one ENOSPC later.
-                Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(len)?,
-                Err(error) => {
-                    let _ = std::fs::remove_file(path);
-                    return Err(error.into());
-                }
-            }
+        if len > 0
+            && let Err(error) = reserve(&file, len)
+        {
+            let _ = std::fs::remove_file(path);
+            return Err(error);
         }
         Ok(Arc::new(RealFile(file)))
     }
@@ -155,8 +150,7 @@ impl Fs for RealFs {
     }
 
     fn free_space(&self, dir: &Path) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(dir)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        Ok(free(&rustix::fs::statvfs(dir)?))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Result<Lock, String>> {
@@ -189,6 +183,23 @@ impl Fs for RealFs {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(Err(Self::holder(path))),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+fn free(stat: &StatVfs) -> u64 {
+    stat.f_bavail.saturating_mul(stat.f_frsize)
+}
+
+/// Takes the space of a new file.
+fn reserve(file: &StdFile, len: u64) -> io::Result<()> {
+    // An attempt that must fail would first take from everybody all the space there is.
+    if len > free(&rustix::fs::fstatvfs(file)?) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
+        // A file system that cannot reserve still works, one ENOSPC later.
+        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(len),
+        reserved => Ok(reserved?),
     }
 }
 

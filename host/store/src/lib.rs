@@ -43,6 +43,7 @@ pub mod sim;
 mod snapshot;
 mod spares;
 mod steps;
+mod stretch;
 mod syncer;
 
 use std::path::{Path, PathBuf};
@@ -66,7 +67,7 @@ use crate::queue::{Batch, BlockFacts, Queue};
 use crate::segments::Segments;
 use crate::steps::Running;
 
-pub use crate::config::{Config, Env};
+pub use crate::config::{Config, Env, ReadMode};
 pub use crate::consume_queue::Entry;
 pub use crate::dispatch::{Dispatched, Observer, StateRecord, Stateless};
 pub use crate::error::{AppendError, CloseError, OpenError, ReadError};
@@ -231,6 +232,13 @@ impl Store {
     /// The record of an entry, verified since it left the disk. May block.
     pub fn record(&self, entry: &Entry) -> Result<Bytes, ReadError> {
         self.0.segments.record(entry)
+    }
+
+    /// Records of entries, in their order, as [`Self::record`] gives them, but with far fewer calls where
+    /// they lie close together. Ends before the first that cannot be read; an error when that is the first
+    /// of all. May block.
+    pub fn records(&self, entries: &[Entry]) -> Result<Vec<Bytes>, ReadError> {
+        self.0.segments.records(entries)
     }
 
     /// The first message stored at or after a time; the queue's end when there is none. May block.

@@ -15,6 +15,12 @@ pub(crate) const GROUP: usize = 1024 * 1024;
 pub(crate) const GROUP_WHILE_SYNCING: usize = 64 * 1024;
 /// Group buffers kept for readers at the head of the log.
 pub(crate) const TAIL_CACHE: usize = 64 * 1024 * 1024;
+/// Records are read in one stretch if no more than this lies between them, bytes …
+pub(crate) const STRETCH_GAP: u64 = 16 * 1024;
+/// … up to so much at once.
+pub(crate) const STRETCH: u64 = 1024 * 1024;
+/// A stretch that is shorter is not worth a mapping, bytes.
+pub(crate) const MAPPED: usize = 64 * 1024;
 /// No group can have been written further than this behind the last durable one.
 pub(crate) const TAIL_SCAN: u64 = 32 * 1024 * 1024;
 /// Largest group: a batch of 8 MiB, the headers of 65,536 records, and what was before it.

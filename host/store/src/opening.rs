@@ -231,7 +231,11 @@ impl Read {
             env: self.env,
             epoch: self.epoch,
             queue: Arc::default(),
-            segments: Arc::new(Segments::new(self.found.segments, LogPosition(end))),
+            segments: Arc::new(Segments::new(
+                self.found.segments,
+                LogPosition(end),
+                config.read_mode,
+            )),
             queues: Arc::clone(&self.derived.queues),
             keys: Arc::clone(&self.derived.keys),
             damage: Arc::default(),

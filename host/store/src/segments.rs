@@ -6,13 +6,15 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use quern_protocol::{LogPosition, RecordView};
+use quern_protocol::LogPosition;
 
+use crate::config::ReadMode;
 use crate::consume_queue::Entry;
 use crate::error::ReadError;
 use crate::limits;
 use crate::retention::Sealed;
 use crate::segment::Segment;
+use crate::stretch::verify;
 
 const POISONED: &str = "no code that can panic runs under the segments lock";
 
@@ -30,11 +32,13 @@ pub(crate) struct Segments {
     tail: RwLock<Tail>,
     /// Where the tail in memory begins.
     recent: AtomicU64,
+    read_mode: ReadMode,
 }
 
 impl Segments {
-    pub(crate) fn new(files: Vec<Segment>, end: LogPosition) -> Self {
+    pub(crate) fn new(files: Vec<Segment>, end: LogPosition, read_mode: ReadMode) -> Self {
         Self {
+            read_mode,
             files: RwLock::new(files),
             tail: RwLock::default(),
             recent: AtomicU64::new(end.0),
@@ -50,6 +54,22 @@ impl Segments {
         let files = self.files.read().expect(POISONED);
         let after = files.partition_point(|segment| segment.base <= position.0);
         files.get(after.checked_sub(1)?).cloned()
+    }
+
+    /// The same, and whether it is sealed, so that it never changes again.
+    pub(crate) fn holding_sealed(
+        &self,
+        position: LogPosition,
+    ) -> Result<(Segment, bool), ReadError> {
+        let files = self.files.read().expect(POISONED);
+        let after = files.partition_point(|segment| segment.base <= position.0);
+        let segment = after.checked_sub(1).and_then(|index| files.get(index));
+        let segment = segment.ok_or_else(|| not_held(position))?;
+        Ok((segment.clone(), after < files.len()))
+    }
+
+    pub(crate) fn read_mode(&self) -> ReadMode {
+        self.read_mode
     }
 
     /// All of them, oldest first.
@@ -112,7 +132,7 @@ impl Segments {
         }
     }
 
-    fn in_tail(&self, entry: &Entry) -> Option<Bytes> {
+    pub(crate) fn in_tail(&self, entry: &Entry) -> Option<Bytes> {
         let tail = self.tail.read().expect(POISONED);
         let after = tail
             .groups
@@ -123,20 +143,9 @@ impl Segments {
         (to <= group.len()).then(|| group.slice(from..to))
     }
 
-    fn on_disk(&self, entry: &Entry) -> Result<Bytes, ReadError> {
+    pub(crate) fn on_disk(&self, entry: &Entry) -> Result<Bytes, ReadError> {
         let bytes = self.read(entry.position, entry.size as usize)?;
-        let damaged = |why: String| ReadError::Damaged {
-            position: entry.position,
-            why,
-        };
-        let view = RecordView::parse(&bytes).map_err(|error| damaged(error.to_string()))?;
-        let header = &view.header;
-        if header.position != entry.position || header.queue_offset != entry.offset {
-            return Err(damaged(format!(
-                "another record lies here, offset {} of position {}",
-                header.queue_offset, header.position
-            )));
-        }
+        verify(entry, &bytes)?;
         Ok(Bytes::from(bytes))
     }
 
@@ -144,7 +153,7 @@ impl Segments {
     pub(crate) fn read(&self, position: LogPosition, len: usize) -> Result<Vec<u8>, ReadError> {
         let failed = |why: String| ReadError::Io { position, why };
         let segment = self.holding(position);
-        let segment = segment.ok_or_else(|| failed("no segment holds it".to_owned()))?;
+        let segment = segment.ok_or_else(|| not_held(position))?;
         let mut bytes = vec![0; len];
         let read = segment
             .file
@@ -154,5 +163,12 @@ impl Segments {
             return Err(failed(format!("the file ends {} bytes early", len - read)));
         }
         Ok(bytes)
+    }
+}
+
+fn not_held(position: LogPosition) -> ReadError {
+    ReadError::Io {
+        position,
+        why: "no segment holds it".to_owned(),
     }
 }

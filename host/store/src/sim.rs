@@ -5,20 +5,24 @@
 //! The same seed and the same calls give the same disk, byte for byte.
 
 mod file;
+mod gate;
 mod inode;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use fastrand::Rng;
 
 use crate::fs::{File, Fs, Lock};
 use crate::sim::file::SimFile;
+use crate::sim::gate::Gate;
 use crate::sim::inode::Inode;
 use crate::sim::names::{Ino, Names};
+
+pub use crate::sim::gate::HeldUp;
 
 /// What survives or not, and is damaged, as one.
 pub const SECTOR: usize = 512;
@@ -63,7 +67,8 @@ struct World {
     calls: Calls,
     /// A checksum over every change, in order.
     trace: u64,
-    syncs: Arc<Gate>,
+    syncs: Gate,
+    reads: Gate,
 }
 
 impl Default for World {
@@ -76,38 +81,9 @@ impl Default for World {
             fault: None,
             calls: Calls::default(),
             trace: 0,
-            syncs: Arc::default(),
+            syncs: Gate::default(),
+            reads: Gate::default(),
         }
-    }
-}
-
-/// Where syncs wait while they are held.
-#[derive(Debug, Default)]
-struct Gate {
-    is_shut: Mutex<bool>,
-    opened: Condvar,
-}
-
-impl Gate {
-    fn pass(&self) {
-        let shut = lock(&self.is_shut);
-        drop(self.opened.wait_while(shut, |shut| *shut));
-    }
-
-    fn set(&self, shut: bool) {
-        *lock(&self.is_shut) = shut;
-        self.opened.notify_all();
-    }
-}
-
-/// Syncs of files wait while this lives.
-#[derive(Debug)]
-#[must_use = "syncs go on when it is dropped"]
-pub struct HeldSyncs(Arc<Gate>);
-
-impl Drop for HeldSyncs {
-    fn drop(&mut self) {
-        self.0.set(false);
     }
 }
 
@@ -219,16 +195,19 @@ impl SimFs {
         world.calls = Calls::default();
     }
 
+    /// From now on no read comes back, until what is returned is dropped.
+    pub fn hold_reads(&self) -> HeldUp {
+        lock(&self.0).reads.shut()
+    }
+
     /// From now on the disk has so many bytes.
     pub fn resize(&self, capacity: u64) {
         lock(&self.0).capacity = capacity;
     }
 
-    /// Lets every sync of a file wait until what is returned is dropped.
-    pub fn hold_syncs(&self) -> HeldSyncs {
-        let gate = Arc::clone(&lock(&self.0).syncs);
-        gate.set(true);
-        HeldSyncs(gate)
+    /// From now on no sync of a file comes back, until what is returned is dropped.
+    pub fn hold_syncs(&self) -> HeldUp {
+        lock(&self.0).syncs.shut()
     }
 
     /// Tells whether two runs did the same: a checksum over every change so far, of which file, where

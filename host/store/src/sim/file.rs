@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
@@ -37,6 +37,13 @@ impl SimFile {
         }
     }
 
+    /// The world, once reads come back.
+    fn read_world(&self) -> MutexGuard<'_, World> {
+        let reads = lock(&self.world).reads.clone();
+        reads.pass();
+        lock(&self.world)
+    }
+
     fn check_writable(&self) -> io::Result<()> {
         if self.writable {
             return Ok(());
@@ -59,7 +66,7 @@ impl File for SimFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        let mut world = lock(&self.world);
+        let mut world = self.read_world();
         world.read()?;
         world.inode_mut(self.ino).read(at as usize, buffer)
     }
@@ -87,7 +94,7 @@ impl File for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let gate = Arc::clone(&lock(&self.world).syncs);
+        let gate = lock(&self.world).syncs.clone();
         gate.pass();
         let mut world = lock(&self.world);
         world.change("sync", &self.path, 0, &[])?;
@@ -115,7 +122,7 @@ impl File for SimFile {
     }
 
     fn map(&self, at: u64, len: usize) -> io::Result<Bytes> {
-        let mut world = lock(&self.world);
+        let mut world = self.read_world();
         world.read()?;
         let inode = world.inode_mut(self.ino);
         let end = (at as usize).checked_add(len);

@@ -8,6 +8,7 @@ mod contract;
 mod derived;
 mod exercise;
 mod failures;
+mod reads;
 mod simulation;
 
 use std::collections::HashMap;

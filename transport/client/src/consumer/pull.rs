@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use quern_protocol::record::{RecordError, records};
 use quern_protocol::{
-    Code, CommitOffsets, Filter, OffsetAt, OffsetRange, Pull, PullReply, QueryOffsets, QueueId,
-    QueueOffset, QueuePosition, RecordHeader, Stall, TopicName,
+    Code, CommitOffsets, Filter, GroupName, OffsetAt, OffsetRange, Pull, PullReply, QueryOffsets,
+    QueueId, QueueOffset, QueuePosition, RecordHeader, Stall, TopicName,
 };
 
 use crate::client::{self, Client};
@@ -88,9 +88,20 @@ impl PullConsumer {
         from: QueueOffset,
         options: &PullOptions,
     ) -> Result<PullResult> {
+        self.pull_for(None, queue, from, options).await
+    }
+
+    /// The same for a group: a broker lets no group take more than its share of the disk.
+    pub(crate) async fn pull_for(
+        &self,
+        group: Option<&GroupName>,
+        queue: &MessageQueue,
+        from: QueueOffset,
+        options: &PullOptions,
+    ) -> Result<PullResult> {
         let broker = self.0.0.routes.broker(queue).await?;
         let request = Pull {
-            group: None,
+            group: group.cloned(),
             topic: queue.topic.clone(),
             queue: queue.queue,
             from,

@@ -68,7 +68,9 @@ impl Puller {
             wait: limits::POLL,
             ..PullOptions::default()
         };
-        let pulled = self.shared.pull.pull(&self.queue, at, &options).await?;
+        let group = Some(&self.shared.group);
+        let pull = self.shared.pull.pull_for(group, &self.queue, at, &options);
+        let pulled = pull.await?;
         *from = Some(pulled.next);
         if pulled.next != at {
             let batch = Batch {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use fastrand::Rng;
 use quern_protocol::{Code, LogPosition, QueueId, RecordKind, RecordView, TopicId};
 use quern_store::audit::audit;
@@ -131,8 +132,7 @@ impl Life {
 
     pub(super) fn body(&self, entry: &Entry) -> Result<String, Code> {
         let record = self.store.record(entry).map_err(|error| error.code())?;
-        let view = RecordView::parse(&record).unwrap();
-        Ok(String::from_utf8(view.block.body().to_vec()).unwrap())
+        Ok(body(&record))
     }
 
     /// All there is, of a queue or of state.
@@ -140,9 +140,17 @@ impl Life {
         if queue == STATE {
             return self.heard.lock().unwrap().clone();
         }
-        let stored = |entry: &Entry| (entry.position, self.body(entry).unwrap());
-        self.entries(queue).iter().map(stored).collect()
+        let entries = self.entries(queue);
+        let records = self.store.records(&entries).unwrap();
+        assert_eq!(records.len(), entries.len(), "all of it can be read");
+        let stored = |(entry, record): (&Entry, Bytes)| (entry.position, body(&record));
+        entries.iter().zip(records).map(stored).collect()
     }
+}
+
+fn body(record: &[u8]) -> String {
+    let view = RecordView::parse(record).unwrap();
+    String::from_utf8(view.block.body().to_vec()).unwrap()
 }
 
 /// What the stores of one seed do their own way.

@@ -1,0 +1,119 @@
+//! Many records with few calls: those that lie close to each other on disk are read in one stretch, and
+//! handed out as slices of it.
+//!
+//! A stretch of a sealed segment can be a mapping. It is read in before anybody touches it
+//! ([`crate::mapping`]), and where that fails, it is read like all else: an unreadable sector is an error
+//! that names the record it lies in, and costs its neighbours nothing.
+
+use std::io;
+
+use bytes::Bytes;
+use quern_protocol::RecordView;
+
+use crate::config::ReadMode;
+use crate::consume_queue::Entry;
+use crate::error::ReadError;
+use crate::limits;
+use crate::segment::Segment;
+use crate::segments::Segments;
+
+impl Segments {
+    /// Records of entries, in their order. Ends before the first that cannot be read; an error when that
+    /// is the first of all.
+    pub(crate) fn records(&self, entries: &[Entry]) -> Result<Vec<Bytes>, ReadError> {
+        let mut records = Vec::with_capacity(entries.len());
+        while let Some(rest) = entries.get(records.len()..).filter(|it| !it.is_empty()) {
+            match self.next(rest, &mut records) {
+                Ok(()) => {}
+                Err(error) if records.is_empty() => return Err(error),
+                // Whoever goes on from there is told.
+                Err(_) => break,
+            }
+        }
+        Ok(records)
+    }
+
+    /// At least one record more.
+    fn next(&self, entries: &[Entry], records: &mut Vec<Bytes>) -> Result<(), ReadError> {
+        let Some(first) = entries.first() else {
+            return Ok(());
+        };
+        if let Some(record) = self.in_tail(first) {
+            records.push(record);
+            return Ok(());
+        }
+        let (segment, is_sealed) = self.holding_sealed(first.position)?;
+        let (count, len) = stretch(entries, segment.end());
+        let Ok(bytes) = self.stretch(&segment, is_sealed, first.position.0, len) else {
+            // One by one, so that only what cannot be read is missed.
+            for entry in entries.iter().take(count) {
+                records.push(self.on_disk(entry)?);
+            }
+            return Ok(());
+        };
+        for entry in entries.iter().take(count) {
+            let from = (entry.position.0 - first.position.0) as usize;
+            let record = bytes.slice(from..from + entry.size as usize);
+            verify(entry, &record)?;
+            records.push(record);
+        }
+        Ok(())
+    }
+
+    fn stretch(
+        &self,
+        segment: &Segment,
+        is_sealed: bool,
+        from: u64,
+        len: usize,
+    ) -> io::Result<Bytes> {
+        let at = from - segment.base;
+        // A mapping costs more than it saves where there is little to copy.
+        let may_map = is_sealed && self.read_mode() == ReadMode::Mmap && len >= limits::MAPPED;
+        if may_map && let Ok(window) = segment.file.map(at, len) {
+            return Ok(window);
+        }
+        let mut bytes = vec![0; len];
+        if segment.file.read_at(&mut bytes, at)? != len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(bytes.into())
+    }
+}
+
+/// How many of the entries are read at once, and the bytes from the first of them to the end of the
+/// last.
+fn stretch(entries: &[Entry], segment_end: u64) -> (usize, usize) {
+    let (mut count, mut from, mut end) = (0, 0, 0);
+    for entry in entries {
+        let next = entry.position.0.saturating_add(entry.size.into());
+        if count == 0 {
+            from = entry.position.0;
+        } else {
+            let gap = entry.position.0.checked_sub(end);
+            let is_near = gap.is_some_and(|gap| gap <= limits::STRETCH_GAP);
+            if !is_near || next > segment_end || next - from > limits::STRETCH {
+                break;
+            }
+        }
+        (count, end) = (count + 1, next);
+    }
+    (count, (end - from) as usize)
+}
+
+/// Whether these bytes are the record of the entry.
+pub(crate) fn verify(entry: &Entry, bytes: &[u8]) -> Result<(), ReadError> {
+    let damaged = |why: String| ReadError::Damaged {
+        position: entry.position,
+        why,
+    };
+    let view = RecordView::parse(bytes).map_err(|error| damaged(error.to_string()))?;
+    let header = &view.header;
+    if header.position != entry.position || header.queue_offset != entry.offset {
+        return Err(damaged(format!(
+            "another record lies here, offset {} of position {}",
+            header.queue_offset, header.position
+        )));
+    }
+    Ok(())
+}

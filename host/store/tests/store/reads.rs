@@ -1,0 +1,125 @@
+//! Many records at a time: in every mode, on every disk, the same as one by one; and what cannot be read
+//! costs its neighbours nothing.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use quern_protocol::{Code, QueueId, QueueOffset, TopicId};
+use quern_store::fs::{Fs, RealFs};
+use quern_store::sim::SimFs;
+use quern_store::{Config, Entry, Env, ReadMode, Stateless, Store};
+
+use crate::{batch, config, env, wait};
+
+const MODES: [ReadMode; 2] = [ReadMode::Pread, ReadMode::Mmap];
+const QUEUES: u32 = 3;
+
+/// Some messages side by side, some far apart, small and large, in several segments.
+fn fill(dir: &Path, env: Env) {
+    let (store, _) = Store::open(config(dir), env, Box::new(Stateless)).unwrap();
+    for n in 0..120 {
+        let len = [10, 300, 2_000, 90_000][n % 4];
+        let bodies: Vec<_> = (0..1 + n % 9)
+            .map(|m| format!("{n} {m} {}", "x".repeat(len)))
+            .collect();
+        let queue = (n as u32 / 7) % QUEUES;
+        wait(store.submit(batch(queue, &bodies))).unwrap();
+    }
+    store.close().unwrap();
+}
+
+/// Nothing of what was written before is in memory.
+fn reopen(dir: &Path, env: Env, read_mode: ReadMode) -> Store {
+    let config = Config {
+        read_mode,
+        ..config(dir)
+    };
+    Store::open(config, env, Box::new(Stateless)).unwrap().0
+}
+
+fn entries(store: &Store, queue: u32) -> Vec<Entry> {
+    let (topic, queue) = (TopicId(1), QueueId(queue));
+    store
+        .entries(topic, queue, QueueOffset(0), usize::MAX)
+        .unwrap()
+}
+
+#[test]
+fn many_at_a_time_are_what_they_are_one_by_one() {
+    let root = tempfile::tempdir().unwrap();
+    let sim = SimFs::default();
+    let disks: [(&Path, &dyn Fn() -> Env); 2] = [
+        (&root.path().join("q"), &|| env(RealFs)),
+        ("/q".as_ref(), &|| env(sim.clone())),
+    ];
+    for (dir, env) in disks {
+        fill(dir, env());
+        for mode in MODES {
+            let store = reopen(dir, env(), mode);
+            for queue in 0..QUEUES {
+                let entries = entries(&store, queue);
+                assert!(entries.len() > 100);
+                let one_by_one: Vec<Bytes> =
+                    entries.iter().map(|it| store.record(it).unwrap()).collect();
+                for from in [0, 1, 50, entries.len()] {
+                    let records = store.records(&entries[from..]).unwrap();
+                    assert!(records == one_by_one[from..], "{mode:?} {dir:?} {from}");
+                }
+                // A filter leaves some out.
+                let odd: Vec<_> = entries.iter().skip(1).step_by(2).copied().collect();
+                let records = store.records(&odd).unwrap();
+                assert!(records.iter().eq(one_by_one.iter().skip(1).step_by(2)));
+            }
+            // With what was written since, which is in memory.
+            wait(store.submit(batch(0, &["new".to_owned()]))).unwrap();
+            let entries = entries(&store, 0);
+            assert_eq!(store.records(&entries).unwrap().len(), entries.len());
+            store.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_told_where_it_stands_and_costs_nothing_else() {
+    type Damage = fn(&SimFs, &Path, usize);
+    let damages: [(Damage, Code); 2] = [
+        (
+            |fs, file, at| fs.make_unreadable(file, at / quern_store::sim::SECTOR),
+            Code::STORAGE_FAILED,
+        ),
+        (|fs, file, at| fs.flip(file, at, 4), Code::DATA_CORRUPT),
+    ];
+    for ((damage, code), mode) in damages.into_iter().flat_map(|it| MODES.map(|m| (it, m))) {
+        let fs = SimFs::default();
+        fill("/q".as_ref(), env(fs.clone()));
+        let store = reopen("/q".as_ref(), env(fs.clone()), mode);
+        let entries = entries(&store, 0);
+        let whole = store.records(&entries).unwrap();
+        // In the middle of a run of large ones: far from all others' sectors.
+        let bad = (20..entries.len())
+            .find(|index| {
+                entries[index - 1..index + 2]
+                    .iter()
+                    .all(|it| it.size > 90_000)
+            })
+            .unwrap();
+        let at = entries[bad].position.0 as usize + 40_000;
+        let segments = fs.list("/q/commitlog".as_ref()).unwrap();
+        let bases = segments.iter().filter_map(|it| it.strip_suffix(".seg"));
+        let base = bases.map(|it| it.parse::<usize>().unwrap());
+        let base = base.filter(|base| *base <= at).max().unwrap();
+        let file = format!("/q/commitlog/{base:020}.seg");
+        damage(&fs, file.as_ref(), at - base);
+
+        let before = store.records(&entries).unwrap();
+        assert!(
+            before == whole[..bad],
+            "{code:?} {mode:?}: {}",
+            before.len()
+        );
+        let error = store.records(&entries[bad..]).unwrap_err();
+        assert_eq!(error.code(), code, "{mode:?}: {error}");
+        let behind = store.records(&entries[bad + 1..]).unwrap();
+        assert!(behind == whole[bad + 1..], "{code:?} {mode:?}");
+    }
+}
