@@ -46,7 +46,7 @@ pub(crate) async fn describe(
         subscribed.contains(&topic.name) || broker.state.offsets.knows(&group, topic.id)
     });
     let topics: Vec<_> = topics.collect();
-    if generation == 0 && topics.is_empty() {
+    if members.is_empty() && topics.is_empty() {
         let text = format!("group \"{group}\" has neither members nor committed offsets here");
         return Err(WireError::new(Code::NOT_FOUND, text));
     }
