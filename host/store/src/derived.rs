@@ -14,6 +14,7 @@ use crate::key_index::{self, KeyIndex};
 use crate::producers::{self, Producers};
 use crate::queue::Written;
 use crate::snapshot::{Assembly, Contents, Item};
+use crate::timers::{Timer, Timers};
 
 /// Where a group begins: what a start can read on from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +40,7 @@ pub(crate) struct Derived {
     pub(crate) producers: Producers,
     pub(crate) observer: Box<dyn Observer>,
     pub(crate) keys: Arc<KeyIndex>,
+    pub(crate) timers: Arc<Timers>,
     /// Base of the segment that the newest records are in; of those before, the key index has files.
     newest_segment: u64,
     /// Everything before this position is in.
@@ -59,6 +61,7 @@ impl Derived {
             producers: Producers::default(),
             observer,
             keys: Arc::new(keys),
+            timers: Arc::default(),
             newest_segment: u64::MAX,
             applied: 0,
             stored_at: 0,
@@ -119,6 +122,11 @@ impl Derived {
                 self.queues.append(batch.key, written.entries())
             };
             self.tell_of_messages(batch.key, next);
+            if let Some(origin) = batch.origin {
+                self.timers.remove(origin.root);
+            }
+        } else if batch.kind == RecordKind::Timer {
+            written.timers().for_each(|it| self.timers.add(it));
         } else if batch.kind.is_state() {
             self.state(batch.kind, appended.position, written.state_body());
         }
@@ -195,6 +203,9 @@ impl Derived {
         self.applied = as_of;
         for sent in contents.producers {
             self.producers.recall(sent);
+        }
+        for timer in contents.timers {
+            self.timers.add(timer);
         }
         for StateRecord { kind, body } in contents.state {
             self.state(kind, LogPosition(0), &body);
@@ -275,6 +286,14 @@ impl Derived {
             return;
         }
         self.producers.apply_record(header);
+        if header.kind == RecordKind::Timer {
+            self.timers.add(Timer::of(header));
+        }
+        if let Some(origin) = header.extensions.origin
+            && header.kind.is_queued()
+        {
+            self.timers.remove(origin.root);
+        }
         if !header.kind.is_state() {
             return;
         }
@@ -340,6 +359,16 @@ impl Written {
             };
             position += u64::from(entry.size);
             entry
+        })
+    }
+
+    fn timers(&self) -> impl Iterator<Item = Timer> {
+        let due_at = self.batch.origin.map_or(0, |it| it.due_at);
+        self.entries().map(move |entry| Timer {
+            position: entry.position,
+            due_at,
+            size: entry.size,
+            topic: self.batch.key.0,
         })
     }
 

@@ -24,7 +24,7 @@ use crate::retention::{DiskLevel, Retention};
 use crate::scrub::Scrub;
 use crate::segment::{LogId, Segment};
 use crate::segments::Segments;
-use crate::snapshot::{StateFile, chunks};
+use crate::snapshot::{Item, StateFile, chunks};
 use crate::steps::Turn;
 use crate::syncer::Dispatcher;
 use crate::{limits, state_batch};
@@ -174,7 +174,9 @@ impl Keeper {
     fn check(&mut self, below: u64) -> Result<(), Later> {
         let (as_of, items) = {
             let derived = &mut self.dispatcher().derived;
-            (derived.applied, derived.items())
+            let mut items = derived.items();
+            items.extend(derived.timers.all().into_iter().map(Item::Timer));
+            (derived.applied, items)
         };
         let (queue_log_end, lowest) = self.queues.flush(below)?;
         let mark = {
@@ -225,7 +227,12 @@ impl Keeper {
         let Some(head) = self.retention.head(&sealed, active, now, self.level) else {
             return Ok(());
         };
-        let snapshot = self.dispatcher().derived.snapshot;
+        let (snapshot, timer) = {
+            let derived = &self.dispatcher().derived;
+            (derived.snapshot, derived.timers.oldest())
+        };
+        // A message that waits is not expired, however old it is.
+        let head = timer.map_or(head, |it| head.min(it.0));
         let covered = snapshot.map_or(0, |snapshot| snapshot.as_of);
         let ends = sealed.iter().map(|segment| segment.end);
         let possible = ends.take_while(|end| *end <= head.min(covered)).last();

@@ -62,10 +62,10 @@ impl Layout {
                 queue: batch.key.1,
                 epoch: self.epoch,
                 kind: batch.kind,
-                attempts: 0,
+                attempts: batch.attempts,
                 extensions,
             };
-            self.crc.add(header.encode(&[], &mut self.bytes));
+            self.crc.add(header.encode(&batch.notes, &mut self.bytes));
             let end = at + block.len as usize;
             self.bytes.extend_from_slice(&batch.blocks[at..end]);
             at = end;

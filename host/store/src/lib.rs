@@ -45,6 +45,7 @@ mod spares;
 mod steps;
 mod stretch;
 mod syncer;
+mod timers;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,6 +67,7 @@ use crate::pending::Slot;
 use crate::queue::{Batch, BlockFacts, Queue};
 use crate::segments::Segments;
 use crate::steps::Running;
+use crate::timers::Timers;
 
 pub use crate::config::{Config, Env, ReadMode};
 pub use crate::consume_queue::Entry;
@@ -77,6 +79,7 @@ pub use crate::recovery::TornTail;
 pub use crate::retention::{DiskLevel, Retention};
 pub use crate::segment::FORMAT;
 pub use crate::steps::{Part, Steps};
+pub use crate::timers::{AppendOne, Timer};
 
 /// Message blocks for one queue, verified by the caller, appended together or not at all.
 #[derive(Debug, Clone, Default)]
@@ -120,6 +123,7 @@ struct Shared {
     segments: Arc<Segments>,
     queues: Arc<ConsumeQueues>,
     keys: Arc<KeyIndex>,
+    timers: Arc<Timers>,
     damage: Arc<Mutex<Vec<Damage>>>,
     durable: Arc<AtomicU64>,
     running: Mutex<Option<Running>>,
@@ -181,6 +185,8 @@ impl Store {
                 to_follow: 0,
             }),
             origin: None,
+            attempts: 0,
+            notes: Bytes::new(),
             blocks: append.blocks,
             facts,
             keys,
@@ -288,11 +294,13 @@ impl Store {
     /// Forgets the queues of a topic that was deleted.
     pub fn remove_topic(&self, topic: TopicId) {
         self.0.queues.retain_topics(|it| it != topic);
+        self.0.timers.retain_topics(|it| it != topic);
     }
 
     /// Forgets the queues of all topics but these: once after opening, when it is known which there are.
     pub fn retain_topics(&self, is_kept: impl Fn(TopicId) -> bool) {
-        self.0.queues.retain_topics(is_kept);
+        self.0.queues.retain_topics(&is_kept);
+        self.0.timers.retain_topics(is_kept);
     }
 
     /// Damaged ranges of sealed segments that the scrub has found since the start.
@@ -360,6 +368,8 @@ fn state_batch(kind: RecordKind, body: &[u8], born_at: u64, slot: Slot) -> Batch
         kind,
         producer: None,
         origin: None,
+        attempts: 0,
+        notes: Bytes::new(),
         facts: facts(&blocks, 1, |_, _| {}),
         keys: Vec::new(),
         blocks,

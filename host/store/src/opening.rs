@@ -226,18 +226,17 @@ impl Read {
         let clock = self.log_clock();
         let end = self.found.end;
         let snapshot_at = self.derived.snapshot.map_or(0, |it| it.as_of);
+        let found = self.found.segments;
+        let segments = Segments::new(found, LogPosition(end), config.read_mode);
         let shared = Shared {
             dir: self.dir,
             env: self.env,
             epoch: self.epoch,
             queue: Arc::default(),
-            segments: Arc::new(Segments::new(
-                self.found.segments,
-                LogPosition(end),
-                config.read_mode,
-            )),
+            segments: Arc::new(segments),
             queues: Arc::clone(&self.derived.queues),
             keys: Arc::clone(&self.derived.keys),
+            timers: Arc::clone(&self.derived.timers),
             damage: Arc::default(),
             durable: Arc::new(AtomicU64::new(end)),
             running: Mutex::new(None),

@@ -35,6 +35,10 @@ pub(crate) struct Batch {
     pub(crate) kind: RecordKind,
     pub(crate) producer: Option<ProducerStamp>,
     pub(crate) origin: Option<Origin>,
+    /// How often its messages have been delivered before.
+    pub(crate) attempts: u16,
+    /// Encoded pairs, at most [`quern_protocol::limits::NOTES`] bytes; empty = none.
+    pub(crate) notes: Bytes,
     pub(crate) blocks: Bytes,
     pub(crate) facts: Vec<BlockFacts>,
     /// Hashes that messages can be found by, each with the index of its block.
@@ -48,6 +52,7 @@ impl Batch {
         Extensions {
             producer: self.producer,
             origin: self.origin,
+            notes_len: self.notes.len() as u16,
             ..Extensions::default()
         }
     }

@@ -31,6 +31,7 @@ use crate::fs::{self, Fs};
 use crate::le::{id_at, u32_at, u64_at};
 use crate::producers::Sent;
 use crate::segment::LogId;
+use crate::timers::Timer;
 
 const MAGIC: &[u8; 8] = b"QUERNSTA";
 const VERSION: u32 = 1;
@@ -47,6 +48,8 @@ pub(crate) enum Item {
     /// A queue: its first message that is there, and where its next one goes.
     Queue(TopicId, QueueId, u64, u64),
     Producer(Sent),
+    /// Only in the file: of every timer the log has the record.
+    Timer(Timer),
 }
 
 /// Part of a snapshot in the log.
@@ -94,7 +97,7 @@ pub(crate) fn state_of(body: &[u8]) -> Vec<(RecordKind, Vec<u8>)> {
     let items = decode(body).map_or_else(Vec::new, |chunk| chunk.items);
     let state = items.into_iter().filter_map(|item| match item {
         Item::State(kind, body) => Some((RecordKind::from_number(kind)?, body)),
-        Item::Queue(..) | Item::Producer(_) => None,
+        Item::Queue(..) | Item::Producer(_) | Item::Timer(_) => None,
     });
     state.collect()
 }
@@ -142,6 +145,7 @@ pub(crate) struct Contents {
     pub(crate) state: Vec<StateRecord>,
     pub(crate) queues: HashMap<Key, (u64, u64)>,
     pub(crate) producers: Vec<Sent>,
+    pub(crate) timers: Vec<Timer>,
 }
 
 impl Contents {
@@ -158,6 +162,7 @@ impl Contents {
                     this.queues.insert((topic, queue), (min, next));
                 }
                 Item::Producer(sent) => this.producers.push(sent),
+                Item::Timer(timer) => this.timers.push(timer),
             }
         }
         Ok(this)

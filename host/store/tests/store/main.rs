@@ -10,6 +10,7 @@ mod exercise;
 mod failures;
 mod reads;
 mod simulation;
+mod timers;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
