@@ -6,6 +6,7 @@ mod disk;
 mod first_message;
 mod groups;
 mod kill;
+mod plugin_life;
 mod plugins;
 mod sdk;
 mod store;

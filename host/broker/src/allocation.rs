@@ -5,89 +5,82 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
-use quern_plugins::{GroupQueue, Kind, Member, Plugin, Request, Runtime, Strategy, SubscribeError};
+use quern_plugins::{GroupQueue, Kind, Member, Plugin, Request, Strategy, SubscribeError, Worker};
 use quern_protocol::{BrokerName, Code, QueueId, Selector, TopicName, WireError};
 
 use crate::filters::refused;
 use crate::groups::{Plan, Work};
-use crate::{Broker, limits, reply};
+use crate::{Broker, limits};
 
 /// The strategies of one broker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Allocation {
-    runtime: Runtime,
-    /// Besides those we ship.
-    more: Vec<Arc<Plugin>>,
-    bound: Mutex<HashMap<Selector, Strategy>>,
+    /// By the plugin's id and the parameters.
+    bound: Mutex<HashMap<(u64, Params), Strategy>>,
 }
+
+type Params = Vec<(String, String)>;
 
 const POISONED: &str = "no code that can panic runs under the strategies lock";
 
 impl Allocation {
-    pub(crate) fn new(runtime: &Runtime, more: &[Arc<Plugin>]) -> Self {
-        Self {
-            runtime: runtime.clone(),
-            more: more.to_vec(),
-            bound: Mutex::default(),
-        }
-    }
-
-    /// Shares out the queues of a group; on a delivery thread.
-    pub(crate) fn plan(&self, broker: &Broker, work: &Work) -> Result<Plan, WireError> {
-        let usual = Selector::named(limits::STRATEGY);
-        let named = work.strategy.as_ref().unwrap_or(&usual);
-        let strategy = self.strategy(named)?;
+    /// Shares out the queues of a group, by its own strategy or else by the usual one; on a delivery
+    /// thread.
+    fn plan(
+        &self,
+        broker: &Broker,
+        work: &Work,
+        (own, usual): (&Arc<Plugin>, &Arc<Plugin>),
+    ) -> Result<Plan, WireError> {
+        let params = work.strategy.as_ref().map(|it| &it.params[..]);
+        let strategy = self.strategy(own, params.unwrap_or_default())?;
         let failed = match share_out(broker, work, &strategy) {
             Ok(plan) => return Ok(plan),
             Err(failed) => failed,
         };
-        tracing::warn!(group = %work.group, strategy = named.plugin, failed, "a strategy failed");
+        tracing::warn!(group = %work.group, strategy = own.name(), failed, "a strategy failed");
         if let Some(kept) = kept(work) {
             let strategy = format!("nobody: queues stay where they are, for {failed}");
             return Ok(Plan { strategy, ..kept });
         }
-        let usual = self.strategy(&usual)?;
+        let usual = self.strategy(usual, &[])?;
         let mut plan = share_out(broker, work, &usual)
             .map_err(|error| WireError::new(Code::PLUGIN_FAILURE, error))?;
         plan.strategy = format!("{}, for {failed}", plan.strategy);
         Ok(plan)
     }
 
-    fn strategy(&self, named: &Selector) -> Result<Strategy, WireError> {
-        if let Some(strategy) = self.bound.lock().expect(POISONED).get(named) {
+    fn strategy(
+        &self,
+        plugin: &Arc<Plugin>,
+        params: &[(String, String)],
+    ) -> Result<Strategy, WireError> {
+        let asked = (plugin.id(), params.to_vec());
+        if let Some(strategy) = self.bound.lock().expect(POISONED).get(&asked) {
             return Ok(strategy.clone());
         }
-        let plugin = self.plugin(&named.plugin)?;
-        let bound = Strategy::bind(&plugin, &named.params);
+        let bound = Strategy::bind(plugin, params);
         let strategy = bound.map_err(|error: SubscribeError| refused("", &error))?;
         let mut known = self.bound.lock().expect(POISONED);
         if known.len() >= limits::SUBSCRIPTIONS {
             known.clear();
         }
-        known.insert(named.clone(), strategy.clone());
+        known.insert(asked, strategy.clone());
         Ok(strategy)
     }
+}
 
-    fn plugin(&self, name: &str) -> Result<Arc<Plugin>, WireError> {
-        let shipped = || {
-            let all = Runtime::built_ins().iter();
-            all.filter(|it| it.kind == Kind::AllocationStrategy)
-        };
-        if shipped().any(|it| it.name == name)
-            && let Some(built_in) = self.runtime.built_in(name)
-        {
-            return built_in.map_err(|error| reply::not_loaded(&error));
-        }
-        let is = |it: &&Arc<Plugin>| it.name() == name && it.kind() == Kind::AllocationStrategy;
-        self.more.iter().find(is).cloned().ok_or_else(|| {
-            let names: Vec<&str> = shipped().map(|it| it.name).collect();
-            let text = format!(
-                "no allocation strategy is called {name:?}; there are {}",
-                names.join(", ")
-            );
-            WireError::new(Code::STRATEGY_UNKNOWN, text)
-        })
-    }
+/// Shares out the queues of a group.
+pub(crate) async fn plan(broker: &Arc<Broker>, work: Work) -> Result<Plan, WireError> {
+    let kind = Kind::AllocationStrategy;
+    let usual = broker.named_plugin(limits::STRATEGY, kind).await?;
+    let own = match &work.strategy {
+        Some(Selector { plugin, .. }) => broker.named_plugin(plugin, kind).await?,
+        None => Arc::clone(&usual),
+    };
+    let with = Arc::clone(broker);
+    let planning = move |_: &mut Worker| with.allocation.plan(&with, &work, (&own, &usual));
+    broker.delivery.run(planning).await?
 }
 
 fn share_out(broker: &Broker, work: &Work, strategy: &Strategy) -> Result<Plan, String> {

@@ -9,17 +9,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use quern_plugins::{
-    Batch, Fault, Field, Number, Plugin, Runtime, SubscribeError, Subscription, Worker, integer,
+    Batch, Fault, Field, Number, Plugin, SubscribeError, Subscription, Worker, integer,
 };
 use quern_protocol::message::{ORDER_KEY, UNIQUE_KEY};
 use quern_protocol::{
-    Block, Code, Filter, QueueId, QueueOffset, RecordView, Tag, TopicId, TopicName, WireError,
+    Block, Code, Filter, PluginName, QueueId, QueueOffset, RecordView, Tag, TopicId, TopicName,
+    WireError,
 };
 
-use crate::{limits, reply};
+use crate::{Broker, limits, reply};
 
-/// Expression language and text.
-type Expression = (String, String);
+/// What is asked of which plugin: its id, the expression, the parameters.
+type Asked = (u64, String, Vec<(String, String)>);
 
 /// A queue as one filter sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,80 +47,48 @@ impl Stalled {
 }
 
 /// The filters of one broker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Filters {
-    runtime: Runtime,
-    /// Besides those we ship; each speaks a language of its own.
-    more: Vec<Arc<Plugin>>,
-    subscriptions: Mutex<HashMap<Expression, Subscription>>,
+    subscriptions: Mutex<HashMap<Asked, Subscription>>,
     stalls: Mutex<HashMap<View, Stalled>>,
 }
 
 const POISONED: &str = "no code that can panic runs under the filters lock";
 
 impl Filters {
-    pub(crate) fn new(runtime: &Runtime, more: &[Arc<Plugin>]) -> Self {
-        Self {
-            runtime: runtime.clone(),
-            more: more.to_vec(),
-            subscriptions: Mutex::default(),
-            stalls: Mutex::default(),
-        }
-    }
-
-    /// Those we ship and somebody has used, then those besides.
-    pub(crate) fn plugins(&self) -> Vec<Arc<Plugin>> {
-        let mut plugins = self.runtime.built_ins_in_use();
-        plugins.extend_from_slice(&self.more);
-        plugins
-    }
-
-    /// Who speaks a language; one that we ship is compiled by the first who asks.
-    fn speaker(&self, language: &str) -> Result<Arc<Plugin>, WireError> {
-        let speaks = |known: Option<&str>| known == Some(language);
-        let shipped = Runtime::built_ins().iter().find(|it| speaks(it.language));
-        if let Some(built_in) = shipped.and_then(|it| self.runtime.built_in(it.name)) {
-            return built_in.map_err(|error| reply::not_loaded(&error));
-        }
-        let found = self.more.iter().find(|plugin| speaks(plugin.language()));
-        found.cloned().ok_or_else(|| {
-            WireError::new(
-                Code::LANGUAGE_UNKNOWN,
-                format!(
-                    "no plugin of this broker speaks {language:?}; TAG and SQL92 are always there"
-                ),
-            )
-        })
-    }
-
-    /// The subscription of an expression, if it has been compiled before.
-    pub(crate) fn known(&self, filter: &Filter) -> Option<Subscription> {
-        let Filter::Expression { language, text } = filter else {
-            return None;
-        };
+    fn known(&self, asked: &Asked) -> Option<Subscription> {
         let subscriptions = self.subscriptions.lock().expect(POISONED);
-        subscriptions
-            .get(&(language.clone(), text.clone()))
-            .cloned()
+        subscriptions.get(asked).cloned()
     }
 
     /// Compiles an expression; on a delivery thread.
-    pub(crate) fn compile(
+    fn compile(
         &self,
         worker: &mut Worker,
-        language: &str,
-        text: &str,
+        plugin: &Arc<Plugin>,
+        asked: Asked,
     ) -> Result<Subscription, WireError> {
-        let plugin = self.speaker(language)?;
-        let subscription = worker
-            .subscribe(&plugin, text, &[])
-            .map_err(|error| refused(text, &error))?;
+        let (_, text, params) = &asked;
+        let subscription = worker.subscribe(plugin, text, params);
+        let subscription = subscription.map_err(|error| refused(text, &error))?;
         let mut subscriptions = self.subscriptions.lock().expect(POISONED);
         if subscriptions.len() >= limits::SUBSCRIPTIONS {
             subscriptions.clear();
         }
-        subscriptions.insert((language.to_owned(), text.to_owned()), subscription.clone());
+        subscriptions.insert(asked, subscription.clone());
         Ok(subscription)
+    }
+
+    /// What a name stands for has changed: where it stalled, another version may not.
+    pub(crate) fn ask_again(&self, name: &PluginName, language: Option<&str>) {
+        let mut stalls = self.stalls.lock().expect(POISONED);
+        stalls.retain(|view, _| match &view.filter {
+            Filter::Plugin(filter) => filter.plugin.name != *name,
+            Filter::Expression {
+                language: spoken, ..
+            } => Some(spoken.as_str()) != language,
+            Filter::All => true,
+        });
     }
 
     /// The stall at or before which delivery of this view has to wait, if its time is not over.
@@ -170,10 +139,42 @@ impl Filters {
     }
 }
 
+/// Who decides for a filter from now on; `None` = nobody has to. A name stands for the version that is
+/// active now, so a look at a queue has one version decide, and the next may have another.
+pub(crate) async fn subscription(
+    broker: &Arc<Broker>,
+    filter: &Filter,
+) -> Result<Option<Subscription>, WireError> {
+    let (shelf, plugins) = (&broker.shelf, &broker.state.plugins);
+    let (found, text, params) = match filter {
+        Filter::All => return Ok(None),
+        Filter::Expression { language, text } => {
+            (shelf.speaker(plugins, language)?, text, Vec::new())
+        }
+        Filter::Plugin(it) => {
+            let found = shelf.find(plugins, &it.plugin);
+            let found = found.unwrap_or_else(|| Err(reply::no_plugin(it.plugin.name.as_str())));
+            (found?, &it.expression, it.params.clone())
+        }
+    };
+    let plugin = broker.loaded(found).await?;
+    let asked = (plugin.id(), text.clone(), params);
+    if let Some(known) = broker.filters.known(&asked) {
+        return Ok(Some(known));
+    }
+    let broker_ = Arc::clone(broker);
+    let work = move |worker: &mut Worker| broker_.filters.compile(worker, &plugin, asked);
+    broker.delivery.run(work).await?.map(Some)
+}
+
 pub(crate) fn refused(expression: &str, error: &SubscribeError) -> WireError {
     match error {
         SubscribeError::Refused(refusal) => {
-            WireError::new(Code::EXPRESSION_REFUSED, refusal.shown(expression))
+            let code = match refusal.param {
+                Some(_) => Code::PARAMETER_REFUSED,
+                None => Code::EXPRESSION_REFUSED,
+            };
+            WireError::new(code, refusal.shown(expression))
         }
         SubscribeError::Fault(fault) => {
             let code = *Code::find(fault.code).unwrap_or(&Code::INTERNAL);

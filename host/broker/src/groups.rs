@@ -59,7 +59,7 @@ impl Member {
         let wants: Vec<_> = wants
             .map(|(topic, filter)| match filter {
                 Filter::All => topic.to_string(),
-                Filter::Expression { language, text } => format!("{topic} by {language} {text:?}"),
+                filter => format!("{topic} by {filter}"),
             })
             .collect();
         let strategy = self.strategy.as_ref().map(|it| it.plugin.as_str());
@@ -248,6 +248,20 @@ impl Groups {
             topics: group.topics(),
             before: group.plan.clone().unwrap_or_default(),
         })
+    }
+
+    /// Groups whose queues this strategy shares out; they need to be shared out anew.
+    pub(crate) fn shared_out_by(&self, strategy: &str) -> Vec<GroupName> {
+        let mut groups = self.0.lock().expect(POISONED);
+        let mut found = Vec::new();
+        for (name, group) in groups.iter_mut() {
+            let named = group.members.values().find_map(|it| it.strategy.as_ref());
+            if named.is_some_and(|it| it.plugin == strategy) {
+                group.is_stale = true;
+                found.push(name.clone());
+            }
+        }
+        found
     }
 
     /// `wall_ms` makes generations of one coordinator differ from those of another.

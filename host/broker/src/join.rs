@@ -9,7 +9,7 @@ use quern_protocol::{
     GroupName, JoinGroup, JoinGroupReply, LeaveGroup, LeaveGroupReply, WireError, limits as wire,
 };
 
-use crate::{Broker, limits, reply};
+use crate::{Broker, allocation, limits, reply};
 
 pub(crate) async fn join(
     broker: &Arc<Broker>,
@@ -104,6 +104,13 @@ pub(crate) async fn miss(broker: Weak<Broker>) {
     }
 }
 
+/// What a strategy's name stands for has changed: every group that uses it is shared out anew.
+pub(crate) fn share_out_by(broker: &Arc<Broker>, strategy: &str) {
+    for group in broker.groups.shared_out_by(strategy) {
+        share_out(broker, &group);
+    }
+}
+
 /// Has the queues of a group shared out, if something about it has changed and nobody is at it.
 fn share_out(broker: &Arc<Broker>, group: &GroupName) {
     let Some(mut work) = broker.groups.work(group) else {
@@ -113,9 +120,7 @@ fn share_out(broker: &Arc<Broker>, group: &GroupName) {
     tokio::spawn(async move {
         loop {
             let group = work.group.clone();
-            let with = Arc::clone(&broker);
-            let planning = move |_: &mut _| with.allocation.plan(&with, &work);
-            let plan = broker.delivery.run(planning).await.and_then(|plan| plan);
+            let plan = allocation::plan(&broker, work).await;
             broker.groups.planned(&group, plan, broker.store.now_ms());
             match broker.groups.work(&group) {
                 Some(more) => work = more,

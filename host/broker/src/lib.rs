@@ -19,6 +19,8 @@ mod limits;
 mod long_poll;
 mod metrics;
 mod offsets;
+mod plugin_admin;
+mod plugins;
 mod pool;
 mod pull;
 mod registration;
@@ -29,16 +31,18 @@ mod select;
 mod selectors;
 mod send;
 mod session;
+mod shelf;
 mod state;
 mod status;
 mod topics;
+mod upload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use quern_plugins::{Runtime, RuntimeError};
-use quern_protocol::{Code, RecordKind, TopicName, WireError};
+use quern_plugins::{Digest, Runtime, RuntimeError};
+use quern_protocol::{Code, ComponentDigest, RecordKind, TopicName, WireError};
 use quern_quic::{Connector, Listener};
 use quern_store::{Dispatched, Env, Observer, OpenError, Report, StateRecord, Store};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
@@ -52,6 +56,7 @@ use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
 use crate::pool::Delivery;
 use crate::selectors::Selectors;
+use crate::shelf::Shelf;
 use crate::state::{Body, State};
 use crate::topics::Topic;
 pub use crate::topics::TopicNames;
@@ -86,6 +91,7 @@ pub struct Broker {
     store: Store,
     state: Arc<State>,
     waits: Arc<LongPoll>,
+    shelf: Shelf,
     filters: Filters,
     selectors: Selectors,
     allocation: Allocation,
@@ -96,6 +102,7 @@ pub struct Broker {
     started_at: u64,
     topic_gate: Semaphore,
     group_gate: Semaphore,
+    plugin_gate: Semaphore,
     /// Counts changes of the topic table, for those who tell name servers.
     topics_version: watch::Sender<u64>,
     draining: AtomicBool,
@@ -130,14 +137,16 @@ impl Broker {
         let broker = Self {
             delivery: Delivery::start("quern-deliver", workers, limits::SCAN_QUEUE)?,
             cold: ColdReads::start()?,
-            filters: Filters::new(plugins, &config.filters),
-            selectors: Selectors::new(plugins, &config.filters),
-            allocation: Allocation::new(plugins, &config.filters),
+            shelf: Shelf::new(plugins, &config.filters),
+            filters: Filters::default(),
+            selectors: Selectors::default(),
+            allocation: Allocation::default(),
             groups: Groups::default(),
             metrics: Metrics::default(),
             started_at: store.now_ms(),
             topic_gate: Semaphore::new(1),
             group_gate: Semaphore::new(1),
+            plugin_gate: Semaphore::new(1),
             topics_version: watch::Sender::new(0),
             draining: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
@@ -148,7 +157,19 @@ impl Broker {
             state,
             waits,
         };
+        broker.collect_components();
         Ok((Arc::new(broker), report))
+    }
+
+    /// What an upload left that ended between the disk and the log. It can be tried again.
+    fn collect_components(&self) {
+        let Some(components) = self.shelf.runtime().components() else {
+            return;
+        };
+        let named = |digest: &Digest| self.state.plugins.has(&ComponentDigest(*digest.bytes()));
+        if let Err(error) = components.collect(named) {
+            tracing::warn!(%error, "components nobody needs cannot be removed");
+        }
     }
 
     /// Serves everyone who connects, until the listener is closed.
@@ -218,6 +239,11 @@ impl Broker {
 
     async fn group_changes(&self) -> SemaphorePermit<'_> {
         let permit = self.group_gate.acquire().await;
+        permit.expect("the gate is never closed")
+    }
+
+    async fn plugin_changes(&self) -> SemaphorePermit<'_> {
+        let permit = self.plugin_gate.acquire().await;
         permit.expect("the gate is never closed")
     }
 

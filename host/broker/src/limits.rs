@@ -43,6 +43,11 @@ pub(crate) const GROUPS: usize = 16_384;
 pub(crate) const MEMBERS: usize = 1_024;
 /// Who shares out the queues of a group that names nobody.
 pub(crate) const STRATEGY: &str = "averagely";
+/// Names of plugins taken in, and versions of each.
+pub(crate) const PLUGINS: usize = 1_000;
+pub(crate) const PLUGIN_VERSIONS: usize = 100;
+/// Changes of what a name stands for that are remembered.
+pub(crate) const ACTIVATIONS: usize = 32;
 /// A name server is told of life this often.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Longest a name server may take to answer.

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quern_plugins::Worker;
 use quern_protocol::frame::Outgoing;
-use quern_protocol::{Code, Filter, Pull, PullReply, Stall, WireError, limits as wire};
+use quern_protocol::{Code, Pull, PullReply, Stall, WireError, limits as wire};
 
-use crate::filters::View;
+use crate::filters::{self, View};
 use crate::scan::{Scan, Scanned, look};
 use crate::{Broker, reply};
 
@@ -15,7 +14,8 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
     let topic = broker.topic(&request.topic)?;
     reply::queue_exists(&topic, request.queue, topic.has_read_queue(request.queue))?;
     check(&request)?;
-    compile(broker, &request.filter).await?;
+    // A bad expression is refused at once, not when the first message comes.
+    filters::subscription(broker, &request.filter).await?;
     let wait = Duration::from_millis(request.wait_ms.into());
     let mut over = std::pin::pin!(tokio::time::sleep(wait));
     let mut scan = Scan {
@@ -95,30 +95,10 @@ fn check(request: &Pull) -> Result<(), WireError> {
             request.wait_ms
         )));
     }
-    match &request.filter {
-        Filter::Expression { text, .. } if text.len() > wire::EXPRESSION => {
-            Err(reply::bad_request(format!(
-                "a filter expression has at most {} bytes, not {}",
-                wire::EXPRESSION,
-                text.len()
-            )))
-        }
-        Filter::Expression { .. } | Filter::All => Ok(()),
+    match request.filter.beyond_limits() {
+        Some(beyond) => Err(reply::bad_request(beyond)),
+        None => Ok(()),
     }
-}
-
-/// A bad expression is refused at once, not when the first message comes.
-async fn compile(broker: &Arc<Broker>, filter: &Filter) -> Result<(), WireError> {
-    let Filter::Expression { language, text } = filter else {
-        return Ok(());
-    };
-    if broker.filters.known(filter).is_some() {
-        return Ok(());
-    }
-    let (broker_, language, text) = (Arc::clone(broker), language.clone(), text.clone());
-    let work = move |worker: &mut Worker| broker_.filters.compile(worker, &language, &text);
-    broker.delivery.run(work).await??;
-    Ok(())
 }
 
 fn answer(

@@ -1,5 +1,7 @@
 //! From what goes wrong inside to what the asker is told: the one place where causes get codes.
 
+use std::io;
+
 use quern_plugins::LoadError;
 use quern_protocol::{BlockError, Code, QueueId, TopicName, WireError};
 use quern_store::{AppendError, ReadError};
@@ -58,6 +60,20 @@ pub(crate) fn read_failed(error: &ReadError) -> WireError {
 pub(crate) fn not_loaded(error: &LoadError) -> WireError {
     let code = *Code::find(error.code()).unwrap_or(&Code::INTERNAL);
     WireError::new(code, error.to_string())
+}
+
+pub(crate) fn no_plugin(name: &str) -> WireError {
+    let text = format!("no plugin is called {name:?} here; quern plugin ls shows those there are");
+    WireError::new(Code::NOT_FOUND, text)
+}
+
+/// Components of plugins cannot be read or written.
+pub(crate) fn components_failed(error: &io::Error) -> WireError {
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DISK_FULL,
+        _ => Code::DIRECTORY_UNUSABLE,
+    };
+    WireError::new(code, format!("the directory for plugins: {error}"))
 }
 
 /// A delivery thread is gone: a bug, told once where it happened.

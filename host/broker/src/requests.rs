@@ -7,15 +7,16 @@ use std::sync::Arc;
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
-    Code, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic, DescribeGroup, DescribeTopic,
-    Heartbeat, Hello, JoinGroup, LeaseQueues, LeaveGroup, ListGroups, ListTopics, OffsetAt,
-    OffsetRange, QueryOffsets, Request, Send, SendSelected, SetTopic, Status, TopicSettings,
+    BeginUpload, ChangePlugin, Code, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic,
+    DescribeGroup, DescribePlugin, DescribeTopic, FinishUpload, Heartbeat, Hello, JoinGroup,
+    LeaseQueues, LeaveGroup, ListGroups, ListPlugins, ListTopics, OffsetAt, OffsetRange,
+    QueryOffsets, Request, Send, SendSelected, SetTopic, Status, TopicSettings, UploadChunk,
     WireError,
 };
 
 use crate::{
-    Broker, admin, durability, group_admin, join, lease, offsets, pull, select, send, session,
-    status,
+    Broker, admin, durability, group_admin, join, lease, offsets, plugin_admin, pull, select, send,
+    session, status, upload,
 };
 
 /// Answers one frame.
@@ -60,6 +61,17 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
             reply::<DescribeGroup>(group_admin::describe(broker, it).await?)
         }
         Request::DeleteGroup(it) => reply::<DeleteGroup>(group_admin::delete(broker, it).await?),
+
+        Request::BeginUpload(it) => reply::<BeginUpload>(upload::begin(broker, it).await?),
+        Request::UploadChunk(it) => {
+            reply::<UploadChunk>(upload::chunk(broker, it, frame.body).await?)
+        }
+        Request::FinishUpload(it) => reply::<FinishUpload>(upload::finish(broker, it).await?),
+        Request::ChangePlugin(it) => reply::<ChangePlugin>(plugin_admin::change(broker, it).await?),
+        Request::ListPlugins(_) => reply::<ListPlugins>(plugin_admin::list(broker)),
+        Request::DescribePlugin(it) => {
+            reply::<DescribePlugin>(plugin_admin::describe(broker, it).await?)
+        }
 
         Request::Status(_) => reply::<Status>(status::status(broker)),
 

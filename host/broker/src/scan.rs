@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quern_plugins::{Batch, Fault, Subscription, Verdict, Worker};
-use quern_protocol::{Code, Filter, GroupName, QueueOffset, RecordView, WireError};
+use quern_protocol::{Code, GroupName, QueueOffset, RecordView, WireError};
 use quern_store::{Entry, ReadError};
 
 use crate::filters::{self, Stalled, View};
@@ -37,7 +37,7 @@ pub(crate) struct Scanned {
 pub(crate) async fn look(broker: &Arc<Broker>, scan: &Scan) -> Result<Scanned, WireError> {
     let (topic, queue) = (scan.topic.id, scan.view.queue);
     let is_recent = broker.store.is_recent(topic, queue, scan.from);
-    let Filter::Expression { language, text } = &scan.view.filter else {
+    let Some(subscription) = filters::subscription(broker, &scan.view.filter).await? else {
         if is_recent {
             return scan.unfiltered(broker);
         }
@@ -53,14 +53,6 @@ pub(crate) async fn look(broker: &Arc<Broker>, scan: &Scan) -> Result<Scanned, W
             ..Scanned::default()
         });
     }
-    let subscription = match broker.filters.known(&scan.view.filter) {
-        Some(subscription) => subscription,
-        None => {
-            let (broker_, language, text) = (Arc::clone(broker), language.clone(), text.clone());
-            let work = move |worker: &mut Worker| broker_.filters.compile(worker, &language, &text);
-            broker.delivery.run(work).await??
-        }
-    };
     let look = Look::new(scan, subscription);
     if is_recent {
         let broker_ = Arc::clone(broker);

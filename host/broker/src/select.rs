@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use quern_plugins::Worker;
+use quern_plugins::{Kind, Worker};
 use quern_protocol::{
     Block, Placed, Placement, QueueId, SendSelected, SendSelectedReply, SendStatus, WireError,
     WriteQueues,
@@ -36,10 +36,14 @@ pub(crate) async fn send_selected(
     let topic = send::topic(broker, &request.topic).await?;
     let acknowledge = durability::of_send(broker, &topic, request.durability)?;
     own_queues(broker, &topic, &mut request.route);
+    let plugin = broker.named_plugin(&request.selector.plugin, Kind::QueueSelector);
+    let plugin = plugin.await?;
     let (chosen, choices) = {
         let (broker_, topic, body) = (Arc::clone(broker), Arc::clone(&topic), body.clone());
-        let work =
-            move |worker: &mut Worker| broker_.selectors.choose(worker, &request, &topic, &body);
+        let work = move |worker: &mut Worker| {
+            let selectors = &broker_.selectors;
+            selectors.choose(worker, (&plugin, &request), &topic, &body)
+        };
         broker.delivery.run(work).await??
     };
     let placements = store(broker, &topic, &body, choices, (acknowledge, patience)).await;

@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use quern_plugins::{
-    Batch, Fault, Field, Kind, Number, Plugin, Route, RouteQueue, Runtime, Selector, Worker,
-    integer,
+    Batch, Fault, Field, Number, Plugin, Route, RouteQueue, Selector, Worker, integer,
 };
 use quern_protocol::message::{ORDER_KEY, UNIQUE_KEY};
 use quern_protocol::{
@@ -36,13 +35,13 @@ pub(crate) type Choices = (String, Vec<Result<Choice, WireError>>);
 /// The route of a topic as it was told last, and as guests are told it.
 type Known = (Vec<WriteQueues>, Route);
 
+type Params = Vec<(String, String)>;
+
 /// The selectors of one broker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Selectors {
-    runtime: Runtime,
-    /// Besides those we ship.
-    more: Vec<Arc<Plugin>>,
-    opened: Mutex<HashMap<Named, Selector>>,
+    /// By the plugin's id and the parameters.
+    opened: Mutex<HashMap<(u64, Params), Selector>>,
     /// The next turn of each selector of a topic.
     turns: Mutex<HashMap<(TopicId, Named), i64>>,
     routes: Mutex<HashMap<TopicId, Known>>,
@@ -51,25 +50,15 @@ pub(crate) struct Selectors {
 const POISONED: &str = "no code that can panic runs under the selectors locks";
 
 impl Selectors {
-    pub(crate) fn new(runtime: &Runtime, more: &[Arc<Plugin>]) -> Self {
-        Self {
-            runtime: runtime.clone(),
-            more: more.to_vec(),
-            opened: Mutex::default(),
-            turns: Mutex::default(),
-            routes: Mutex::default(),
-        }
-    }
-
     /// Has the guest choose; on a delivery thread. The blocks have been verified.
     pub(crate) fn choose(
         &self,
         worker: &mut Worker,
-        request: &SendSelected,
+        (plugin, request): (&Arc<Plugin>, &SendSelected),
         topic: &Topic,
         blocks: &Bytes,
     ) -> Result<Choices, WireError> {
-        let selector = self.open(worker, &request.selector)?;
+        let selector = self.open(worker, plugin, &request.selector.params)?;
         let route = self.route(topic.id, &request.route);
         if route.queues().is_empty() {
             let text = format!("topic \"{}\" has no queues to write to", topic.name);
@@ -109,45 +98,24 @@ impl Selectors {
         Ok((format!("{} {}", plugin.name(), plugin.version()), choices))
     }
 
-    fn open(&self, worker: &mut Worker, named: &Named) -> Result<Selector, WireError> {
-        if let Some(selector) = self.opened.lock().expect(POISONED).get(named) {
+    fn open(
+        &self,
+        worker: &mut Worker,
+        plugin: &Arc<Plugin>,
+        params: &Params,
+    ) -> Result<Selector, WireError> {
+        let asked = (plugin.id(), params.clone());
+        if let Some(selector) = self.opened.lock().expect(POISONED).get(&asked) {
             return Ok(selector.clone());
         }
-        let plugin = self.plugin(&named.plugin)?;
-        let opened = worker.open(&plugin, &named.params);
+        let opened = worker.open(plugin, params);
         let selector = opened.map_err(|error| refused("", &error))?;
         let mut known = self.opened.lock().expect(POISONED);
         if known.len() >= limits::SUBSCRIPTIONS {
             known.clear();
         }
-        known.insert(named.clone(), selector.clone());
+        known.insert(asked, selector.clone());
         Ok(selector)
-    }
-
-    fn plugin(&self, name: &str) -> Result<Arc<Plugin>, WireError> {
-        let is = |kind: Kind| kind == Kind::QueueSelector;
-        let mut shipped = Runtime::built_ins().iter().filter(|it| is(it.kind));
-        if shipped.any(|it| it.name == name)
-            && let Some(built_in) = self.runtime.built_in(name)
-        {
-            return built_in.map_err(|error| WireError::new(Code::INTERNAL, error.to_string()));
-        }
-        let mut more = self.more.iter();
-        let found = more.find(|it| it.name() == name && is(it.kind()));
-        found.cloned().ok_or_else(|| {
-            let names: Vec<&str> = Runtime::built_ins()
-                .iter()
-                .filter(|it| is(it.kind))
-                .map(|it| it.name)
-                .collect();
-            WireError::new(
-                Code::SELECTOR_UNKNOWN,
-                format!(
-                    "no queue selector is called {name:?}; there are {}",
-                    names.join(", ")
-                ),
-            )
-        })
     }
 
     /// The same queues, the same route: guests are told of changes only. Brokers state no zone yet,

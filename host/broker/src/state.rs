@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::leases::{GroupChange, Leases};
 use crate::offsets::{Commit, Offsets};
+use crate::plugins::{PluginRecord, Plugins};
 use crate::topics::{TopicChange, Topics};
 
 /// A type that is the body of a state record.
@@ -47,6 +48,7 @@ pub(crate) struct State {
     pub(crate) topics: Topics,
     pub(crate) offsets: Offsets,
     pub(crate) leases: Leases,
+    pub(crate) plugins: Plugins,
 }
 
 impl State {
@@ -69,6 +71,7 @@ impl State {
                 }
                 self.leases.apply(change);
             }
+            RecordKind::Plugin => self.plugins.apply(PluginRecord::from_record(body)?),
             // Of no meaning here, or of a later release that can do without them.
             _ => {}
         }
@@ -83,7 +86,9 @@ impl State {
         let offsets = offsets.map(|commit| (RecordKind::OffsetCommit, commit.to_record()));
         let groups = self.leases.snapshot().into_iter();
         let groups = groups.map(|change| (RecordKind::Group, change.to_record()));
-        let all = topics.chain(offsets).chain(groups);
+        let plugins = self.plugins.snapshot().into_iter();
+        let plugins = plugins.map(|record| (RecordKind::Plugin, record.to_record()));
+        let all = topics.chain(offsets).chain(groups).chain(plugins);
         all.map(|(kind, body)| StateRecord { kind, body }).collect()
     }
 }
@@ -184,8 +189,9 @@ mod tests {
                 RecordKind::Topic,
                 RecordKind::OffsetCommit,
                 RecordKind::Group,
+                RecordKind::Plugin,
             ];
-            let kind = kinds[next(3) as usize];
+            let kind = kinds[next(4) as usize];
             // Small numbers are tags and lengths that fit; others are those that do not.
             let mut body = vec![if next(5) == 0 { next(256) as u8 } else { 1 }];
             for _ in 0..next(64) {

@@ -21,12 +21,7 @@ pub(crate) fn status(broker: &Broker) -> StatusReply {
         messages_skipped: broker.metrics.messages_skipped.read(),
         cpu_us: cpu_us(),
         rss_bytes: rss_bytes(),
-        plugins: broker
-            .filters
-            .plugins()
-            .iter()
-            .map(|it| plugin(it))
-            .collect(),
+        plugins: broker.shelf.in_use().iter().map(|it| plugin(it)).collect(),
     }
 }
 

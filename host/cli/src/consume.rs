@@ -28,6 +28,15 @@ pub(crate) struct Args {
     /// Only messages whose properties meet a condition: "region = 'eu' AND amount > 100".
     #[arg(long, value_name = "CONDITION", conflicts_with = "tag")]
     sql: Option<String>,
+    /// Only messages this plugin lets through: its name, or NAME@VERSION whatever is active.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["tag", "sql"])]
+    plugin: Option<String>,
+    /// A parameter of the plugin; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = param, requires = "plugin")]
+    param: Vec<(String, String)>,
+    /// What the plugin is asked, if it understands expressions.
+    #[arg(long, value_name = "TEXT", requires = "plugin")]
+    expression: Option<String>,
     /// first, last, a time (2026-01-31T12:00:00Z, or 15m for a while ago) or an offset.
     #[arg(long, default_value = "first", value_parser = begin)]
     from: Begin,
@@ -70,11 +79,7 @@ pub(crate) fn begin(text: &str) -> Result<Begin, String> {
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let format = Format::parse(&args.format)?;
     let client = args.connect.client().await?;
-    let filter = match (&args.tag, &args.sql) {
-        (Some(tags), _) => Filter::tag(tags),
-        (None, Some(condition)) => Filter::sql(condition),
-        (None, None) => Filter::All,
-    };
+    let filter = filter(&args)?;
     let source = match args.group {
         None => {
             let plan = Plan {
@@ -121,6 +126,27 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     }
     client.close().await;
     outcome
+}
+
+fn param(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=');
+    let pair = pair.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    pair.ok_or_else(|| "a parameter is written NAME=VALUE".to_owned())
+}
+
+fn filter(args: &Args) -> Result<Filter, Failure> {
+    Ok(match (&args.tag, &args.sql, &args.plugin) {
+        (Some(tags), ..) => Filter::tag(tags),
+        (_, Some(condition), _) => Filter::sql(condition),
+        (.., Some(plugin)) => {
+            let named = Filter::plugin(plugin);
+            let mut named = named.map_err(|error| Failure::usage(error.to_string()))?;
+            named.params.clone_from(&args.param);
+            named.expression = args.expression.clone().unwrap_or_default();
+            named.into()
+        }
+        (None, None, None) => Filter::All,
+    })
 }
 
 /// All queues of a topic, or a member's share of them.

@@ -278,7 +278,7 @@ impl MemberRow {
     fn new(it: &GroupMember, queues: &[QueueRow]) -> Self {
         let subscription = |(topic, filter): &(_, Filter)| match filter {
             Filter::All => format!("{topic}"),
-            Filter::Expression { language, text } => format!("{topic} {language} {text:?}"),
+            filter => format!("{topic} {filter}"),
         };
         let owner = Some(&it.member);
         Self {

@@ -15,6 +15,7 @@ mod format;
 mod group;
 mod member;
 mod output;
+mod plugin;
 mod produce;
 mod read;
 mod start;
@@ -56,6 +57,9 @@ enum Command {
     /// Groups of consumers: who is in them, how far they are, and where they go on.
     #[command(subcommand)]
     Group(group::Command),
+    /// Plugins: build, test, upload, activate, roll back, look at.
+    #[command(subcommand)]
+    Plugin(plugin::Command),
     /// Check, inspect and export the data directory of a node that does not run.
     #[command(subcommand)]
     Store(store::Command),
@@ -124,6 +128,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Consume(args) => consume::run(args).await,
         Command::Topic(command) => topic::run(command).await,
         Command::Group(command) => group::run(command).await,
+        Command::Plugin(command) => plugin::run(command).await,
         Command::Store(command) => store::run(command).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Explain(args) => explain::run(&args),

@@ -7,6 +7,7 @@ mod config;
 mod exercise;
 mod identity;
 pub mod offline;
+pub mod workbench;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -91,6 +91,13 @@ impl Shelf {
         Some(loaded)
     }
 
+    /// One, if somebody has taken it.
+    pub(crate) fn one_taken(&self, name: &str) -> Option<Arc<Plugin>> {
+        let index = ALL.iter().position(|it| it.name == name)?;
+        // One that is being compiled right now is not there yet.
+        self.0[index].try_lock().ok()?.clone()
+    }
+
     /// Those that somebody has taken.
     pub(crate) fn taken(&self) -> Vec<Arc<Plugin>> {
         // One that is being compiled right now is not there yet.

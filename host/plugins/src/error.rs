@@ -87,7 +87,7 @@ impl Refusal {
     /// What it says, and the line of the expression it speaks of with a mark under the place.
     pub fn shown(&self, expression: &str) -> String {
         let (at, end) = (self.at as usize, (self.at + self.len) as usize);
-        if self.param.is_some() || !expression.is_char_boundary(at) {
+        if self.param.is_some() || expression.is_empty() || !expression.is_char_boundary(at) {
             return self.to_string();
         }
         let start = expression[..at]

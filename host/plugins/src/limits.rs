@@ -66,6 +66,8 @@ pub(crate) const TABLES: u32 = 4;
 pub(crate) const FUNCTION: usize = 64 * 1024;
 /// Types, imports, exports, functions … a component declares in all.
 pub(crate) const ITEMS: usize = 100_000;
+/// Components on their way in at once; beyond, the one nobody went on with for longest goes.
+pub(crate) const INCOMING: usize = 16;
 /// Cases an author may send along, bytes.
 pub const VECTORS: usize = 256 * 1024;
 /// Expressions the fixed messages are judged under.

@@ -11,6 +11,7 @@ use crate::limits;
 pub(crate) struct Metrics {
     pub(crate) calls: AtomicU64,
     pub(crate) messages: AtomicU64,
+    pub(crate) delivered: AtomicU64,
     pub(crate) fuel: AtomicU64,
     traps: AtomicU64,
     out_of_fuel: AtomicU64,
@@ -27,6 +28,8 @@ pub struct Snapshot {
     pub calls: u64,
     /// Messages handed over in those calls.
     pub messages: u64,
+    /// Messages a filter let through.
+    pub delivered: u64,
     pub fuel: u64,
     pub traps: u64,
     pub out_of_fuel: u64,
@@ -75,6 +78,7 @@ impl Metrics {
         Snapshot {
             calls: read(&self.calls),
             messages: read(&self.messages),
+            delivered: read(&self.delivered),
             fuel: read(&self.fuel),
             traps: read(&self.traps),
             out_of_fuel: read(&self.out_of_fuel),

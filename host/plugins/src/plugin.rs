@@ -221,7 +221,8 @@ impl Plugin {
         &self.guest
     }
 
-    pub(crate) fn id(&self) -> u64 {
+    /// Tells it from all others this process has loaded.
+    pub fn id(&self) -> u64 {
         self.id
     }
 
@@ -231,6 +232,11 @@ impl Plugin {
             .messages
             .fetch_add(messages.into(), Ordering::Relaxed);
         self.metrics.fuel.fetch_add(fuel, Ordering::Relaxed);
+    }
+
+    pub(crate) fn delivered(&self, messages: u32) {
+        let delivered = &self.metrics.delivered;
+        delivered.fetch_add(messages.into(), Ordering::Relaxed);
     }
 
     /// Counts and names what went wrong.

@@ -12,6 +12,7 @@ use crate::bindings::about::About;
 use crate::built_in::{self, BuiltIn, Shelf};
 use crate::cache::Cache;
 use crate::child::Compiler;
+use crate::components::Components;
 use crate::digest::Digest;
 use crate::error::{LoadError, RuntimeError};
 use crate::host::State;
@@ -53,6 +54,7 @@ struct Shared {
     linker: Linker<State>,
     compiler: Compiler,
     dir: Option<PathBuf>,
+    components: Option<Components>,
     /// Opened when first used: the directory may not be there, or not be ours, before.
     cache: OnceLock<Option<Cache>>,
     built_ins: Shelf,
@@ -82,6 +84,7 @@ impl Runtime {
             linker,
             compiler: config.compiler.clone(),
             dir: config.dir.clone(),
+            components: config.dir.clone().map(Components::new),
             cache: OnceLock::new(),
             built_ins: Shelf::new(),
         })))
@@ -90,6 +93,11 @@ impl Runtime {
     /// Whether components of strangers may be taken in: only a child process compiles them.
     pub fn takes_uploads(&self) -> bool {
         matches!(self.0.compiler, Compiler::Child(_))
+    }
+
+    /// Where components of strangers lie; `None` = there is no directory for them.
+    pub fn components(&self) -> Option<&Components> {
+        self.0.components.as_ref()
     }
 
     /// Loads a component under a name, from the cache or by compiling it. Blocks meanwhile. Of a
@@ -172,6 +180,11 @@ impl Runtime {
     pub fn built_in(&self, name: &str) -> Option<Result<Arc<Plugin>, LoadError>> {
         let load = |name: &str, bytes: &[u8]| self.load(name, bytes);
         self.0.built_ins.take(name, load)
+    }
+
+    /// The same if it has been asked for before; never takes a moment.
+    pub fn built_in_in_use(&self, name: &str) -> Option<Arc<Plugin>> {
+        self.0.built_ins.one_taken(name)
     }
 
     /// Those of the plugins we ship that have been asked for.

@@ -26,9 +26,20 @@ pub struct Checked {
     pub(crate) vectors: Vec<u8>,
 }
 
+impl Checked {
+    /// The cases the component carries, one JSON document a line; empty = none.
+    pub fn cases(&self) -> &[u8] {
+        &self.vectors
+    }
+}
+
 /// Reads a component once, in time linear to its length.
 pub fn check(bytes: &[u8]) -> Result<Checked, LoadError> {
     at_most("a component, bytes", bytes.len(), limits::COMPONENT)?;
+    if !bytes.starts_with(b"\0asm") {
+        let message = "these bytes are not WebAssembly".to_owned();
+        return Err(LoadError::Component(message));
+    }
     let mut reading = Reading::default();
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(|error| broken(&error))?;

@@ -218,6 +218,7 @@ impl Worker {
             if let Ok(bits) = &answer {
                 let shape = check_shape(plugin, batch.messages.len, bits);
                 shape.map_err(Unanswered::Batch)?;
+                plugin.delivered(bits.iter().map(|word| word.count_ones()).sum());
             }
             Ok(answer)
         })?;

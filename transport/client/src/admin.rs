@@ -24,7 +24,11 @@ impl Admin {
         self.0.0.routes.brokers().await
     }
 
-    async fn some_broker(&self) -> Result<Vec<BrokerEntry>> {
+    pub(crate) fn client(&self) -> &Client {
+        &self.0
+    }
+
+    pub(crate) async fn some_broker(&self) -> Result<Vec<BrokerEntry>> {
         let brokers = self.brokers().await?;
         if brokers.is_empty() {
             return Err(Error::new(
@@ -37,7 +41,7 @@ impl Admin {
 
     /// Asks every broker the same question about one topic. Returns the answers of those who have it; an
     /// error when nobody does.
-    async fn ask_those_who_have_it<O: Operation + Sync>(
+    pub(crate) async fn ask_those_who_have_it<O: Operation + Sync>(
         &self,
         request: &O,
     ) -> Result<Vec<(BrokerName, O::Reply)>> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use quern_protocol::{BrokerRoute, Code, GroupName, Operation};
 use quern_quic::{Connector, DevAuthority, Door, NodeIdentity, Trust};
 
@@ -85,9 +86,20 @@ impl Client {
         address: &str,
         operation: &O,
     ) -> Result<O::Reply> {
+        self.call_with(address, operation, Vec::new(), self.0.within)
+            .await
+    }
+
+    /// The same with a body, and a time of its own.
+    pub(crate) async fn call_with<O: Operation + Sync>(
+        &self,
+        address: &str,
+        operation: &O,
+        body: Vec<Bytes>,
+        within: Duration,
+    ) -> Result<O::Reply> {
         let live = self.0.connections.to(address).await?;
-        let call = live.connection.call(operation, Vec::new(), self.0.within);
-        Ok(call.await?.0)
+        Ok(live.connection.call(operation, body, within).await?.0)
     }
 }
 

@@ -108,7 +108,7 @@ fn kind(code: Code) -> ErrorKind {
         Code::CONNECT | Code::CONNECTION_LOST | Code::NO_NAME_SERVER => ErrorKind::Connect,
         Code::DEADLINE => ErrorKind::Timeout,
         Code::NOT_FOUND | Code::NO_ROUTE => ErrorKind::NotFound,
-        Code::ALREADY_EXISTS | Code::BROKER_NAME_TAKEN => ErrorKind::Exists,
+        Code::ALREADY_EXISTS | Code::BROKER_NAME_TAKEN | Code::PLUGIN_IN_USE => ErrorKind::Exists,
         Code::FORBIDDEN | Code::UNTRUSTED => ErrorKind::Permission,
         Code::DISK_FULL
         | Code::STORAGE_FAILED
@@ -122,7 +122,15 @@ fn kind(code: Code) -> ErrorKind {
         | Code::BAD_CONFIG
         | Code::RESERVED_NAME
         | Code::DURABILITY_REFUSED
+        | Code::PLUGIN_INVALID
+        | Code::PLUGIN_IMPORT
+        | Code::PLUGIN_EXPORT
+        | Code::PLUGIN_TOO_LARGE
+        | Code::PLUGIN_BUDGET
+        | Code::PLUGIN_CASES
+        | Code::PLUGIN_IMPURE
         | Code::EXPRESSION_REFUSED
+        | Code::PARAMETER_REFUSED
         | Code::LANGUAGE_UNKNOWN
         | Code::STRATEGY_UNKNOWN => ErrorKind::Invalid,
         _ => ErrorKind::Other,

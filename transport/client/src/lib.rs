@@ -32,6 +32,7 @@ mod consumer;
 mod error;
 mod limits;
 mod message_id;
+mod plugins;
 mod producer;
 mod routes;
 
@@ -41,11 +42,15 @@ pub use crate::consumer::{
     Consumer, ConsumerBuilder, From, MessageView, PullConsumer, PullOptions, PullResult,
 };
 pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::plugins::Uploaded;
 pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
 pub use crate::routes::MessageQueue;
 pub use quern_protocol::{
-    BrokerEntry, BrokerName, BrokerRoute, DescribeGroupReply, Durability, Filter, GroupMember,
-    GroupQueue, GroupSummary, LogPosition, Message, QueueId, QueueOffset, Selector, SendStatus,
-    Stall, StatusReply, TopicName, TopicSetting, TopicSummary,
+    Activation, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
+    ComponentDigest, DescribeGroupReply, DescribePluginReply, Durability, Filter, GroupMember,
+    GroupQueue, GroupSummary, LogPosition, Message, PluginAbout, PluginChange, PluginFigures,
+    PluginFilter, PluginKind, PluginName, PluginRef, PluginSummary, QueueId, QueueOffset, Selector,
+    SendStatus, Stall, StatusReply, TopicName, TopicSetting, TopicSummary, VersionReport,
+    VersionState,
 };
 pub use quern_quic::{NodeIdentity, Trust};

@@ -191,8 +191,11 @@ codes! {
         "The bytes that arrived are not those that were announced: their SHA-256 differs. They were thrown away."
         "Upload again; if it repeats, something on the way changes bytes, or the file changes while it is read.";
     4201 EXPRESSION_REFUSED Never
-        "A filter does not accept its expression or parameters; the text says where and why."
+        "A filter does not accept its expression; the text says where and why."
         "Correct the expression. For tags: `A || B`, or `*` for all. For SQL: `region = 'eu' AND amount > 100`.";
+    4202 PARAMETER_REFUSED Never
+        "A plugin does not accept a parameter, or lacks one; the text says which and why."
+        "`quern plugin info NAME` says what the plugin is; its README, which parameters it takes. Give them with `--param NAME=VALUE`.";
     4205 LANGUAGE_UNKNOWN Never
         "No plugin of this broker speaks the expression language asked for."
         "`TAG` and `SQL92` are always there.";

@@ -127,6 +127,10 @@ name!(
     /// A broker, as its operator named it.
     BrokerName, "broker", "A-Z a-z 0-9 _ - .", legal_in_broker
 );
+name!(
+    /// A plugin, as whoever uploaded it named it.
+    PluginName, "plugin", "A-Z a-z 0-9 _ - .", legal_in_broker
+);
 
 macro_rules! number {
     ($(#[$doc:meta])* $type:ident($inner:ty)) => {

@@ -19,6 +19,7 @@ pub mod record;
 mod broker;
 mod heartbeat;
 mod offsets;
+mod plugin;
 mod pull;
 mod route;
 mod select;
@@ -38,8 +39,8 @@ pub use group::{
 };
 pub use heartbeat::{Heartbeat, HeartbeatReply};
 pub use ids::{
-    BrokerName, Epoch, GroupName, LogPosition, NameError, ProducerId, QueueId, QueueOffset,
-    TopicId, TopicName,
+    BrokerName, Epoch, GroupName, LogPosition, NameError, PluginName, ProducerId, QueueId,
+    QueueOffset, TopicId, TopicName,
 };
 pub use message::{Message, Tag};
 pub use offsets::{
@@ -47,7 +48,13 @@ pub use offsets::{
     QueryOffsets, QueryOffsetsReply, QueuePosition,
 };
 pub use operation::{Kind, Operation, Request};
-pub use pull::{Filter, Pull, PullReply, Stall};
+pub use plugin::{
+    Activation, BadPluginRef, BeginUpload, BeginUploadReply, ChangePlugin, ChangePluginReply,
+    ComponentDigest, DescribePlugin, DescribePluginReply, FinishUpload, FinishUploadReply,
+    ListPlugins, ListPluginsReply, PluginAbout, PluginChange, PluginFigures, PluginKind, PluginRef,
+    PluginSummary, UploadChunk, UploadChunkReply, VersionReport, VersionState,
+};
+pub use pull::{Filter, PluginFilter, Pull, PullReply, Stall};
 pub use record::{Extensions, Origin, ProducerStamp, RecordHeader, RecordKind, RecordView};
 pub use route::{
     BrokerEntry, BrokerRoute, Brokers, BrokersReply, PublishTopics, PublishTopicsReply,

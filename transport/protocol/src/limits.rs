@@ -32,6 +32,10 @@ pub const PULL_WAIT_MS: u32 = 30_000;
 pub const EXPRESSION: usize = 4 * 1024;
 /// Most bytes of a selector's name and parameters.
 pub const SELECTOR: usize = 4 * 1024;
+/// Most bytes of a filter's plugin name and parameters.
+pub const FILTER_PARAMS: usize = 4 * 1024;
+/// Most bytes of one `UploadChunk`.
+pub const UPLOAD_CHUNK: usize = 1024 * 1024;
 /// Most brokers a `SendSelected` may name as its route …
 pub const ROUTE_BROKERS: usize = 256;
 /// … and most queues of all of them.

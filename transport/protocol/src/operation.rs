@@ -147,6 +147,12 @@ operations! {
     42 OffsetRange    Header => OffsetRangeReply    Header;
     43 OffsetAt       Header => OffsetAtReply       Header;
     50 Status         Header => StatusReply         Table;
+    60 BeginUpload    Header => BeginUploadReply    Header;
+    61 UploadChunk    Header => UploadChunkReply    Header;
+    62 FinishUpload   Header => FinishUploadReply   Header;
+    63 ChangePlugin   Header => ChangePluginReply   Header;
+    64 ListPlugins    Header => ListPluginsReply    Table;
+    65 DescribePlugin Header => DescribePluginReply Table;
     70 JoinGroup      Table  => JoinGroupReply      Table;
     71 LeaveGroup     Header => LeaveGroupReply     Header;
     72 LeaseQueues    Table  => LeaseQueuesReply    Table;

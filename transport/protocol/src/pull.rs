@@ -1,8 +1,12 @@
 //! `Pull`: read one queue from an offset, filtered on the broker, waiting for news if asked to.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{GroupName, QueueId, QueueOffset, TopicName};
+use crate::limits;
+use crate::plugin::{BadPluginRef, PluginRef};
 
 /// Which messages of a queue are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,9 +18,71 @@ pub enum Filter {
         language: String,
         text: String,
     },
+    /// A plugin by its name.
+    Plugin(PluginFilter),
+}
+
+/// A filter plugin, what it is set to, and what it is asked if it understands expressions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PluginFilter {
+    pub plugin: PluginRef,
+    pub params: Vec<(String, String)>,
+    pub expression: String,
+}
+
+impl PluginFilter {
+    pub fn new(plugin: PluginRef) -> Self {
+        Self {
+            plugin,
+            params: Vec::new(),
+            expression: String::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.params.push((name.into(), value.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn expression(mut self, expression: impl Into<String>) -> Self {
+        self.expression = expression.into();
+        self
+    }
+}
+
+/// As a person would write it: `TAG "paid"`, `geo@3 min=100`.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Expression { language, text } => write!(f, "{language} {text:?}"),
+            Self::Plugin(it) => {
+                write!(f, "{}", it.plugin)?;
+                let mut params = it.params.iter();
+                params.try_for_each(|(name, value)| write!(f, " {name}={value}"))?;
+                match it.expression.as_str() {
+                    "" => Ok(()),
+                    expression => write!(f, " {expression:?}"),
+                }
+            }
+        }
+    }
+}
+
+impl From<PluginFilter> for Filter {
+    fn from(filter: PluginFilter) -> Self {
+        Self::Plugin(filter)
+    }
 }
 
 impl Filter {
+    /// The plugin `geo`, or one version of it, `geo@3`; see [`PluginFilter`] for its parameters.
+    pub fn plugin(plugin: &str) -> Result<PluginFilter, BadPluginRef> {
+        plugin.parse().map(PluginFilter::new)
+    }
+
     /// A tag expression: `paid`, `paid || refunded`, `*`.
     pub fn tag(expression: impl Into<String>) -> Self {
         Self::Expression {
@@ -32,6 +98,27 @@ impl Filter {
             language: "SQL92".to_owned(),
             text: expression.into(),
         }
+    }
+
+    /// What is beyond a limit, in words.
+    pub fn beyond_limits(&self) -> Option<String> {
+        let (expression, params) = match self {
+            Self::All => return None,
+            Self::Expression { text, .. } => (text, &[][..]),
+            Self::Plugin(it) => (&it.expression, &it.params[..]),
+        };
+        let params = params.iter().map(|(name, value)| name.len() + value.len());
+        for (what, have, most) in [
+            ("expression", expression.len(), limits::EXPRESSION),
+            ("parameters", params.sum(), limits::FILTER_PARAMS),
+        ] {
+            if have > most {
+                return Some(format!(
+                    "a filter has {have} bytes of {what}, the limit is {most}"
+                ));
+            }
+        }
+        None
     }
 }
 

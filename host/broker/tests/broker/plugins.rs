@@ -193,7 +193,7 @@ async fn a_selector_that_fails_refuses_what_has_an_order_key_and_nothing_else() 
     for (selector, expected) in [
         (Selector::named("nobody"), Code::SELECTOR_UNKNOWN),
         (Selector::named("tag"), Code::SELECTOR_UNKNOWN),
-        (hostile("refuse"), Code::EXPRESSION_REFUSED),
+        (hostile("refuse"), Code::PARAMETER_REFUSED),
         (hostile("open-loop"), Code::PLUGIN_FUEL),
         (hostile(&"x".repeat(5_000)), Code::BAD_REQUEST),
     ] {

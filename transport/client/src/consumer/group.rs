@@ -60,8 +60,8 @@ impl ConsumerBuilder {
 
     /// Adds a topic, and which of its messages. All members of a group subscribe to the same.
     #[must_use]
-    pub fn subscribe(mut self, topic: &str, filter: Filter) -> Self {
-        self.topics.push((topic.to_owned(), filter));
+    pub fn subscribe(mut self, topic: &str, filter: impl Into<Filter>) -> Self {
+        self.topics.push((topic.to_owned(), filter.into()));
         self
     }
 

@@ -1,0 +1,242 @@
+//! `ChangePlugin`, `ListPlugins`, `DescribePlugin`: which version a name stands for, and what all of them do.
+//!
+//! A version is loaded before its name stands for it, so that an activation fails rather than the deliveries
+//! after it. The next look at a queue asks the new one; what a look has begun, it ends with the old one.
+
+use std::sync::Arc;
+
+use quern_plugins::{Digest, Plugin, Runtime};
+use quern_protocol::{
+    Activation, ChangePlugin, ChangePluginReply, Code, ComponentDigest, DescribePlugin,
+    DescribePluginReply, ListPluginsReply, PluginAbout, PluginChange, PluginFigures, PluginKind,
+    PluginName, PluginRef, PluginSummary, RecordKind, VersionReport, VersionState, WireError,
+};
+
+use crate::plugins::{Named, PluginRecord, Version, no_version};
+use crate::upload::{kind, on_disk};
+use crate::{Broker, join, reply};
+
+pub(crate) async fn change(
+    broker: &Arc<Broker>,
+    request: ChangePlugin,
+) -> Result<ChangePluginReply, WireError> {
+    let _one_change_at_a_time = broker.plugin_changes().await;
+    let ChangePlugin { name, change } = request;
+    let found = broker.state.plugins.find(&name);
+    let named = found.filter(|it| !it.versions.is_empty());
+    let named = named.ok_or_else(|| not_there(&name))?;
+    let before = named.active;
+    let after = match change {
+        PluginChange::Remove { version } => {
+            remove(broker, &name, &named, version).await?;
+            before
+        }
+        PluginChange::Activate { version } => {
+            let newest = named.versions.keys().next_back().copied();
+            Some(version.or(newest).unwrap_or(named.newest))
+        }
+        PluginChange::RollBack => {
+            let text = format!("no version of {name} that is still there was active before");
+            let earlier = named.before();
+            Some(earlier.ok_or_else(|| WireError::new(Code::NOTHING_TO_ROLL_BACK, text))?)
+        }
+        PluginChange::Disable => None,
+    };
+    if after != before {
+        stand(broker, &name, &named, after).await?;
+    }
+    Ok(ChangePluginReply {
+        before,
+        active: after,
+    })
+}
+
+fn not_there(name: &PluginName) -> WireError {
+    if Runtime::built_ins()
+        .iter()
+        .any(|it| it.name == name.as_str())
+    {
+        let text = format!("{name} is part of the broker and has no versions");
+        return WireError::new(Code::RESERVED_NAME, text);
+    }
+    reply::no_plugin(name.as_str())
+}
+
+async fn stand(
+    broker: &Arc<Broker>,
+    name: &PluginName,
+    named: &Named,
+    version: Option<u32>,
+) -> Result<(), WireError> {
+    if let Some(version) = version {
+        let exact = PluginRef {
+            name: name.clone(),
+            version: Some(version),
+        };
+        let found = broker.shelf.find(&broker.state.plugins, &exact);
+        broker
+            .loaded(found.unwrap_or_else(|| Err(no_version(name, named, version)))?)
+            .await?;
+    }
+    let activation = Activation {
+        version,
+        at: broker.store.now_ms(),
+    };
+    let record = PluginRecord::Stands(name.clone(), activation);
+    broker.log(RecordKind::Plugin, &record).await?;
+    tracing::info!(plugin = %name, before = ?named.active, active = ?version, "what a name stands for");
+    broker.filters.ask_again(name, named.language());
+    if named.kind() == Some(PluginKind::AllocationStrategy) {
+        join::share_out_by(broker, name.as_str());
+    }
+    Ok(())
+}
+
+async fn remove(
+    broker: &Arc<Broker>,
+    name: &PluginName,
+    named: &Named,
+    version: u32,
+) -> Result<(), WireError> {
+    let Some(removed) = named.versions.get(&version) else {
+        return Err(no_version(name, named, version));
+    };
+    if named.active == Some(version) {
+        let text = format!(
+            "{name}@{version} is active; activate another or say: quern plugin disable {name}"
+        );
+        return Err(WireError::new(Code::PLUGIN_IN_USE, text));
+    }
+    let record = PluginRecord::Removed(name.clone(), version);
+    broker.log(RecordKind::Plugin, &record).await?;
+    broker.shelf.forget(name, version);
+    if !broker.state.plugins.has(&removed.digest) {
+        let digest = Digest::from(removed.digest.0);
+        on_disk(broker, move |it| it.remove(&digest)).await?;
+    }
+    Ok(())
+}
+
+pub(crate) fn list(broker: &Broker) -> ListPluginsReply {
+    let in_use = broker.shelf.in_use();
+    let figures_of = |name: &str| {
+        let found = in_use.iter().find(|it| it.name() == name);
+        found.map(|it| figures(it)).unwrap_or_default()
+    };
+    let built_ins = Runtime::built_ins().iter().filter_map(|it| {
+        Some(PluginSummary {
+            name: PluginName::new(it.name).ok()?,
+            kind: kind(it.kind),
+            built_in: true,
+            active: None,
+            newest: 0,
+            versions: 0,
+            figures: figures_of(it.name),
+        })
+    });
+    let names = broker.state.plugins.list().into_iter();
+    let names = names.filter_map(|(name, named)| {
+        let versions = named.versions.keys();
+        let loaded = versions.filter_map(|version| broker.shelf.loaded(&name, *version));
+        let total = loaded.fold(PluginFigures::default(), |sum, it| sum.plus(&figures(&it)));
+        Some(PluginSummary {
+            kind: named.kind()?,
+            name,
+            built_in: false,
+            active: named.active,
+            newest: named.newest,
+            versions: named.versions.len() as u32,
+            figures: total,
+        })
+    });
+    ListPluginsReply {
+        plugins: names.chain(built_ins).collect(),
+    }
+}
+
+pub(crate) async fn describe(
+    broker: &Arc<Broker>,
+    request: DescribePlugin,
+) -> Result<DescribePluginReply, WireError> {
+    let name = request.name;
+    let mut built_ins = Runtime::built_ins().iter();
+    if built_ins.any(|it| it.name == name.as_str()) {
+        let exact = PluginRef::active(name);
+        let found = broker.shelf.find(&broker.state.plugins, &exact);
+        let found = found.unwrap_or_else(|| Err(not_there(&exact.name)))?;
+        let plugin = broker.loaded(found).await?;
+        return Ok(DescribePluginReply {
+            built_in: true,
+            versions: vec![built_in(&plugin)],
+            activations: Vec::new(),
+        });
+    }
+    let named = broker.state.plugins.find(&name);
+    let named = named.ok_or_else(|| not_there(&name))?;
+    let mut versions = Vec::with_capacity(named.versions.len());
+    for (number, version) in &named.versions {
+        let digest = Digest::from(version.digest.0);
+        let is_here = on_disk(broker, move |it| Ok(it.is_whole(&digest))).await?;
+        let plugin = broker.shelf.loaded(&name, *number);
+        versions.push(report(*number, &named, version, is_here, plugin.as_deref()));
+    }
+    Ok(DescribePluginReply {
+        built_in: false,
+        versions,
+        activations: named.activations,
+    })
+}
+
+fn report(
+    number: u32,
+    named: &Named,
+    version: &Version,
+    is_here: bool,
+    plugin: Option<&Plugin>,
+) -> VersionReport {
+    VersionReport {
+        version: number,
+        state: named.state(number),
+        is_here,
+        digest: version.digest,
+        size: version.size,
+        added_at: version.added_at,
+        about: version.about.clone(),
+        figures: plugin.map(figures),
+        counters: plugin.map(Plugin::counters).unwrap_or_default(),
+    }
+}
+
+fn built_in(plugin: &Plugin) -> VersionReport {
+    let digest = plugin.digest().parse::<Digest>();
+    VersionReport {
+        version: 0,
+        state: VersionState::Active,
+        is_here: true,
+        digest: ComponentDigest(digest.map_or([0; 32], |it| *it.bytes())),
+        size: 0,
+        added_at: 0,
+        about: PluginAbout {
+            kind: kind(plugin.kind()),
+            calls_itself: plugin.name().to_owned(),
+            author_version: plugin.version().to_owned(),
+            summary: plugin.summary().to_owned(),
+            language: plugin.language().map(str::to_owned),
+            fuel_per_message: 0,
+            cases: 0,
+        },
+        figures: Some(figures(plugin)),
+        counters: plugin.counters(),
+    }
+}
+
+fn figures(plugin: &Plugin) -> PluginFigures {
+    let metrics = plugin.metrics();
+    PluginFigures {
+        calls: metrics.calls,
+        messages: metrics.messages,
+        delivered: metrics.delivered,
+        faults: metrics.faults(),
+        fuel: metrics.fuel,
+    }
+}

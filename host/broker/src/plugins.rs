@@ -1,0 +1,283 @@
+//! Plugins of strangers: names, their versions, and which version a name stands for. The truth is in the
+//! log; the bytes lie beside it, under their digest ([`quern_plugins::Components`]).
+//!
+//! ```text
+//! received --Added--> ready --Stands--> active --Stands--> retired --Removed--> gone
+//!                       ^                  |
+//!                       └──── RollBack ────┘   (numbers are never given twice)
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use quern_protocol::{
+    Activation, Code, ComponentDigest, PluginAbout, PluginKind, PluginName, PluginRef,
+    VersionState, WireError,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{limits, state};
+
+/// A version as it was taken in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Version {
+    pub(crate) digest: ComponentDigest,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// ms since 1970.
+    pub(crate) added_at: u64,
+    pub(crate) about: PluginAbout,
+}
+
+/// A name, its versions, and what it stands for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Named {
+    /// The highest number ever given.
+    pub(crate) newest: u32,
+    pub(crate) versions: BTreeMap<u32, Version>,
+    pub(crate) active: Option<u32>,
+    /// Latest last.
+    pub(crate) activations: Vec<Activation>,
+}
+
+impl Named {
+    /// All versions decide the same kind of thing; `None` = none is left.
+    pub(crate) fn kind(&self) -> Option<PluginKind> {
+        let newest = self.versions.values().next_back()?;
+        Some(newest.about.kind)
+    }
+
+    pub(crate) fn language(&self) -> Option<&str> {
+        let newest = || self.versions.keys().next_back().copied();
+        let version = self.active.or_else(newest)?;
+        self.versions.get(&version)?.about.language.as_deref()
+    }
+
+    /// The version of these bytes.
+    pub(crate) fn version_of(&self, digest: &ComponentDigest) -> Option<u32> {
+        let mut versions = self.versions.iter();
+        let found = versions.find(|(_, version)| version.digest == *digest);
+        found.map(|(number, _)| *number)
+    }
+
+    pub(crate) fn state(&self, version: u32) -> VersionState {
+        if self.active == Some(version) {
+            return VersionState::Active;
+        }
+        let mut activations = self.activations.iter();
+        match activations.any(|it| it.version == Some(version)) {
+            true => VersionState::Retired,
+            false => VersionState::Ready,
+        }
+    }
+
+    /// The version that was active before the one that is, if it is still there.
+    pub(crate) fn before(&self) -> Option<u32> {
+        let mut earlier = self.activations.iter().rev().filter_map(|it| it.version);
+        earlier.find(|it| Some(*it) != self.active && self.versions.contains_key(it))
+    }
+}
+
+/// The body of a plugin record (kind 35), version 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PluginRecord {
+    Added(PluginName, u32, Version),
+    /// The name stands for this version from now on; `None` = for nothing.
+    Stands(PluginName, Activation),
+    Removed(PluginName, u32),
+    /// All of a name, in a snapshot.
+    Whole(PluginName, Named),
+}
+
+impl state::Body for PluginRecord {
+    const VERSION: u8 = 1;
+}
+
+/// One version of one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Meant {
+    pub(crate) name: PluginName,
+    pub(crate) version: u32,
+    pub(crate) digest: ComponentDigest,
+}
+
+/// All names.
+#[derive(Debug, Default)]
+pub(crate) struct Plugins(RwLock<BTreeMap<PluginName, Named>>);
+
+impl Plugins {
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<PluginName, Named>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies a record of the log. Applying one twice changes nothing.
+    pub(crate) fn apply(&self, record: PluginRecord) {
+        let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        match record {
+            PluginRecord::Added(name, number, version) => {
+                let named = names.entry(name).or_default();
+                named.newest = named.newest.max(number);
+                named.versions.insert(number, version);
+            }
+            PluginRecord::Stands(name, activation) => {
+                let named = names.entry(name).or_default();
+                named.active = activation.version;
+                if named.activations.last() != Some(&activation) {
+                    named.activations.push(activation);
+                }
+                let beyond = named.activations.len().saturating_sub(limits::ACTIVATIONS);
+                named.activations.drain(..beyond);
+            }
+            PluginRecord::Removed(name, number) => {
+                if let Some(named) = names.get_mut(&name) {
+                    named.versions.remove(&number);
+                }
+            }
+            PluginRecord::Whole(name, named) => {
+                names.insert(name, named);
+            }
+        }
+    }
+
+    /// The records that make names like these.
+    pub(crate) fn snapshot(&self) -> Vec<PluginRecord> {
+        let names = self.read();
+        let names = names.iter();
+        let whole =
+            |(name, named): (&PluginName, &Named)| PluginRecord::Whole(name.clone(), named.clone());
+        names.map(whole).collect()
+    }
+
+    pub(crate) fn find(&self, name: &PluginName) -> Option<Named> {
+        self.read().get(name).cloned()
+    }
+
+    pub(crate) fn list(&self) -> Vec<(PluginName, Named)> {
+        let names = self.read();
+        let names = names.iter();
+        names
+            .map(|(name, named)| (name.clone(), named.clone()))
+            .collect()
+    }
+
+    /// Whether some version has these bytes.
+    pub(crate) fn has(&self, digest: &ComponentDigest) -> bool {
+        let names = self.read();
+        names
+            .values()
+            .any(|named| named.version_of(digest).is_some())
+    }
+
+    /// Who speaks an expression language.
+    pub(crate) fn speaker(&self, language: &str) -> Option<PluginName> {
+        let names = self.read();
+        let mut names = names.iter();
+        let found = names.find(|(_, named)| named.language() == Some(language));
+        found.map(|(name, _)| name.clone())
+    }
+
+    /// What is meant by a name, with or without a version; `None` = there is no such name.
+    pub(crate) fn meant(&self, named: &PluginRef) -> Option<Result<Meant, WireError>> {
+        let names = self.read();
+        let found = names
+            .get(&named.name)
+            .filter(|it| !it.versions.is_empty())?;
+        let Some(number) = named.version.or(found.active) else {
+            let name = &named.name;
+            let newest = found.versions.keys().next_back().copied().unwrap_or(1);
+            let text = format!(
+                "plugin {name} has no active version; activate one: quern plugin activate \
+                 {name}@{newest}"
+            );
+            return Some(Err(WireError::new(Code::PLUGIN_NOT_READY, text)));
+        };
+        Some(match found.versions.get(&number) {
+            Some(version) => Ok(Meant {
+                name: named.name.clone(),
+                version: number,
+                digest: version.digest,
+            }),
+            None => Err(no_version(&named.name, found, number)),
+        })
+    }
+}
+
+pub(crate) fn no_version(name: &PluginName, named: &Named, version: u32) -> WireError {
+    let numbers: Vec<String> = named.versions.keys().map(u32::to_string).collect();
+    let text = format!(
+        "plugin {name} has no version {version} here; there are {}",
+        numbers.join(", ")
+    );
+    WireError::new(Code::NOT_FOUND, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(byte: u8) -> Version {
+        Version {
+            digest: ComponentDigest([byte; 32]),
+            size: 1,
+            added_at: 1,
+            about: PluginAbout {
+                kind: PluginKind::Filter,
+                calls_itself: "geo".to_owned(),
+                author_version: "0.1.0".to_owned(),
+                summary: String::new(),
+                language: Some("GEO".to_owned()),
+                fuel_per_message: 1,
+                cases: 0,
+            },
+        }
+    }
+
+    fn stands(version: Option<u32>, at: u64) -> PluginRecord {
+        PluginRecord::Stands(name(), Activation { version, at })
+    }
+
+    fn name() -> PluginName {
+        PluginName::new("geo").unwrap()
+    }
+
+    #[test]
+    fn a_name_stands_for_what_was_activated_last_and_numbers_are_not_given_again() {
+        let plugins = Plugins::default();
+        let meant = |text: &str| {
+            let meant = plugins.meant(&text.parse().unwrap())?;
+            Some(meant.map(|it| it.version).map_err(|error| error.code))
+        };
+        assert_eq!(meant("geo"), None);
+        for number in 1..=3 {
+            plugins.apply(PluginRecord::Added(name(), number, version(number as u8)));
+        }
+        assert_eq!(meant("geo"), Some(Err(Code::PLUGIN_NOT_READY.number)));
+        assert_eq!(meant("geo@2"), Some(Ok(2)));
+        assert_eq!(meant("geo@4"), Some(Err(Code::NOT_FOUND.number)));
+        plugins.apply(stands(Some(1), 1));
+        plugins.apply(stands(Some(3), 2));
+        plugins.apply(stands(Some(3), 2));
+        assert_eq!(meant("geo"), Some(Ok(3)));
+        let now = || plugins.find(&name()).unwrap();
+        assert_eq!((now().before(), now().activations.len()), (Some(1), 2));
+        let states = [1, 2, 3].map(|it| now().state(it));
+        let right = [
+            VersionState::Retired,
+            VersionState::Ready,
+            VersionState::Active,
+        ];
+        assert_eq!(states, right);
+        assert_eq!(plugins.speaker("GEO"), Some(name()));
+        plugins.apply(PluginRecord::Removed(name(), 1));
+        assert_eq!((now().before(), now().newest), (None, 3));
+        plugins.apply(stands(None, 3));
+        let again = Plugins::default();
+        let snapshot = plugins.snapshot();
+        snapshot.iter().for_each(|it| again.apply(it.clone()));
+        assert_eq!(again.snapshot(), snapshot);
+        assert_eq!(now().before(), Some(3));
+        plugins.apply(PluginRecord::Removed(name(), 2));
+        plugins.apply(PluginRecord::Removed(name(), 3));
+        assert_eq!((meant("geo"), now().newest), (None, 3));
+    }
+}

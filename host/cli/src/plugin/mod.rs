@@ -1,0 +1,195 @@
+//! `quern plugin …`: build and test without a broker; upload, activate, roll back and look at on one.
+
+mod author;
+mod show;
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use quern_client::{PluginChange, PluginRef};
+
+use crate::connect::Connect;
+use crate::failure::Failure;
+use crate::output::{self, Output, thousands};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a component of what `cargo build --target wasm32-unknown-unknown --release` has built.
+    Build {
+        /// The .wasm file cargo has made.
+        module: PathBuf,
+        /// Cases to take along, one JSON document a line: brokers run them before they let the plugin in.
+        #[arg(long, value_name = "FILE")]
+        cases: Option<PathBuf>,
+        /// Where the component goes. By default beside the module, as NAME.component.wasm.
+        #[arg(long, short = 'o', value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Ask a component its cases, in the broker's own engine and without a broker.
+    Test {
+        component: PathBuf,
+        /// More cases than the component carries, one JSON document a line.
+        #[arg(long, value_name = "FILE")]
+        cases: Option<PathBuf>,
+        /// Form of the result.
+        #[arg(short, long, value_enum, default_value_t = Output::Human)]
+        output: Output,
+    },
+    /// Take a component in, on every broker, as the next version of a name.
+    Upload {
+        component: PathBuf,
+        /// By default the file's name up to its first dot.
+        #[arg(long)]
+        name: Option<String>,
+        /// Let the name stand for this version at once.
+        #[arg(long)]
+        activate: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// All plugins: those that are part of the brokers, and those taken in.
+    Ls {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// The versions of a plugin, what they do and did.
+    Info {
+        name: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Let a name stand for one of its versions: NAME@VERSION, or NAME for the newest.
+    Activate {
+        #[arg(value_name = "NAME[@VERSION]")]
+        plugin: PluginRef,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Let a name stand for the version that was active before.
+    Rollback {
+        name: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Let a name stand for nothing: who uses it waits.
+    Disable {
+        name: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Remove a version that is not active.
+    Rm {
+        #[arg(value_name = "NAME@VERSION")]
+        plugin: PluginRef,
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    connect: Connect,
+    /// Form of the result.
+    #[arg(short, long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+}
+
+pub(crate) async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Build { module, cases, out } => author::build(&module, cases.as_deref(), out),
+        Command::Test {
+            component,
+            cases,
+            output,
+        } => author::test(&component, cases.as_deref(), output),
+        Command::Upload {
+            component,
+            name,
+            activate,
+            options,
+        } => upload(&component, name, activate, &options).await,
+        Command::Ls { options } => show::ls(&options).await,
+        Command::Info { name, options } => show::info(&name, &options).await,
+        Command::Activate { plugin, options } => {
+            let change = PluginChange::Activate {
+                version: plugin.version,
+            };
+            change_plugin(plugin.name.as_str(), change, &options).await
+        }
+        Command::Rollback { name, options } => {
+            change_plugin(&name, PluginChange::RollBack, &options).await
+        }
+        Command::Disable { name, options } => {
+            change_plugin(&name, PluginChange::Disable, &options).await
+        }
+        Command::Rm { plugin, options } => {
+            let version = plugin.version.ok_or_else(|| {
+                Failure::usage(format!("say which version: {}@VERSION", plugin.name))
+            })?;
+            let change = PluginChange::Remove { version };
+            change_plugin(plugin.name.as_str(), change, &options).await
+        }
+    }
+}
+
+async fn upload(
+    file: &std::path::Path,
+    name: Option<String>,
+    activate: bool,
+    options: &Options,
+) -> Result<(), Failure> {
+    let component = Bytes::from(author::read(file)?);
+    let stem = file.file_name().and_then(|it| it.to_str()).unwrap_or("");
+    let stem = stem.split('.').next().unwrap_or(stem);
+    let name = name.unwrap_or_else(|| stem.to_owned());
+    let client = options.connect.client().await?;
+    let admin = client.admin();
+    let size = component.len();
+    let uploaded = admin.upload_plugin(&name, &component, |broker, done| {
+        eprintln!(
+            "{broker} has {} of {} bytes{}",
+            thousands(done as u64),
+            thousands(size as u64),
+            if done == size {
+                "; checking, compiling, trying"
+            } else {
+                ""
+            }
+        );
+    });
+    let uploaded = uploaded.await?;
+    let (about, version) = (&uploaded.about, uploaded.version);
+    eprintln!(
+        "{name}@{version}: {}, {} of its cases passed, {} fuel a message",
+        show::kind(about.kind),
+        about.cases,
+        thousands(about.fuel_per_message)
+    );
+    if !uploaded.is_new {
+        eprintln!("these bytes were {name}@{version} before");
+    }
+    if activate {
+        let change = PluginChange::Activate {
+            version: Some(version),
+        };
+        return change_plugin(&name, change, options).await;
+    }
+    output::print(&format!("{name}@{version}\n"))
+}
+
+async fn change_plugin(name: &str, change: PluginChange, options: &Options) -> Result<(), Failure> {
+    let client = options.connect.client().await?;
+    let changed = client.admin().change_plugin(name, change).await?;
+    let rows: Vec<_> = changed
+        .into_iter()
+        .map(|(broker, it)| show::Changed {
+            plugin: name.to_owned(),
+            broker: broker.to_string(),
+            before: it.before,
+            active: it.active,
+        })
+        .collect();
+    show::changed(&rows, options.output)
+}

@@ -1,0 +1,197 @@
+//! Plugins as tables.
+
+use quern_client::{PluginKind, VersionState};
+use serde::Serialize;
+
+use super::Options;
+use crate::failure::Failure;
+use crate::output::{self, Output, thousands};
+
+pub(super) fn kind(kind: PluginKind) -> &'static str {
+    match kind {
+        PluginKind::Filter => "filter",
+        PluginKind::BodyFilter => "body filter",
+        PluginKind::QueueSelector => "queue selector",
+        PluginKind::AllocationStrategy => "allocation strategy",
+    }
+}
+
+fn number(version: Option<u32>) -> String {
+    version.map_or_else(|| "-".to_owned(), |it| it.to_string())
+}
+
+#[derive(Serialize)]
+pub(super) struct Changed {
+    pub(super) plugin: String,
+    pub(super) broker: String,
+    pub(super) before: Option<u32>,
+    pub(super) active: Option<u32>,
+}
+
+pub(super) fn changed(rows: &[Changed], output: Output) -> Result<(), Failure> {
+    output::rows(
+        output,
+        rows,
+        &["PLUGIN", "BROKER", "BEFORE", "ACTIVE"],
+        |row| {
+            let (plugin, broker) = (row.plugin.clone(), row.broker.clone());
+            vec![plugin, broker, number(row.before), number(row.active)]
+        },
+        "no broker has it",
+    )
+}
+
+#[derive(Serialize)]
+struct Row {
+    plugin: String,
+    broker: String,
+    kind: &'static str,
+    built_in: bool,
+    active: Option<u32>,
+    versions: u32,
+    messages: u64,
+    delivered: u64,
+    faults: u64,
+}
+
+pub(super) async fn ls(options: &Options) -> Result<(), Failure> {
+    let client = options.connect.client().await?;
+    let listed = client.admin().list_plugins().await?;
+    let rows: Vec<Row> = listed
+        .into_iter()
+        .map(|(broker, it)| Row {
+            plugin: it.name.to_string(),
+            broker: broker.to_string(),
+            kind: kind(it.kind),
+            built_in: it.built_in,
+            active: it.active,
+            versions: it.versions,
+            messages: it.figures.messages,
+            delivered: it.figures.delivered,
+            faults: it.figures.faults,
+        })
+        .collect();
+    output::rows(
+        options.output,
+        &rows,
+        &["PLUGIN", "BROKER", "KIND", "ACTIVE", "MESSAGES", "FAULTS"],
+        |row| {
+            let active = match row.built_in {
+                true => "built in".to_owned(),
+                false => format!("{} of {}", number(row.active), row.versions),
+            };
+            let (plugin, broker) = (row.plugin.clone(), row.broker.clone());
+            let (messages, faults) = (thousands(row.messages), thousands(row.faults));
+            vec![
+                plugin,
+                broker,
+                row.kind.to_owned(),
+                active,
+                messages,
+                faults,
+            ]
+        },
+        "there are none",
+    )
+}
+
+#[derive(Serialize)]
+struct VersionRow {
+    plugin: String,
+    broker: String,
+    version: u32,
+    state: &'static str,
+    is_here: bool,
+    digest: String,
+    size: u64,
+    /// ms since 1970.
+    added_at: u64,
+    kind: &'static str,
+    calls_itself: String,
+    author_version: String,
+    summary: String,
+    language: Option<String>,
+    fuel_per_message: u64,
+    cases: u32,
+    calls: u64,
+    messages: u64,
+    delivered: u64,
+    faults: u64,
+    fuel: u64,
+    counters: Vec<(String, u64)>,
+}
+
+pub(super) async fn info(name: &str, options: &Options) -> Result<(), Failure> {
+    let client = options.connect.client().await?;
+    let mut rows = Vec::new();
+    for (broker, described) in client.admin().describe_plugin(name).await? {
+        rows.extend(described.versions.into_iter().map(|it| {
+            let figures = it.figures.unwrap_or_default();
+            VersionRow {
+                plugin: name.to_owned(),
+                broker: broker.to_string(),
+                version: it.version,
+                state: state(it.state),
+                is_here: it.is_here,
+                digest: it.digest.to_string(),
+                size: it.size,
+                added_at: it.added_at,
+                kind: kind(it.about.kind),
+                calls_itself: it.about.calls_itself,
+                author_version: it.about.author_version,
+                summary: it.about.summary,
+                language: it.about.language,
+                fuel_per_message: it.about.fuel_per_message,
+                cases: it.about.cases,
+                calls: figures.calls,
+                messages: figures.messages,
+                delivered: figures.delivered,
+                faults: figures.faults,
+                fuel: figures.fuel,
+                counters: it.counters,
+            }
+        }));
+    }
+    let heading = [
+        "BROKER",
+        "VERSION",
+        "STATE",
+        "DIGEST",
+        "AUTHOR'S",
+        "MESSAGES",
+        "DELIVERED",
+        "FAULTS",
+        "SUMMARY",
+    ];
+    output::rows(
+        options.output,
+        &rows,
+        &heading,
+        |row| {
+            let state = match row.is_here {
+                true => row.state.to_owned(),
+                false => format!("{}, bytes missing", row.state),
+            };
+            let figures = [row.messages, row.delivered, row.faults].map(thousands);
+            let words = [row.author_version.clone()];
+            let digest = row.digest.get(..12).unwrap_or_default().to_owned();
+            let first = [row.broker.clone(), row.version.to_string(), state, digest];
+            let last = [row.summary.clone()];
+            first
+                .into_iter()
+                .chain(words)
+                .chain(figures)
+                .chain(last)
+                .collect()
+        },
+        "it has no versions left",
+    )
+}
+
+fn state(state: VersionState) -> &'static str {
+    match state {
+        VersionState::Ready => "ready",
+        VersionState::Active => "active",
+        VersionState::Retired => "retired",
+    }
+}

@@ -1,0 +1,226 @@
+//! The life of a plugin on a running broker: built, tested, uploaded, activated, rolled back, removed; and
+//! what of it survives a crash.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use quern_harness::{Node, World};
+
+use crate::world_with_node;
+
+/// What cargo has built of an example, before it is a component.
+fn module(package: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let built = root.join("target/guests/wasm32-unknown-unknown/release");
+    let module = built.join(package.replace('-', "_")).with_extension("wasm");
+    module.to_string_lossy().into_owned()
+}
+
+struct Bench {
+    world: World,
+    node: Node,
+}
+
+impl Bench {
+    fn new() -> Result<Self> {
+        let (world, node) = world_with_node(&[])?;
+        let bench = Self { world, node };
+        bench.quern(&["topic", "create", "orders", "--queues", "2"])?;
+        let line = |n: usize| format!("{{\"body\":\"{n}\",\"key\":\"customer-{n}\"}}\n");
+        let lines: String = (0..400).map(line).collect();
+        let at = bench.node.namesrv.clone();
+        let produce = ["produce", "orders", "--ndjson", "-", "--namesrv", &at];
+        bench.world.ok_with_input(&produce, lines.as_bytes())?;
+        Ok(bench)
+    }
+
+    fn quern(&self, args: &[&str]) -> Result<String> {
+        let at = ["--namesrv", self.node.namesrv.as_str()];
+        self.world.ok(&[args, &at].concat())
+    }
+
+    fn fails(&self, args: &[&str], exit: i32, code: &str) -> Result<String> {
+        let at = ["--namesrv", self.node.namesrv.as_str()];
+        self.world.fails(&[args, &at].concat(), exit, code)
+    }
+
+    /// The component of an example, with cases of its own or none.
+    fn component(&self, package: &str, name: &str, cases: &str) -> Result<PathBuf> {
+        let (out, file) = (self.world.path(name), self.world.path("cases.ndjson"));
+        std::fs::write(&file, cases)?;
+        let out_text = out.to_string_lossy().into_owned();
+        let file = file.to_string_lossy().into_owned();
+        let module = module(package);
+        let build = [
+            "plugin", "build", &module, "-o", &out_text, "--cases", &file,
+        ];
+        let said = self.world.ok(&build)?;
+        ensure!(said.trim() == out_text, "{said}");
+        Ok(out)
+    }
+
+    /// Messages a share of so many per cent lets through.
+    fn share(&self, plugin: &str, percent: u32) -> Result<BTreeSet<usize>> {
+        let param = format!("percent={percent}");
+        let args = ["consume", "orders", "--plugin", plugin, "--param", &param];
+        let printed = self.quern(&args)?;
+        Ok(printed.lines().map(str::parse).collect::<Result<_, _>>()?)
+    }
+
+    /// State and judged messages of each version.
+    fn versions(&self, name: &str) -> Result<Vec<(String, u64)>> {
+        let json = self.quern(&["plugin", "info", name, "-o", "json"])?;
+        let versions: Vec<serde_json::Value> = serde_json::from_str(&json)?;
+        let version = |it: &serde_json::Value| {
+            let state = it["state"].as_str().context("a state")?;
+            Ok((
+                state.to_owned(),
+                it["messages"].as_u64().context("a count")?,
+            ))
+        };
+        versions.iter().map(version).collect()
+    }
+}
+
+const ROLLOUT: &str = "quern-example-percentage-rollout";
+const CASE: &str = "{\"what\":\"everybody\",\"message\":{\"keys\":\"a\"},\
+                    \"params\":{\"percent\":100},\"expect\":true}\n";
+
+#[test]
+fn versions_are_activated_rolled_back_and_survive_a_crash() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let first = bench.component(ROLLOUT, "rollout.wasm", "")?;
+    let first = first.to_string_lossy().into_owned();
+    let second = bench.component(ROLLOUT, "second.wasm", CASE)?;
+    let second = second.to_string_lossy().into_owned();
+    let tested = bench.world.ok(&["plugin", "test", &second])?;
+    ensure!(tested.contains("everybody"), "{tested}");
+
+    let uploaded = bench.quern(&["plugin", "upload", &first])?;
+    ensure!(uploaded == "rollout@1\n", "{uploaded}");
+    // A version can be tried before anybody meets it by the name alone.
+    ensure!(bench.share("rollout@1", 100)?.len() == 400);
+    let by_name = ["consume", "orders", "--plugin", "rollout"];
+    bench.fails(&by_name, 1, "Q-4401")?;
+    bench.quern(&["plugin", "activate", "rollout"])?;
+    let (few, many) = (bench.share("rollout", 20)?, bench.share("rollout", 60)?);
+    ensure!(few.is_subset(&many), "{few:?} {many:?}");
+    ensure!((40..=120).contains(&few.len()), "{}", few.len());
+    ensure!((180..=300).contains(&many.len()), "{}", many.len());
+
+    let again = bench.quern(&["plugin", "upload", &first])?;
+    ensure!(
+        again == "rollout@1\n",
+        "the same bytes, the same version: {again}"
+    );
+    let args = [
+        "plugin",
+        "upload",
+        &second,
+        "--name",
+        "rollout",
+        "--activate",
+    ];
+    bench.quern(&args)?;
+    let judged = |bench: &Bench, version: usize| {
+        Ok::<_, anyhow::Error>(bench.versions("rollout")?[version].1)
+    };
+    let before = judged(&bench, 0)?;
+    ensure!(bench.share("rollout", 20)? == few);
+    ensure!((judged(&bench, 0)?, judged(&bench, 1)?) == (before, 400));
+    bench.quern(&["plugin", "rollback", "rollout"])?;
+    ensure!(bench.share("rollout", 20)? == few);
+    ensure!((judged(&bench, 0)?, judged(&bench, 1)?) == (before + 400, 400));
+
+    bench.node.kill()?;
+    let data = bench.node.data().to_owned();
+    // All but the log and the components is made anew.
+    for entry in std::fs::read_dir(&data)? {
+        let path = entry?.path();
+        match path.file_name().and_then(|it| it.to_str()) {
+            Some("commitlog" | "plugins") => {}
+            _ if path.is_dir() => std::fs::remove_dir_all(path)?,
+            _ => std::fs::remove_file(path)?,
+        }
+    }
+    std::fs::remove_dir_all(data.join("plugins/cwasm"))?;
+    bench.node.start(&bench.world, &[])?;
+    let states = [("active".to_owned(), 0), ("retired".to_owned(), 0)];
+    ensure!(bench.versions("rollout")? == states);
+    ensure!(bench.share("rollout", 20)? == few);
+
+    bench.fails(&["plugin", "rm", "rollout@1"], 4, "Q-4403")?;
+    bench.quern(&["plugin", "disable", "rollout"])?;
+    bench.fails(&by_name, 1, "Q-4401")?;
+    bench.quern(&["plugin", "rm", "rollout@1"])?;
+    bench.fails(&["plugin", "activate", "rollout@1"], 3, "Q-2001")?;
+    bench.quern(&["plugin", "activate", "rollout@2"])?;
+    bench.fails(&["plugin", "rollback", "rollout"], 1, "Q-4404")?;
+    ensure!(bench.share("rollout", 20)? == few);
+    Ok(())
+}
+
+#[test]
+fn selectors_and_strategies_can_be_uploaded_too() -> Result<()> {
+    let bench = Bench::new()?;
+    let upload = |package: &str, name: &str| -> Result<()> {
+        let file = bench.component(package, &format!("{name}.wasm"), "")?;
+        let file = file.to_string_lossy().into_owned();
+        bench.quern(&["plugin", "upload", &file, "--activate"])?;
+        Ok(())
+    };
+    upload("quern-example-region-router", "route")?;
+    let said = bench.quern(&["produce", "orders", "--select", "route", "x"])?;
+    ensure!(said.contains("by route@1 "), "{said}");
+    upload("quern-strategy-sticky", "mine")?;
+    let args = ["consume", "orders", "--group", "g", "--allocate", "mine"];
+    ensure!(bench.quern(&args)?.lines().count() == 401);
+    let wrong_kind = ["consume", "orders", "--plugin", "route"];
+    bench.fails(&wrong_kind, 2, "is a queue selector, not a filter")?;
+    let listed = bench.quern(&["plugin", "ls", "-o", "ndjson"])?;
+    ensure!(listed.lines().count() == 2 + 15, "{listed}");
+    Ok(())
+}
+
+#[test]
+fn what_is_no_plugin_or_no_name_for_it_is_told_so() -> Result<()> {
+    let bench = Bench::new()?;
+    let garbage = bench.world.path("garbage.wasm");
+    std::fs::write(&garbage, "not wasm at all")?;
+    let garbage = garbage.to_string_lossy().into_owned();
+    bench.fails(&["plugin", "upload", &garbage], 2, "Q-4101")?;
+    bench.fails(
+        &["plugin", "upload", &module(ROLLOUT), "--name", "m"],
+        2,
+        "quern plugin build",
+    )?;
+    let wrong = "{\"params\":{\"percent\":0},\"message\":{\"keys\":\"a\"},\"expect\":true}\n";
+    let wrong = bench.component(ROLLOUT, "wrong.wasm", wrong)?;
+    let wrong = wrong.to_string_lossy().into_owned();
+    bench.fails(&["plugin", "upload", &wrong], 2, "Q-4106")?;
+    bench
+        .world
+        .fails(&["plugin", "test", &wrong], 1, "1 cases failed")?;
+    let rollout = bench.component(ROLLOUT, "rollout.wasm", "")?;
+    let rollout = rollout.to_string_lossy().into_owned();
+    let upload = |name: &'static str| ["plugin", "upload", &rollout, "--name", name];
+    bench.fails(&upload("sql92"), 2, "Q-3004")?;
+    bench.fails(&upload("a b"), 2, "Q-2005")?;
+    bench.quern(&["plugin", "upload", &rollout, "--activate"])?;
+    let router = bench.component("quern-example-region-router", "router.wasm", "")?;
+    let router = router.to_string_lossy().into_owned();
+    bench.fails(
+        &["plugin", "upload", &router, "--name", "rollout"],
+        4,
+        "Q-2002",
+    )?;
+    let consume = ["consume", "orders", "--plugin"];
+    bench.fails(&[&consume[..], &["nobody"]].concat(), 3, "Q-2001")?;
+    bench.fails(&[&consume[..], &["rollout@7"]].concat(), 3, "Q-2001")?;
+    bench.fails(&[&consume[..], &["rollout"]].concat(), 2, "Q-4202")?;
+    let share = ["rollout", "--param", "percent=many"];
+    bench.fails(&[&consume[..], &share].concat(), 2, "Q-4202")?;
+    bench.fails(&["plugin", "activate", "sql92"], 2, "Q-3004")?;
+    Ok(())
+}

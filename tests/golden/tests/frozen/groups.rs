@@ -1,0 +1,115 @@
+//! Samples of what members of groups and their administrators say.
+
+use quern_protocol::{
+    DeleteGroup, DeleteGroupReply, DescribeGroup, DescribeGroupReply, Filter, GroupMember,
+    GroupQueue, GroupSummary, JoinGroup, JoinGroupReply, Lease, LeaseQueues, LeaseQueuesReply,
+    Leased, LeaveGroup, LeaveGroupReply, ListGroups, ListGroupsReply, QueueId, QueueOffset,
+    ReadQueues, Selector, Share, Subscription, Taken,
+};
+
+use crate::{Samples, broker, group, topic};
+
+pub(crate) fn groups(all: &mut Samples, lease: Lease) {
+    let subscription = Subscription {
+        topic: topic(),
+        filter: Filter::tag("paid"),
+        route: vec![ReadQueues {
+            broker: broker(),
+            queues: 8,
+        }],
+    };
+    let join = JoinGroup {
+        group: group(),
+        member: "17@0badcafe".to_owned(),
+        zone: "eu".to_owned(),
+        weight: 1,
+        strategy: Some(Selector::named("sticky")),
+        subscriptions: vec![subscription],
+        generation: 7,
+        wait_ms: 3_000,
+    };
+    let joined = JoinGroupReply {
+        generation: 8,
+        members: 2,
+        strategy: "sticky 0.1.0".to_owned(),
+        session_ms: 10_000,
+        shares: vec![Share {
+            topic: topic(),
+            broker: broker(),
+            queues: vec![QueueId(0), QueueId(2)],
+        }],
+    };
+    all.add(&join, &joined);
+    let leave = LeaveGroup {
+        group: group(),
+        member: "17@0badcafe".to_owned(),
+    };
+    all.add(&leave, &LeaveGroupReply {});
+    leases(all, lease);
+    groups_described(all, lease);
+}
+
+fn leases(all: &mut Samples, lease: Lease) {
+    let ask = LeaseQueues {
+        group: group(),
+        topic: topic(),
+        member: "17@0badcafe".to_owned(),
+        queues: vec![QueueId(0), QueueId(2)],
+        release: vec![lease],
+        wait_ms: 3_000,
+    };
+    let answer = LeaseQueuesReply {
+        lease_ms: 10_000,
+        leased: vec![Leased {
+            lease,
+            committed: Some(QueueOffset(300)),
+        }],
+        taken: vec![Taken {
+            queue: QueueId(0),
+            member: "18@0badcafe".to_owned(),
+            free_in_ms: 900,
+        }],
+    };
+    all.add(&ask, &answer);
+}
+
+fn groups_described(all: &mut Samples, lease: Lease) {
+    let summary = GroupSummary {
+        group: group(),
+        members: 2,
+        topics: 1,
+    };
+    all.add(
+        &ListGroups {},
+        &ListGroupsReply {
+            groups: vec![summary],
+        },
+    );
+    let member = GroupMember {
+        member: "17@0badcafe".to_owned(),
+        zone: "eu".to_owned(),
+        weight: 1,
+        silent_ms: 20,
+        subscriptions: vec![(topic(), Filter::All)],
+    };
+    let at = GroupQueue {
+        topic: topic(),
+        queue: lease.queue,
+        committed: Some(QueueOffset(300)),
+        min: QueueOffset(0),
+        max: QueueOffset(301),
+        behind_ms: Some(40),
+        owner: Some("17@0badcafe".to_owned()),
+    };
+    let described = DescribeGroupReply {
+        generation: 8,
+        strategy: "sticky 0.1.0".to_owned(),
+        members: vec![member],
+        queues: vec![at],
+    };
+    all.add(&DescribeGroup { group: group() }, &described);
+    all.add(
+        &DeleteGroup { group: group() },
+        &DeleteGroupReply { queues: 3 },
+    );
+}

@@ -1,0 +1,119 @@
+//! Samples of uploads, of what is said about plugins, and of filters that name one.
+
+use quern_protocol::{
+    Activation, BeginUpload, BeginUploadReply, ChangePlugin, ChangePluginReply, ComponentDigest,
+    DescribePlugin, DescribePluginReply, Filter, FinishUpload, FinishUploadReply, ListPlugins,
+    ListPluginsReply, Operation as _, PluginAbout, PluginChange, PluginFigures, PluginKind,
+    PluginName, PluginSummary, Pull, UploadChunk, UploadChunkReply, VersionReport, VersionState,
+};
+
+use crate::Samples;
+
+fn name() -> PluginName {
+    PluginName::new("geo").unwrap()
+}
+
+fn digest() -> ComponentDigest {
+    ComponentDigest(std::array::from_fn(|index| index as u8))
+}
+
+fn about() -> PluginAbout {
+    PluginAbout {
+        kind: PluginKind::BodyFilter,
+        calls_itself: "geo-fence".to_owned(),
+        author_version: "0.1.0".to_owned(),
+        summary: "what lies within".to_owned(),
+        language: Some("GEO".to_owned()),
+        fuel_per_message: 291,
+        cases: 12,
+    }
+}
+
+pub(crate) fn plugins(all: &mut Samples, pull: &Pull) {
+    let (digest, size) = (digest(), 140_000);
+    all.add(
+        &BeginUpload { digest, size },
+        &BeginUploadReply { received: 0 },
+    );
+    all.add(
+        &UploadChunk { digest, at: 9 },
+        &UploadChunkReply { received: size },
+    );
+    let finish = FinishUpload {
+        digest,
+        name: name(),
+        version: Some(3),
+    };
+    let finished = FinishUploadReply {
+        version: 3,
+        is_new: true,
+        about: about(),
+    };
+    all.add(&finish, &finished);
+    let change = |change| ChangePlugin {
+        name: name(),
+        change,
+    };
+    let changed = ChangePluginReply {
+        before: Some(2),
+        active: None,
+    };
+    all.add(&change(PluginChange::Disable), &changed);
+    for (what, it) in [
+        ("activate", PluginChange::Activate { version: Some(3) }),
+        ("roll back", PluginChange::RollBack),
+        ("remove", PluginChange::Remove { version: 1 }),
+    ] {
+        all.request(&change(it), what);
+    }
+    described(all);
+    let filter = Filter::plugin("geo@3").unwrap();
+    let filter = filter.param("min", "100").expression("inside");
+    let pull = Pull {
+        filter: filter.into(),
+        ..pull.clone()
+    };
+    all.request(&pull, "by a plugin");
+    assert_eq!(pull.version(), 1);
+}
+
+fn described(all: &mut Samples) {
+    let figures = PluginFigures {
+        calls: 4,
+        messages: 1_000,
+        delivered: 10,
+        faults: 1,
+        fuel: 291_000,
+    };
+    let summary = PluginSummary {
+        name: name(),
+        kind: PluginKind::Filter,
+        built_in: false,
+        active: Some(3),
+        newest: 4,
+        versions: 2,
+        figures,
+    };
+    let plugins = vec![summary];
+    all.add(&ListPlugins {}, &ListPluginsReply { plugins });
+    let version = VersionReport {
+        version: 3,
+        state: VersionState::Retired,
+        is_here: true,
+        digest: digest(),
+        size: 140_000,
+        added_at: 1_750_000_000_000,
+        about: about(),
+        figures: Some(figures),
+        counters: vec![("seen".to_owned(), 7)],
+    };
+    let described = DescribePluginReply {
+        built_in: false,
+        versions: vec![version],
+        activations: vec![Activation {
+            version: Some(3),
+            at: 1_750_000_000_001,
+        }],
+    };
+    all.add(&DescribePlugin { name: name() }, &described);
+}

@@ -1,0 +1,157 @@
+//! Plugins of a cluster: upload components, say which version a name stands for, and see what they do.
+
+use bytes::Bytes;
+use quern_protocol::{
+    BeginUpload, BrokerEntry, BrokerName, ChangePlugin, ChangePluginReply, Code, ComponentDigest,
+    DescribePlugin, DescribePluginReply, FinishUpload, FinishUploadReply, ListPlugins, PluginAbout,
+    PluginChange, PluginName, PluginSummary, UploadChunk, limits as wire,
+};
+use ring::digest::{SHA256, digest};
+
+use crate::admin::Admin;
+use crate::error::{Error, Result};
+use crate::limits;
+
+/// What became of an upload: the same version on every broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Uploaded {
+    /// The version these bytes are.
+    pub version: u32,
+    /// False: every broker had them as this version already.
+    pub is_new: bool,
+    /// What the component says of itself, and what its trial found.
+    pub about: PluginAbout,
+    /// Who has it now.
+    pub brokers: Vec<BrokerName>,
+}
+
+impl Admin {
+    /// Makes a component the next version of a name on every broker; bytes a broker has are not sent
+    /// again, and an upload that was cut short goes on where it stopped. The name goes on standing for
+    /// what it did before. `progress` is told how many bytes a broker has, and of how many; then
+    /// the broker checks, compiles and tries them, which may take seconds.
+    pub async fn upload_plugin(
+        &self,
+        name: &str,
+        component: &Bytes,
+        mut progress: impl FnMut(&BrokerName, usize),
+    ) -> Result<Uploaded> {
+        let name = PluginName::new(name)?;
+        let hash = digest(&SHA256, component);
+        let hash = hash.as_ref().try_into();
+        let digest = ComponentDigest(hash.map_err(|_| Error::new(Code::INTERNAL, "no SHA-256"))?);
+        let brokers = self.some_broker().await?;
+        let version = self.version_for(&brokers, &name, &digest).await?;
+        let mut uploaded: Option<Uploaded> = None;
+        for broker in brokers {
+            self.send(&broker, digest, component, &mut progress).await?;
+            let finish = FinishUpload {
+                digest,
+                name: name.clone(),
+                version: Some(version),
+            };
+            let client = self.client();
+            let finish = client.call_with(&broker.address, &finish, Vec::new(), limits::LET_IN);
+            let FinishUploadReply {
+                version,
+                is_new,
+                about,
+            } = finish.await?;
+            let all = uploaded.get_or_insert(Uploaded {
+                version,
+                is_new: false,
+                about,
+                brokers: Vec::new(),
+            });
+            all.is_new |= is_new;
+            all.brokers.push(broker.broker);
+        }
+        uploaded.ok_or_else(|| Error::new(Code::NO_ROUTE, "no broker is registered"))
+    }
+
+    /// The number these bytes have anywhere; else one above all that the name has had.
+    async fn version_for(
+        &self,
+        brokers: &[BrokerEntry],
+        name: &PluginName,
+        digest: &ComponentDigest,
+    ) -> Result<u32> {
+        let mut newest = 0;
+        for broker in brokers {
+            let client = self.client();
+            let listed = client.call(&broker.address, &ListPlugins {}).await?;
+            let mut plugins = listed.plugins.iter();
+            let Some(found) = plugins.find(|it| it.name == *name && !it.built_in) else {
+                continue;
+            };
+            newest = newest.max(found.newest);
+            let describe = DescribePlugin { name: name.clone() };
+            let described = client.call(&broker.address, &describe).await?;
+            let mut versions = described.versions.iter();
+            if let Some(known) = versions.find(|it| it.digest == *digest) {
+                return Ok(known.version);
+            }
+        }
+        Ok(newest.saturating_add(1))
+    }
+
+    async fn send(
+        &self,
+        broker: &BrokerEntry,
+        digest: ComponentDigest,
+        component: &Bytes,
+        progress: &mut impl FnMut(&BrokerName, usize),
+    ) -> Result<()> {
+        let client = self.client();
+        let size = component.len() as u64;
+        let begin = BeginUpload { digest, size };
+        let begun = client.call(&broker.address, &begin).await?;
+        let mut at = begun.received;
+        loop {
+            let done = usize::try_from(at).unwrap_or(usize::MAX);
+            progress(&broker.broker, done.min(component.len()));
+            if done >= component.len() {
+                return Ok(());
+            }
+            let end = component.len().min(done + wire::UPLOAD_CHUNK);
+            let piece = vec![component.slice(done..end)];
+            let chunk = UploadChunk { digest, at };
+            let sent = client.call_with(&broker.address, &chunk, piece, limits::LET_IN);
+            at = sent.await?.received;
+        }
+    }
+
+    /// Changes what a name stands for, or removes a version, on every broker that has the name. Durable
+    /// when this returns; the next look at a queue is decided by it.
+    pub async fn change_plugin(
+        &self,
+        name: &str,
+        change: PluginChange,
+    ) -> Result<Vec<(BrokerName, ChangePluginReply)>> {
+        let name = PluginName::new(name)?;
+        self.ask_those_who_have_it(&ChangePlugin { name, change })
+            .await
+    }
+
+    /// All plugins of all brokers, those that are part of the brokers included.
+    pub async fn list_plugins(&self) -> Result<Vec<(BrokerName, PluginSummary)>> {
+        let mut all = Vec::new();
+        for broker in self.some_broker().await? {
+            let client = self.client();
+            let reply = client.call(&broker.address, &ListPlugins {}).await?;
+            let plugins = reply.plugins.into_iter();
+            all.extend(plugins.map(|plugin| (broker.broker.clone(), plugin)));
+        }
+        Ok(all)
+    }
+
+    /// A plugin on each broker that has it.
+    pub async fn describe_plugin(
+        &self,
+        name: &str,
+    ) -> Result<Vec<(BrokerName, DescribePluginReply)>> {
+        let name = PluginName::new(name)?;
+        self.ask_those_who_have_it(&DescribePlugin { name }).await
+    }
+}

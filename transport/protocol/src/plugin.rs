@@ -1,0 +1,298 @@
+//! Plugins of one broker: a component comes in pieces, becomes a version of a name, and the name
+//! stands for the version that is active.
+//!
+//! ```text
+//! BeginUpload -> how much of it is here        (resume: a digest names its bytes for ever)
+//! UploadChunk -> how much of it is here now    (bytes that are here already are not written twice)
+//! FinishUpload -> compiled, tried, on the disk, in the log: a version of a name
+//! ChangePlugin -> what the name stands for from now on
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{NameError, PluginName};
+
+/// SHA-256 of a component: the name of its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ComponentDigest(pub [u8; 32]);
+
+impl fmt::Display for ComponentDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A plugin by its name, `geo`, or one version of it, `geo@3`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PluginRef {
+    pub name: PluginName,
+    /// `None` = the one that is active.
+    pub version: Option<u32>,
+}
+
+impl PluginRef {
+    /// Whichever version is active.
+    pub fn active(name: PluginName) -> Self {
+        Self {
+            name,
+            version: None,
+        }
+    }
+}
+
+impl fmt::Display for PluginRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.version {
+            Some(version) => write!(f, "{}@{version}", self.name),
+            None => write!(f, "{}", self.name),
+        }
+    }
+}
+
+/// Why a text names no plugin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadPluginRef {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("{0:?} is no version; versions are 1, 2, 3 and so on, as in geo@3")]
+    Version(String),
+}
+
+impl FromStr for PluginRef {
+    type Err = BadPluginRef;
+
+    fn from_str(text: &str) -> Result<Self, BadPluginRef> {
+        let (name, version) = match text.split_once('@') {
+            Some((name, version)) => (name, Some(version)),
+            None => (text, None),
+        };
+        let number = |text: &str| {
+            let number = text.parse().ok().filter(|number| *number > 0);
+            number.ok_or_else(|| BadPluginRef::Version(text.to_owned()))
+        };
+        Ok(Self {
+            name: PluginName::new(name)?,
+            version: version.map(number).transpose()?,
+        })
+    }
+}
+
+/// What a plugin decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PluginKind {
+    Filter,
+    BodyFilter,
+    QueueSelector,
+    AllocationStrategy,
+}
+
+/// What a component says of itself, and what its trial found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginAbout {
+    pub kind: PluginKind,
+    /// What its author calls it, and the author's own version.
+    pub calls_itself: String,
+    pub author_version: String,
+    pub summary: String,
+    /// The expression language consumers may name instead of the plugin.
+    pub language: Option<String>,
+    /// Fuel one of the trial's messages took, on average.
+    pub fuel_per_message: u64,
+    /// The author's cases that passed: all of them.
+    pub cases: u32,
+}
+
+/// Announces a component; nothing is stored yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeginUpload {
+    pub digest: ComponentDigest,
+    /// Bytes in all.
+    pub size: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeginUploadReply {
+    /// So many bytes from its beginning are here already.
+    pub received: u64,
+}
+
+/// The body holds the next bytes, at most 1 MiB.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadChunk {
+    pub digest: ComponentDigest,
+    /// Where in the component they begin. Other than what has been received: nothing is written, and
+    /// the reply says where to go on.
+    pub at: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadChunkReply {
+    pub received: u64,
+}
+
+/// All bytes are there: check, compile and try them, and make them a version of a name. Takes seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishUpload {
+    pub digest: ComponentDigest,
+    pub name: PluginName,
+    /// Its number, above all that the name has had, so that several brokers give the same one. `None` = the
+    /// next.
+    pub version: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishUploadReply {
+    pub version: u32,
+    /// False: these bytes have been this version of this name before.
+    pub is_new: bool,
+    pub about: PluginAbout,
+}
+
+/// What a name stands for from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PluginChange {
+    /// `None` = the newest version.
+    Activate { version: Option<u32> },
+    /// The version that was active before the one that is.
+    RollBack,
+    /// Nothing: who names the plugin without a version has to wait.
+    Disable,
+    /// One version goes; its number is not given again.
+    Remove { version: u32 },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangePlugin {
+    pub name: PluginName,
+    pub change: PluginChange,
+}
+
+/// The active version before and after; durable when this arrives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangePluginReply {
+    pub before: Option<u32>,
+    pub active: Option<u32>,
+}
+
+/// What a plugin did since this broker loaded it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginFigures {
+    /// Calls into the guest, and messages decided by them.
+    pub calls: u64,
+    pub messages: u64,
+    /// Of these, those a filter let through.
+    pub delivered: u64,
+    /// Calls that failed: traps, fuel, memory, wrong answers.
+    pub faults: u64,
+    pub fuel: u64,
+}
+
+impl PluginFigures {
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            calls: self.calls + other.calls,
+            messages: self.messages + other.messages,
+            delivered: self.delivered + other.delivered,
+            faults: self.faults + other.faults,
+            fuel: self.fuel + other.fuel,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListPlugins {}
+
+/// One name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginSummary {
+    pub name: PluginName,
+    pub kind: PluginKind,
+    /// Part of the broker: always there, without versions.
+    pub built_in: bool,
+    pub active: Option<u32>,
+    /// The newest version; 0 = none.
+    pub newest: u32,
+    /// Versions there are.
+    pub versions: u32,
+    /// Of all its versions.
+    pub figures: PluginFigures,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListPluginsReply {
+    pub plugins: Vec<PluginSummary>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescribePlugin {
+    pub name: PluginName,
+}
+
+/// Where a version stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VersionState {
+    /// It has never been active.
+    Ready,
+    Active,
+    /// It was active.
+    Retired,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionReport {
+    pub version: u32,
+    pub state: VersionState,
+    /// False: its bytes are not on this broker. Uploading them again brings them back.
+    pub is_here: bool,
+    pub digest: ComponentDigest,
+    /// Bytes.
+    pub size: u64,
+    /// ms since 1970.
+    pub added_at: u64,
+    pub about: PluginAbout,
+    /// `None` = nobody has used it since this broker started.
+    pub figures: Option<PluginFigures>,
+    /// What the guest counts for itself.
+    pub counters: Vec<(String, u64)>,
+}
+
+/// A change of what the name stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activation {
+    /// `None` = nothing from then on.
+    pub version: Option<u32>,
+    /// ms since 1970.
+    pub at: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescribePluginReply {
+    pub built_in: bool,
+    /// Oldest first. Of a built-in: one, with number 0.
+    pub versions: Vec<VersionReport>,
+    /// The latest ones, oldest first.
+    pub activations: Vec<Activation>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_is_named_with_or_without_a_version() {
+        let read = |text: &str| text.parse::<PluginRef>();
+        for (text, version) in [("geo", None), ("geo@3", Some(3)), ("a.b-c_9@1", Some(1))] {
+            let parsed = read(text).unwrap();
+            assert_eq!(parsed.version, version);
+            assert_eq!(parsed.to_string(), text);
+        }
+        for bad in ["", "@1", "geo@", "geo@0", "geo@x", "geo@1@2", "ge o", "géo"] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
+}
