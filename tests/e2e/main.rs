@@ -9,6 +9,7 @@ mod kill;
 mod plugin_life;
 mod plugins;
 mod sdk;
+mod sending;
 mod store;
 mod topics;
 

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use crate::world_with_node;
 
-async fn connect(world: &World, node: &Node) -> Result<Client> {
+pub(crate) async fn connect(world: &World, node: &Node) -> Result<Client> {
     let authority = world.path(".local/share/quern/dev-ca/ca.pem");
     Ok(Client::builder()
         .namesrv([&node.namesrv])

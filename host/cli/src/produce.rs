@@ -55,6 +55,9 @@ pub(crate) struct Args {
     /// page cache. By default as the topic says.
     #[arg(long, value_name = "CLASS")]
     durability: Option<Durability>,
+    /// Send without numbers: a send whose answer is lost is not sent again, and counts as unknown.
+    #[arg(long)]
+    no_idempotence: bool,
     /// Send the body this many times.
     #[arg(long, default_value_t = 1)]
     count: u64,
@@ -136,6 +139,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let from_stdin = args.body.as_deref() == Some("-");
     let client = args.connect.client().await?;
     let mut producer = client.producer("quern-produce").zone(&args.zone);
+    producer = producer.idempotent(!args.no_idempotence);
     if let Some(name) = &args.select {
         let params = args.select_param.iter();
         let selector = params.fold(Selector::named(name), |it, (name, value)| {

@@ -53,7 +53,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use quern_protocol::block::state_block;
-use quern_protocol::record::RECORD_HEADER;
+use quern_protocol::record::RecordError;
 use quern_protocol::{
     Block, Epoch, LogPosition, ProducerBatch, ProducerStamp, QueueId, QueueOffset, RecordHeader,
     RecordKind, Tag, TopicId,
@@ -283,12 +283,17 @@ impl Store {
     }
 
     fn entry_stored_at(&self, entry: &Entry) -> Result<u64, ReadError> {
-        let bytes = self.0.segments.read(entry.position, RECORD_HEADER)?;
-        let header = RecordHeader::decode(&bytes).map_err(|error| ReadError::Damaged {
+        let read = |len| self.0.segments.read(entry.position, len);
+        let size = entry.size as usize;
+        let mut decoded = RecordHeader::decode(&read(size.min(limits::HEADER_READ))?);
+        if matches!(decoded, Err(RecordError::Truncated { .. })) {
+            decoded = RecordHeader::decode(&read(size)?);
+        }
+        let damaged = |error: RecordError| ReadError::Damaged {
             position: entry.position,
             why: error.to_string(),
-        })?;
-        Ok(header.stored_at)
+        };
+        Ok(decoded.map_err(damaged)?.stored_at)
     }
 
     /// Forgets the queues of a topic that was deleted.

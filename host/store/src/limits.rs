@@ -51,3 +51,5 @@ pub(crate) const TIMERS: usize = 256 * 1024;
 pub(crate) const PRODUCER_AGE: u64 = 24 * 60 * 60 * 1000;
 /// Producers, by queue, that are remembered.
 pub(crate) const PRODUCERS: usize = 100_000;
+/// Read for a record's header; one with longer extensions is read whole.
+pub(crate) const HEADER_READ: usize = 128;

@@ -78,8 +78,8 @@ impl Error {
         &self.message
     }
 
-    /// The same request may succeed later. After [`ErrorKind::Unknown`] a repeated send may store
-    /// the message twice.
+    /// The same request may succeed later. After [`ErrorKind::Unknown`] sending the message anew may
+    /// store it twice: it is another message to the broker.
     pub fn is_retryable(&self) -> bool {
         self.code.retry != Retry::Never
     }
@@ -90,7 +90,11 @@ impl Error {
             && (matches!(self.code.retry, Retry::AfterRoutes | Retry::Elsewhere)
                 || matches!(
                     self.code,
-                    Code::CONNECT | Code::CONNECTION_LOST | Code::NOT_FOUND
+                    Code::CONNECT
+                        | Code::CONNECTION_LOST
+                        | Code::NOT_FOUND
+                        | Code::OUT_OF_SEQUENCE
+                        | Code::NO_NAME_SERVER
                 ))
     }
 }

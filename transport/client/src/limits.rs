@@ -11,6 +11,8 @@ pub(crate) const BATCH_MESSAGES: usize = 256;
 pub(crate) const BATCH_BYTES: usize = 64 * 1024;
 /// Unanswered frames of one topic.
 pub(crate) const FRAMES: usize = 64;
+/// Unanswered frames of one queue that a broker can still recognise when they come again.
+pub(crate) const NUMBERED: usize = 5;
 /// Batches of messages pulled ahead of the application.
 pub(crate) const PULLED_AHEAD: usize = 8;
 /// Bytes one pull asks for.

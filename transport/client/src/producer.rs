@@ -9,7 +9,12 @@
 //! A message with an order key, and any message of a producer with a selector, leaves its queue open:
 //! a plugin on the broker chooses it. Such frames of a topic go one at a time, so that messages keep
 //! their order.
+//!
+//! Frames for a queue carry numbers, so that one whose answer was lost can be sent again and is stored
+//! once: `docs/decisions/0009-producers-number-by-themselves.md`.
 
+mod numbered;
+mod numbers;
 mod selected;
 mod task;
 
@@ -42,6 +47,8 @@ pub struct ProducerBuilder {
     selector: Option<Selector>,
     zone: String,
     durability: Option<Durability>,
+    is_idempotent: bool,
+    send_timeout: Option<Duration>,
 }
 
 impl ProducerBuilder {
@@ -53,7 +60,26 @@ impl ProducerBuilder {
             selector: None,
             zone: String::new(),
             durability: None,
+            is_idempotent: true,
+            send_timeout: None,
         }
+    }
+
+    /// Whether a send whose answer is lost is sent again, and recognised by the broker if it is stored
+    /// already. Without, such a send ends at once with [`crate::ErrorKind::Unknown`]; so does, for now, one
+    /// whose queue a selector chooses. Default: yes.
+    #[must_use]
+    pub fn idempotent(mut self, is_idempotent: bool) -> Self {
+        self.is_idempotent = is_idempotent;
+        self
+    }
+
+    /// How long a send may take with all its attempts: what is to outlast the restart of a broker
+    /// needs more than that takes. Default: the client's request time-out.
+    #[must_use]
+    pub fn send_timeout(mut self, within: Duration) -> Self {
+        self.send_timeout = Some(within);
+        self
     }
 
     /// Who on the broker chooses the queue of each message. Default: nobody, the producer takes the
@@ -94,12 +120,13 @@ impl ProducerBuilder {
             durability: self.durability,
         };
         let (jobs, incoming) = mpsc::channel(limits::HANDED_OVER);
-        let task = Task::new(self.client.clone(), self.linger, sender);
+        let numbers = self.is_idempotent.then(Arc::default);
+        let task = Task::new(self.client.clone(), self.linger, sender, numbers);
         tokio::spawn(task.run(incoming));
         Ok(Producer {
             jobs,
             room: Arc::new(Semaphore::new(limits::IN_FLIGHT_BYTES)),
-            within: self.client.0.within,
+            within: self.send_timeout.unwrap_or(self.client.0.within),
             selector: self.selector.map(Arc::new),
             by_key: Arc::new(Selector::named("hash")),
         })

@@ -80,6 +80,13 @@ impl Routes {
         Ok(route)
     }
 
+    /// Write queues of a topic, as far as is known without asking.
+    pub(crate) fn write_queues(&self, topic: &TopicName) -> Option<usize> {
+        let known = self.known.lock().expect(POISONED);
+        let (_, route) = known.get(&(topic.clone(), true))?;
+        Some(route.iter().map(|it| it.write_queues as usize).sum())
+    }
+
     /// What is known of a topic was wrong.
     pub(crate) fn forget(&self, topic: &TopicName) {
         let mut known = self.known.lock().expect(POISONED);

@@ -117,10 +117,10 @@ codes! {
         "Stop its consumers, or wait until those that died are missed (10 s): `quern group members NAME`.";
     3001 OUT_OF_SEQUENCE Here
         "A batch came before its predecessor."
-        "The client rewinds by itself.";
+        "The client sends the predecessor first, by itself.";
     3002 UNKNOWN_PRODUCER Here
         "The broker no longer remembers this producer id."
-        "The client asks for a new one by itself.";
+        "The client begins to count anew, by itself.";
     3003 FENCED Never
         "Someone else owns what this request wanted to change: a queue's lease is over, or was taken back by a reset."
         "Nothing: the newer owner goes on, and our client begins again by itself.";

@@ -100,6 +100,9 @@ fn a_batch_sent_twice_is_stored_once_whatever_happened_between() {
             "{how}"
         );
         assert_eq!(bodies(store, 0), all, "{how}");
+        let (topic, queue) = (TopicId(1), QueueId(0));
+        let at = store.stored_at(topic, queue, stored[2].first);
+        assert_eq!(at, Ok(Some(stored[2].stored_at)), "{how}");
     };
     check(&store, "live");
     drop(store);
@@ -119,6 +122,46 @@ fn a_batch_sent_twice_is_stored_once_whatever_happened_between() {
     check(&store, "from the log alone");
     wait(store.submit(sent(9, 1, 0, &all[..1]))).unwrap();
     assert_eq!(code(&store, 0, 7), Code::FENCED);
+}
+
+/// One producer's batches, sent behind, in and ahead of their turn, with crashes between.
+fn any_order(seed: u64) {
+    let mut chance = fastrand::Rng::with_seed(seed);
+    let mut fs = SimFs::default();
+    let (mut store, _) = open(&fs);
+    let mut stored = Vec::new();
+    for _ in 0..150 {
+        if chance.u8(..30) == 0 {
+            drop(store);
+            fs = fs.crash(seed);
+            store = open(&fs).0;
+        }
+        let next = stored.len();
+        let sequence = next.saturating_sub(7) + chance.usize(..10);
+        let body = sequence.to_string();
+        let outcome = wait(store.submit(sent(1, 0, sequence as u32, &[body])));
+        let what = format!("seed {seed}: {sequence} when {next} is next");
+        match outcome {
+            Ok(appended) if sequence == next => stored.push(appended),
+            Ok(appended) => assert_eq!(Some(&appended), stored.get(sequence), "{what}"),
+            Err(error) => {
+                let known = next.saturating_sub(5)..=next;
+                assert!(!known.contains(&sequence), "{what}: {error}");
+                let code = match next {
+                    0 => Code::UNKNOWN_PRODUCER,
+                    _ => Code::OUT_OF_SEQUENCE,
+                };
+                assert_eq!(error.code(), code, "{what}");
+            }
+        }
+    }
+    let all: Vec<_> = (0..stored.len()).map(|n| n.to_string()).collect();
+    assert_eq!(bodies(&store, 0), all, "seed {seed}");
+}
+
+#[test]
+fn batches_doubled_and_out_of_order_are_stored_once_and_in_order() {
+    (0..20).for_each(any_order);
 }
 
 #[test]

@@ -14,8 +14,9 @@ use quern_quic::CallError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::Job;
+use super::numbers::Numbers;
 use super::selected::{self, Sender, Stored};
+use super::{Job, numbered};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::limits;
@@ -30,10 +31,12 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    /// Frames that may be unanswered at once: where a plugin chooses, one, to keep the order.
-    fn frames(&self) -> usize {
+    /// Frames that may be unanswered at once: where a plugin chooses, one, to keep the order; numbered
+    /// ones, as many as so many queues take.
+    fn frames(&self, is_numbered: bool, queues: usize) -> usize {
         match self.selector {
             Some(_) => 1,
+            None if is_numbered => (queues.max(1) * limits::NUMBERED).min(limits::FRAMES),
             None => limits::FRAMES,
         }
     }
@@ -66,6 +69,8 @@ struct Topic {
     unanswered: usize,
     /// Frames given a queue so far.
     turn: usize,
+    /// Write queues, as far as is known.
+    queues: usize,
 }
 
 impl Topic {
@@ -112,16 +117,24 @@ pub(super) struct Task {
     client: Client,
     linger: Duration,
     sender: Sender,
+    /// `None` = frames have none: one that comes again is stored again.
+    numbers: Option<Arc<Numbers>>,
     topics: HashMap<Destination, Topic>,
     under_way: FuturesUnordered<Frame>,
 }
 
 impl Task {
-    pub(super) fn new(client: Client, linger: Duration, sender: Sender) -> Self {
+    pub(super) fn new(
+        client: Client,
+        linger: Duration,
+        sender: Sender,
+        numbers: Option<Arc<Numbers>>,
+    ) -> Self {
         Self {
             client,
             linger,
             sender,
+            numbers,
             topics: HashMap::new(),
             under_way: FuturesUnordered::new(),
         }
@@ -167,17 +180,25 @@ impl Task {
 
     fn next_linger(&self) -> Option<Instant> {
         let topics = self.topics.iter();
-        let lingering = topics.filter(|(to, topic)| topic.unanswered < to.frames());
+        let is_numbered = self.numbers.is_some();
+        let lingering =
+            topics.filter(|(to, topic)| topic.unanswered < to.frames(is_numbered, topic.queues));
         lingering.filter_map(|(_, topic)| topic.linger_ends).min()
     }
 
     fn send_due(&mut self) {
         let now = Instant::now();
         for (destination, topic) in &mut self.topics {
-            while topic.is_due(now, destination.frames()) {
+            let frames = destination.frames(self.numbers.is_some(), topic.queues);
+            while topic.is_due(now, frames) {
                 let jobs = topic.take();
-                let (client, sender) = (self.client.clone(), self.sender.clone());
-                let frame = send(client, sender, destination.clone(), topic.turn, jobs);
+                let who = (self.client.clone(), self.sender.clone());
+                let numbers = self.numbers.clone();
+                let turn = Turn {
+                    nth: topic.turn,
+                    was_known: topic.queues > 0,
+                };
+                let frame = send(who, numbers, destination.clone(), turn, jobs);
                 topic.turn += 1;
                 topic.unanswered += 1;
                 self.under_way.push(Box::pin(frame));
@@ -191,6 +212,9 @@ impl Task {
     fn settle(&mut self, answered: Answered) {
         if let Some(topic) = self.topics.get_mut(&answered.destination) {
             topic.unanswered -= 1;
+            let known = &self.client.0.routes;
+            let queues = known.write_queues(&answered.destination.topic);
+            topic.queues = queues.unwrap_or(topic.queues);
         }
         match answered.outcome {
             Outcome::Stored(queue, reply) => {
@@ -232,26 +256,39 @@ impl Task {
     }
 }
 
-const FIRST_PAUSE: Duration = Duration::from_millis(25);
+/// Which of its topic's frames one is.
+struct Turn {
+    nth: usize,
+    /// The topic has had a route.
+    was_known: bool,
+}
+
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(25);
 
 /// Sends one frame. What was certainly not stored comes back for another try, after a pause.
 async fn send(
-    client: Client,
-    sender: Sender,
+    (client, sender): (Client, Sender),
+    numbers: Option<Arc<Numbers>>,
     destination: Destination,
-    turn: usize,
+    Turn { nth, was_known }: Turn,
     jobs: Vec<Job>,
 ) -> Answered {
     let attempts = jobs.iter().map(|job| job.attempts).max().unwrap_or(0);
     let topic = &destination.topic;
-    let tried = match &destination.selector {
-        None => {
-            let sent = try_send(&client, topic, &sender, turn, &jobs).await;
-            sent.map(|(queue, reply)| Outcome::Stored(queue, reply))
+    let stored = |(queue, reply)| Outcome::Stored(queue, reply);
+    let tried = match (&destination.selector, &numbers) {
+        (None, None) => {
+            let sent = try_send(&client, topic, &sender, nth, &jobs).await;
+            sent.map(stored)
         }
-        Some(selector) => {
+        (None, Some(numbers)) => {
+            let what = (topic, &sender);
+            let sent = numbered::try_send(&client, numbers, what, nth, &jobs).await;
+            sent.map(stored)
+        }
+        (Some(selector), _) => {
             let who = (&**selector, &sender);
-            let sent = selected::try_send(&client, topic, who, turn, &jobs).await;
+            let sent = selected::try_send(&client, topic, who, nth, &jobs).await;
             sent.map(Outcome::Placed)
         }
     };
@@ -259,8 +296,12 @@ async fn send(
         Ok(outcome) => outcome,
         Err(error) if error.is_worth_another_route() => {
             client.0.routes.forget(topic);
-            // An unknown topic is asked for twice: the first answer may have come from a memory.
-            let hopeless = error.coded() == Code::NO_ROUTE || error.coded() == Code::NOT_FOUND;
+            // An unknown topic is asked for twice: the first answer may have come from a memory. One that
+            // had a route may only lack it until its broker is back.
+            let hopeless = match error.coded() {
+                Code::NO_ROUTE => !was_known,
+                code => code == Code::NOT_FOUND,
+            };
             if hopeless && attempts > 0 {
                 Outcome::Failed(error)
             } else {
