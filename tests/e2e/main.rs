@@ -8,6 +8,7 @@ mod groups;
 mod kill;
 mod plugin_life;
 mod plugins;
+mod retries;
 mod sdk;
 mod sending;
 mod store;

@@ -18,6 +18,7 @@ pub(crate) async fn create_topic(
     if broker.is_draining() {
         return Err(reply::going_away());
     }
+    reply::not_reserved(&request.topic)?;
     let topic = create(broker, request).await?;
     Ok(CreateTopicReply { id: topic.id })
 }

@@ -112,7 +112,7 @@ pub(crate) async fn delete(
         return Err(WireError::new(Code::GROUP_IN_USE, text));
     }
     let queues = broker.state.offsets.count(&group);
-    if queues == 0 {
+    if queues == 0 && !broker.state.group_settings.knows(&group) {
         let text = format!("group \"{group}\" has committed nothing here");
         return Err(WireError::new(Code::NOT_FOUND, text));
     }

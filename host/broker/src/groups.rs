@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
+use quern_protocol::retry::is_retry_topic;
 use quern_protocol::{
     BrokerName, Code, Filter, GroupMember, GroupName, JoinGroup, QueueId, Selector, Share,
     Subscription, TopicName, WireError,
@@ -43,7 +44,9 @@ impl Member {
 
     /// What every member has to have in common.
     fn wants(&self) -> Vec<(&TopicName, &Filter)> {
+        // Of its retry topic a member may know before others do.
         let all = self.subscriptions.iter();
+        let all = all.filter(|it| !is_retry_topic(&it.topic));
         all.map(|it| (&it.topic, &it.filter)).collect()
     }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
-use quern_protocol::{GroupName, Lease, QueueId, Taken, TopicId};
+use quern_protocol::{GroupName, GroupSetting, Lease, QueueId, Taken, TopicId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -32,6 +32,10 @@ pub(crate) enum GroupChange {
     },
     /// Nothing of the group is left, its committed offsets neither.
     Deleted(GroupName),
+    Set {
+        group: GroupName,
+        settings: Vec<GroupSetting>,
+    },
 }
 
 impl Body for GroupChange {
@@ -115,6 +119,8 @@ impl Leases {
                 }
             }
             GroupChange::Deleted(group) => drop(table.groups.remove(&group)),
+            // Not of leases.
+            GroupChange::Set { .. } => return,
         }
         drop(table);
         self.changed.notify_waiters();

@@ -11,6 +11,7 @@ mod config;
 mod durability;
 mod filters;
 mod group_admin;
+mod group_settings;
 mod groups;
 mod join;
 mod lease;
@@ -26,6 +27,7 @@ mod pull;
 mod registration;
 mod reply;
 mod requests;
+mod retry;
 mod scan;
 mod select;
 mod selectors;
@@ -175,6 +177,7 @@ impl Broker {
     /// Serves everyone who connects, until the listener is closed.
     pub async fn serve(self: Arc<Self>, listener: Arc<Listener>) {
         tokio::spawn(join::miss(Arc::downgrade(&self)));
+        tokio::spawn(retry::fire(Arc::downgrade(&self)));
         while let Some(connection) = listener.accept().await {
             let broker = Arc::clone(&self);
             tokio::spawn(session::Session::run(broker, connection));

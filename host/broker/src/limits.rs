@@ -41,6 +41,25 @@ pub(crate) const MISS: Duration = Duration::from_millis(500);
 /// Groups one broker coordinates, and members of each.
 pub(crate) const GROUPS: usize = 16_384;
 pub(crate) const MEMBERS: usize = 1_024;
+/// A message is given to a group so many times more, if the group says nothing …
+pub(crate) const RETRIES: u16 = 16;
+/// … after so long each time, ms: RocketMQ's delay levels from the third on.
+pub(crate) const RETRY_DELAYS: [u32; 16] = [
+    10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000, 480_000, 540_000,
+    600_000, 1_200_000, 1_800_000, 3_600_000, 7_200_000,
+];
+/// Delays a group may have …
+pub(crate) const RETRY_DELAY_COUNT: usize = 64;
+/// … and the longest, ms. The log keeps all that came after a message that waits.
+pub(crate) const RETRY_DELAY: u32 = 24 * 60 * 60 * 1000;
+/// Dead letters sent back at once, and bytes, the last apart.
+pub(crate) const RESEND: u32 = 256;
+pub(crate) const RESEND_BYTES: usize = 4 * 1024 * 1024;
+/// Messages whose time has come are looked for this often …
+pub(crate) const TIMER_TICK: Duration = Duration::from_millis(100);
+/// … and delivered so many at once, and bytes, the last apart.
+pub(crate) const FIRED: usize = 256;
+pub(crate) const FIRED_BYTES: usize = 4 * 1024 * 1024;
 /// Who shares out the queues of a group that names nobody.
 pub(crate) const STRATEGY: &str = "averagely";
 /// Names of plugins taken in, and versions of each.

@@ -3,6 +3,7 @@
 use std::io;
 
 use quern_plugins::LoadError;
+use quern_protocol::retry::is_reserved_topic;
 use quern_protocol::{BlockError, Code, QueueId, TopicName, WireError};
 use quern_store::{AppendError, ReadError};
 
@@ -27,6 +28,15 @@ pub(crate) fn queue_exists(topic: &Topic, queue: QueueId, exists: bool) -> Resul
             topic.name, topic.read_queues, topic.write_queues
         ),
     ))
+}
+
+/// Only the broker writes to such a topic.
+pub(crate) fn not_reserved(name: &TopicName) -> Result<(), WireError> {
+    if !is_reserved_topic(name) {
+        return Ok(());
+    }
+    let text = format!("topic \"{name}\" is the system's: messages come to it by being given back");
+    Err(WireError::new(Code::RESERVED_NAME, text))
 }
 
 pub(crate) fn bad_request(text: impl Into<String>) -> WireError {

@@ -10,13 +10,13 @@ use quern_protocol::{
     BeginUpload, ChangePlugin, Code, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic,
     DescribeGroup, DescribePlugin, DescribeTopic, FinishUpload, Heartbeat, Hello, JoinGroup,
     LeaseQueues, LeaveGroup, ListGroups, ListPlugins, ListTopics, OffsetAt, OffsetRange,
-    QueryOffsets, Request, Send, SendSelected, SetTopic, Status, TopicSettings, UploadChunk,
-    WireError,
+    QueryOffsets, Reconsume, Request, ResendDeadLetters, Send, SendSelected, SetGroup, SetTopic,
+    Status, TopicSettings, UploadChunk, WireError,
 };
 
 use crate::{
-    Broker, admin, durability, group_admin, join, lease, offsets, plugin_admin, pull, select, send,
-    session, status, upload,
+    Broker, admin, durability, group_admin, group_settings, join, lease, offsets, plugin_admin,
+    pull, retry, select, send, session, status, upload,
 };
 
 /// Answers one frame.
@@ -71,6 +71,12 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::ListPlugins(_) => reply::<ListPlugins>(plugin_admin::list(broker)),
         Request::DescribePlugin(it) => {
             reply::<DescribePlugin>(plugin_admin::describe(broker, it).await?)
+        }
+
+        Request::SetGroup(it) => reply::<SetGroup>(group_settings::set(broker, it).await?),
+        Request::Reconsume(it) => reply::<Reconsume>(retry::reconsume(broker, it).await?),
+        Request::ResendDeadLetters(it) => {
+            reply::<ResendDeadLetters>(retry::resend(broker, it).await?)
         }
 
         Request::Status(_) => reply::<Status>(status::status(broker)),

@@ -6,6 +6,7 @@ use quern_store::StateRecord;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::group_settings::GroupSettings;
 use crate::leases::{GroupChange, Leases};
 use crate::offsets::{Commit, Offsets};
 use crate::plugins::{PluginRecord, Plugins};
@@ -49,6 +50,7 @@ pub(crate) struct State {
     pub(crate) offsets: Offsets,
     pub(crate) leases: Leases,
     pub(crate) plugins: Plugins,
+    pub(crate) group_settings: GroupSettings,
 }
 
 impl State {
@@ -66,10 +68,17 @@ impl State {
             RecordKind::OffsetCommit => self.offsets.apply(Commit::from_record(body)?),
             RecordKind::Group => {
                 let change = GroupChange::from_record(body)?;
-                if let GroupChange::Deleted(group) = &change {
-                    self.offsets.forget_group(group);
+                match change {
+                    GroupChange::Set { group, settings } => {
+                        self.group_settings.apply(group, settings);
+                    }
+                    GroupChange::Deleted(ref group) => {
+                        self.offsets.forget_group(group);
+                        self.group_settings.forget(group);
+                        self.leases.apply(change);
+                    }
+                    change => self.leases.apply(change),
                 }
-                self.leases.apply(change);
             }
             RecordKind::Plugin => self.plugins.apply(PluginRecord::from_record(body)?),
             // Of no meaning here, or of a later release that can do without them.
@@ -84,7 +93,8 @@ impl State {
         let topics = topics.map(|change| (RecordKind::Topic, change.to_record()));
         let offsets = self.offsets.snapshot().into_iter();
         let offsets = offsets.map(|commit| (RecordKind::OffsetCommit, commit.to_record()));
-        let groups = self.leases.snapshot().into_iter();
+        let settings = self.group_settings.snapshot();
+        let groups = self.leases.snapshot().into_iter().chain(settings);
         let groups = groups.map(|change| (RecordKind::Group, change.to_record()));
         let plugins = self.plugins.snapshot().into_iter();
         let plugins = plugins.map(|record| (RecordKind::Plugin, record.to_record()));
@@ -98,7 +108,9 @@ mod tests {
     use super::*;
     use crate::topics::Topic;
     use quern_protocol::{Durability, TopicSetting};
-    use quern_protocol::{GroupName, QueueId, QueueOffset, QueuePosition, TopicId, TopicName};
+    use quern_protocol::{
+        GroupName, GroupSetting, QueueId, QueueOffset, QueuePosition, TopicId, TopicName,
+    };
 
     fn topic(id: u32) -> TopicChange {
         TopicChange::Created(Topic {
@@ -143,6 +155,12 @@ mod tests {
             let body = granted(id).to_record();
             state.apply(RecordKind::Group, &body).unwrap();
         }
+        let set = GroupChange::Set {
+            group: GroupName::new("g").unwrap(),
+            settings: vec![GroupSetting::Retries(3)],
+        };
+        let body = set.to_record();
+        state.apply(RecordKind::Group, &body).unwrap();
         for change in [
             TopicChange::Deleted(TopicId(3)),
             TopicChange::Deleted(TopicId(1)),
@@ -171,8 +189,8 @@ mod tests {
         );
         assert_eq!(
             snapshot.len(),
-            4,
-            "a topic, an id that was used, an offset, a lease"
+            5,
+            "a topic, an id that was used, an offset, a lease, a group's settings"
         );
     }
 

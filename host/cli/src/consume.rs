@@ -4,6 +4,7 @@ use clap::Args as ClapArgs;
 use quern_client::{Filter, MessageView, Selector};
 
 use crate::connect::Connect;
+use crate::exec;
 use crate::failure::Failure;
 use crate::format::{self, Format};
 use crate::member::{Member, Part};
@@ -40,6 +41,11 @@ pub(crate) struct Args {
     /// first, last, a time (2026-01-31T12:00:00Z, or 15m for a while ago) or an offset.
     #[arg(long, default_value = "first", value_parser = begin)]
     from: Begin,
+    /// Run this in a shell for each message, its body on stdin, and QUERN_TOPIC, QUERN_ID, QUERN_TAG,
+    /// QUERN_KEYS, QUERN_QUEUE, QUERN_OFFSET and QUERN_ATTEMPTS in its environment, rather than print it.
+    /// When it fails, the message is given back: it comes again later, and is a dead letter in the end.
+    #[arg(long, value_name = "COMMAND", requires = "group")]
+    exec: Option<String>,
     /// Stop after this many messages.
     #[arg(short = 'n', long = "max", value_name = "COUNT")]
     max: Option<u64>,
@@ -103,6 +109,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         }
     };
     let mut printing = Printing {
+        exec: args.exec,
         format,
         output: args.output,
         left: args.max.unwrap_or(u64::MAX),
@@ -178,7 +185,15 @@ async fn print_share(member: &mut Member, printing: &mut Printing) -> Result<(),
             () = stop.asked() => return Ok(()),
         };
         match message {
-            Some(message) => printing.take(&[message])?,
+            Some(message) => match &printing.exec {
+                None => printing.take(&[message])?,
+                Some(command) => {
+                    if let Some(why) = exec::consume(command, &message).await? {
+                        member.give_back(&message, &why).await?;
+                    }
+                    printing.count(1);
+                }
+            },
             None => return Ok(()),
         }
     }
@@ -187,6 +202,7 @@ async fn print_share(member: &mut Member, printing: &mut Printing) -> Result<(),
 
 /// What was printed, and what is left to print.
 struct Printing {
+    exec: Option<String>,
     format: Format,
     output: Output,
     left: u64,
@@ -231,6 +247,12 @@ impl Printing {
         output::print_bytes(&out)?;
         self.left -= take as u64;
         Ok(())
+    }
+
+    /// So many were dealt with without being printed.
+    fn count(&mut self, messages: u64) {
+        self.printed += messages;
+        self.left = self.left.saturating_sub(messages);
     }
 }
 

@@ -15,7 +15,7 @@ enum Piece {
 }
 
 /// What `%x` may be.
-pub(crate) const FIELDS: &str = "%t topic, %b broker, %q queue, %o offset, %i id, %g tag, %k keys, %p properties, %s stored at (ms), %v body, %% percent; \\n \\t";
+pub(crate) const FIELDS: &str = "%t topic, %b broker, %q queue, %o offset, %i id, %g tag, %k keys, %p properties, %s stored at (ms), %a times given back, %v body, %% percent; \\n \\t";
 
 /// A parsed `--format`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Format {
             };
             match (c, next) {
                 ('%', Some('%')) => plain.push('%'),
-                ('%', Some(field)) if "tbqoigkpsv".contains(field) => {
+                ('%', Some(field)) if "tbqoigkpsav".contains(field) => {
                     pieces.push(Piece::Text(std::mem::take(&mut plain)));
                     pieces.push(Piece::Field(field));
                 }
@@ -75,8 +75,10 @@ fn text(field: char, message: &MessageView) -> String {
         'g' => message.tag().to_owned(),
         'k' => message.keys().to_owned(),
         's' => message.stored_at().to_string(),
+        'a' => message.attempts().to_string(),
         _ => {
-            let pairs = message.properties().map(|(k, v)| format!("{k}={v}"));
+            let pairs = message.properties().chain(message.notes());
+            let pairs = pairs.map(|(k, v)| format!("{k}={v}"));
             pairs.collect::<Vec<_>>().join(",")
         }
     }
@@ -94,6 +96,7 @@ struct Json<'a> {
     properties: Map<String, Value>,
     born_at: u64,
     stored_at: u64,
+    attempts: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a str>,
     /// Instead of `body` where that is not text.
@@ -115,10 +118,12 @@ pub(crate) fn json(message: &MessageView) -> Result<String, Failure> {
         keys: message.keys().split_whitespace().collect(),
         properties: message
             .properties()
+            .chain(message.notes())
             .map(|(key, value)| (key.to_owned(), Value::from(value)))
             .collect(),
         born_at: message.born_at(),
         stored_at: message.stored_at(),
+        attempts: message.attempts(),
         body,
         body_hex: body.is_none().then(|| hex(message.body())),
     })

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::connect::Connect;
 use crate::consume::begin;
 use crate::failure::Failure;
+use crate::group_set::{delay, set};
 use crate::output::{self, Output, thousands};
 use crate::read::Begin;
 
@@ -50,6 +51,18 @@ pub(crate) enum Command {
         #[command(flatten)]
         change: Change,
     },
+    /// Change what holds for a group on every broker, or show it.
+    Set {
+        group: String,
+        /// A message is given to the group so many times more before it is a dead letter. Usually 16.
+        #[arg(long, value_name = "COUNT")]
+        retries: Option<u16>,
+        /// How long each time is waited: 10s,30s,1m; the last for all that follow. Usually 10s to 2h.
+        #[arg(long, value_name = "DELAYS", value_delimiter = ',', value_parser = delay)]
+        retry_delays: Vec<u32>,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Let a group skip what it has not consumed.
     Skip {
         group: String,
@@ -79,10 +92,10 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    connect: Connect,
+    pub(crate) connect: Connect,
     /// Form of the result.
     #[arg(short, long, value_enum, default_value_t = Output::Human)]
-    output: Output,
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +119,12 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             to,
             change,
         } => reset(&group, &topic, to, &change).await,
+        Command::Set {
+            group,
+            retries,
+            retry_delays,
+            options,
+        } => set(&group, retries, retry_delays, &options).await,
         Command::Skip {
             group,
             topic,
@@ -210,7 +229,7 @@ fn nothing() -> String {
     "-".to_owned()
 }
 
-fn behind(ms: Option<u64>) -> String {
+pub(crate) fn behind(ms: Option<u64>) -> String {
     match ms {
         None => nothing(),
         Some(ms) if ms < 1_000 => format!("{ms} ms"),

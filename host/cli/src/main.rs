@@ -8,11 +8,14 @@ mod bench;
 mod connect;
 mod consume;
 mod demo;
+mod dlq;
+mod exec;
 mod exercise;
 mod explain;
 mod failure;
 mod format;
 mod group;
+mod group_set;
 mod member;
 mod output;
 mod plugin;
@@ -60,6 +63,9 @@ enum Command {
     /// Plugins: build, test, upload, activate, roll back, look at.
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// Dead letters: messages that a group has given back too often.
+    #[command(subcommand)]
+    Dlq(dlq::Command),
     /// Check, inspect and export the data directory of a node that does not run.
     #[command(subcommand)]
     Store(store::Command),
@@ -129,6 +135,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Topic(command) => topic::run(command).await,
         Command::Group(command) => group::run(command).await,
         Command::Plugin(command) => plugin::run(command).await,
+        Command::Dlq(command) => dlq::run(command).await,
         Command::Store(command) => store::run(command).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Explain(args) => explain::run(&args),

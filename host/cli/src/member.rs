@@ -78,6 +78,13 @@ impl Member {
         })
     }
 
+    /// The message comes again later.
+    pub(crate) async fn give_back(&self, message: &MessageView, why: &str) -> Result<(), Failure> {
+        let given = self.consumer.give_back(message, why).await?;
+        tracing::info!(topic = %given.topic, attempts = given.attempts, due_at = given.due_at, why, "given back");
+        Ok(())
+    }
+
     /// Commits what was returned, and leaves.
     pub(crate) async fn leave(self) -> Result<(), Failure> {
         Ok(self.consumer.shutdown().await?)

@@ -29,6 +29,8 @@ use quern_protocol::{
 mod groups;
 #[path = "frozen/plugins.rs"]
 mod plugins;
+#[path = "frozen/retries.rs"]
+mod retries;
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -468,6 +470,7 @@ fn the_wire_is_as_it_was() {
     all.add(&Status {}, &status);
     plugins::plugins(&mut all, &pull);
     groups::groups(&mut all, lease);
+    retries::retries(&mut all);
     assert_eq!(all.1, Kind::ALL, "every operation has a sample");
 
     let error = WireError::new(Code::NO_ROUTE, "topic \"orders\" has no route").after_ms(100);

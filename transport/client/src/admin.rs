@@ -2,9 +2,9 @@
 
 use quern_protocol::{
     BrokerEntry, BrokerName, BrokerRoute, Code, CreateTopic, DeleteGroup, DeleteTopic,
-    DescribeGroup, DescribeGroupReply, DescribeTopic, DescribeTopicReply, GroupSummary, ListGroups,
-    ListTopics, Operation, SetTopic, Status, StatusReply, TopicName, TopicSetting, TopicSettings,
-    TopicSummary,
+    DescribeGroup, DescribeGroupReply, DescribeTopic, DescribeTopicReply, GroupSetting,
+    GroupSummary, ListGroups, ListTopics, Operation, ResendDeadLetters, SetGroup, SetTopic, Status,
+    StatusReply, TopicName, TopicSetting, TopicSettings, TopicSummary,
 };
 
 use crate::client::{self, Client};
@@ -176,6 +176,43 @@ impl Admin {
         let group = client::group(name)?;
         let deleted = self.ask_those_who_have_it(&DeleteGroup { group }).await?;
         Ok(deleted.iter().map(|(_, reply)| reply.queues).sum())
+    }
+
+    /// Changes settings of a group on every broker, on each of them all or none. Returns what holds there
+    /// now.
+    pub async fn change_group(
+        &self,
+        name: &str,
+        settings: Vec<GroupSetting>,
+    ) -> Result<Vec<(BrokerName, Vec<GroupSetting>)>> {
+        let group = client::group(name)?;
+        let request = SetGroup { group, settings };
+        let set = self.ask_those_who_have_it(&request).await?.into_iter();
+        Ok(set.map(|(broker, it)| (broker, it.settings)).collect())
+    }
+
+    /// Sends dead letters of a group back to where they come from, all or so many of each broker. Returns
+    /// how many there were.
+    pub async fn resend_dead_letters(&self, group: &str, most: Option<u32>) -> Result<u64> {
+        let topic = self.0.dead_letter_topic(group)?;
+        let group = client::group(group)?;
+        let mut resent = 0;
+        for broker in self.0.0.routes.of(&topic, false).await?.iter() {
+            let mut left = most.unwrap_or(u32::MAX);
+            loop {
+                let request = ResendDeadLetters {
+                    group: group.clone(),
+                    messages: left,
+                };
+                let reply = self.0.call(&broker.address, &request).await?;
+                resent += u64::from(reply.resent);
+                left = left.saturating_sub(reply.resent);
+                if reply.left == 0 || reply.resent == 0 || left == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(resent)
     }
 
     /// Who serves a topic.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quern_protocol::{BrokerRoute, Code, GroupName, Operation};
+use quern_protocol::{BrokerRoute, Code, GroupName, Operation, TopicName};
 use quern_quic::{Connector, DevAuthority, Door, NodeIdentity, Trust};
 
 use crate::admin::Admin;
@@ -59,6 +59,13 @@ impl Client {
     /// Reads queues where the application says; for connectors and tools.
     pub fn pull_consumer(&self) -> PullConsumer {
         PullConsumer::new(self.clone())
+    }
+
+    /// Where the messages lie that a group has given back too often.
+    pub fn dead_letter_topic(&self, group: &str) -> Result<TopicName> {
+        Ok(quern_protocol::retry::dead_letter_topic(&self::group(
+            group,
+        )?)?)
     }
 
     /// A consumer that goes on where its group has stopped.

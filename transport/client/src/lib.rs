@@ -45,12 +45,13 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::plugins::Uploaded;
 pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
 pub use crate::routes::MessageQueue;
+pub use quern_protocol::retry;
 pub use quern_protocol::{
     Activation, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
     ComponentDigest, DescribeGroupReply, DescribePluginReply, Durability, Filter, GroupMember,
-    GroupQueue, GroupSummary, LogPosition, Message, PluginAbout, PluginChange, PluginFigures,
-    PluginFilter, PluginKind, PluginName, PluginRef, PluginSummary, QueueId, QueueOffset, Selector,
-    SendStatus, Stall, StatusReply, TopicName, TopicSetting, TopicSummary, VersionReport,
-    VersionState,
+    GroupQueue, GroupSetting, GroupSummary, LogPosition, Message, PluginAbout, PluginChange,
+    PluginFigures, PluginFilter, PluginKind, PluginName, PluginRef, PluginSummary, QueueId,
+    QueueOffset, ReconsumeReply, Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting,
+    TopicSummary, VersionReport, VersionState,
 };
 pub use quern_quic::{NodeIdentity, Trust};

@@ -283,6 +283,11 @@ impl<'a> Pairs<'a> {
         })
     }
 
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        let mut all = self.iter();
+        all.find(|(it, _)| *it == name).map(|(_, value)| value)
+    }
+
     /// The caller has checked that each text fits its length field.
     pub fn encode<'t>(pairs: impl IntoIterator<Item = (&'t str, &'t str)>) -> Vec<u8> {
         let mut out = Vec::new();

@@ -125,7 +125,7 @@ codes! {
         "Someone else owns what this request wanted to change: a queue's lease is over, or was taken back by a reset."
         "Nothing: the newer owner goes on, and our client begins again by itself.";
     3004 RESERVED_NAME Never
-        "A property with this name belongs to the system."
+        "A property or topic with this name belongs to the system."
         "Choose another name: not one of RocketMQ's own and not beginning with two underscores.";
     3005 BAD_MESSAGE Never
         "A message breaks a rule of the format; the text says which. Nothing was stored."

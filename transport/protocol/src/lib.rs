@@ -15,6 +15,7 @@ pub mod limits;
 pub mod message;
 pub mod operation;
 pub mod record;
+pub mod retry;
 
 mod broker;
 mod heartbeat;
@@ -56,6 +57,10 @@ pub use plugin::{
 };
 pub use pull::{Filter, PluginFilter, Pull, PullReply, Stall};
 pub use record::{Extensions, Origin, ProducerStamp, RecordHeader, RecordKind, RecordView};
+pub use retry::{
+    GroupSetting, Reconsume, ReconsumeReply, ResendDeadLetters, ResendDeadLettersReply, SetGroup,
+    SetGroupReply,
+};
 pub use route::{
     BrokerEntry, BrokerRoute, Brokers, BrokersReply, PublishTopics, PublishTopicsReply,
     RegisterBroker, RegisterBrokerReply, Route, RouteReply, TopicQueues,

@@ -42,6 +42,8 @@ pub const ROUTE_BROKERS: usize = 256;
 pub const ROUTE_QUEUES: usize = 64 * 1024;
 /// Topics a member of a group may subscribe to.
 pub const GROUP_TOPICS: usize = 256;
+/// Bytes of the reason for which a message was given back.
+pub const REASON: usize = 1_024;
 /// Longest a `JoinGroup` or a `LeaseQueues` may be held, ms.
 pub const GROUP_WAIT_MS: u32 = 5_000;
 /// Most queues of a topic on one broker.

@@ -159,6 +159,9 @@ operations! {
     73 ListGroups     Header => ListGroupsReply     Table;
     74 DescribeGroup  Header => DescribeGroupReply  Table;
     75 DeleteGroup    Header => DeleteGroupReply    Header;
+    80 Reconsume      Header => ReconsumeReply      Header;
+    81 SetGroup       Header => SetGroupReply       Header;
+    82 ResendDeadLetters Header => ResendDeadLettersReply Header;
 }
 
 fn decode_request<O: Operation>(frame: &Frame) -> Result<O, WireError> {

@@ -5,6 +5,7 @@ mod cold;
 mod durability;
 mod groups;
 mod plugins;
+mod retry;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -4,7 +4,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use quern_protocol::{Filter, QueueOffset, Selector, TopicName};
+use quern_protocol::{
+    Filter, QueueOffset, Reconsume, ReconsumeReply, Selector, TopicName, limits as wire,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -242,6 +244,23 @@ impl Consumer {
             },
             message,
         }));
+    }
+
+    /// Gives a message back: it comes again to some member of the group later, the later the more often
+    /// it was given back, and becomes a dead letter when that was too often. It counts as consumed like
+    /// any other. The reason is for whoever looks into it.
+    pub async fn give_back(&self, message: &MessageView, reason: &str) -> Result<ReconsumeReply> {
+        let queue = message.queue();
+        let request = Reconsume {
+            group: self.shared.group.clone(),
+            topic: queue.topic.clone(),
+            queue: queue.queue,
+            offset: message.offset(),
+            delay_ms: 0,
+            reason: reason[..reason.floor_char_boundary(wire::REASON)].to_owned(),
+        };
+        let broker = self.shared.client.0.routes.broker(queue).await?;
+        self.shared.client.call(&broker.address, &request).await
     }
 
     /// Counts what was received so far as consumed and commits it; durable when this returns.

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use quern_protocol::retry::retry_topic;
 use quern_protocol::{
-    BrokerEntry, BrokerName, Code, CommitOffsets, Filter, GroupName, JoinGroup, JoinGroupReply,
-    LeaseQueues, LeaseQueuesReply, LeaveGroup, Operation, QueueOffset, QueuePosition, ReadQueues,
-    Selector, Share, Subscription, TopicName, group,
+    BrokerEntry, BrokerName, BrokerRoute, Code, CommitOffsets, Filter, GroupName, JoinGroup,
+    JoinGroupReply, LeaseQueues, LeaseQueuesReply, LeaveGroup, Operation, QueueOffset,
+    QueuePosition, ReadQueues, Selector, Share, Subscription, TopicName, group,
 };
 use quern_quic::Backoff;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -246,11 +247,7 @@ impl Membership {
         for (topic, filter) in &self.shared.subscriptions {
             match self.shared.client.0.routes.of(topic, false).await {
                 Ok(route) => {
-                    let route = route.iter().map(|it| ReadQueues {
-                        broker: it.broker.clone(),
-                        queues: it.read_queues,
-                    });
-                    self.routes.insert(topic.clone(), route.collect());
+                    self.routes.insert(topic.clone(), read_queues(&route));
                 }
                 Err(error) if !self.routes.contains_key(topic) => return Err(error),
                 Err(_) => {}
@@ -261,7 +258,22 @@ impl Membership {
                 route: self.routes.get(topic).cloned().unwrap_or_default(),
             });
         }
+        subscriptions.extend(self.retries().await);
         Ok(subscriptions)
+    }
+
+    /// What the group has given back comes to its members as well, once there is some.
+    async fn retries(&mut self) -> Option<Subscription> {
+        let topic = retry_topic(&self.shared.group).ok()?;
+        if let Ok(route) = self.shared.client.0.routes.of(&topic, false).await {
+            self.routes.insert(topic.clone(), read_queues(&route));
+        }
+        let route = self.routes.get(&topic)?.clone();
+        Some(Subscription {
+            topic,
+            filter: Filter::All,
+            route,
+        })
     }
 
     /// Tells the holders what each shall have.
@@ -320,4 +332,12 @@ impl Membership {
             tracing::debug!(%error, "the coordinator did not hear this member leave");
         }
     }
+}
+
+fn read_queues(route: &[BrokerRoute]) -> Vec<ReadQueues> {
+    let queues = route.iter().map(|it| ReadQueues {
+        broker: it.broker.clone(),
+        queues: it.read_queues,
+    });
+    queues.collect()
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quern_protocol::message::UNIQUE_KEY;
-use quern_protocol::{Block, LogPosition, QueueOffset, RecordHeader};
+use quern_protocol::{Block, LogPosition, QueueOffset, RecordHeader, RecordView};
 
 use crate::routes::MessageQueue;
 
@@ -69,9 +69,24 @@ impl MessageView {
         self.property(UNIQUE_KEY).unwrap_or_default()
     }
 
-    /// A property, the system's included.
+    /// How often its group has given it back.
+    pub fn attempts(&self) -> u16 {
+        self.header.attempts
+    }
+
+    /// A property, the system's included: of a message that was given back also where it comes from and
+    /// why, see [`crate::retry`].
     pub fn property(&self, name: &str) -> Option<&str> {
-        self.block().property(name)
+        let note = self.notes().find(|(it, _)| *it == name);
+        note.map(|(_, value)| value)
+            .or_else(|| self.block().property(name))
+    }
+
+    /// What the broker says about it: where a message that was given back comes from, and why.
+    pub fn notes(&self) -> impl Iterator<Item = (&str, &str)> {
+        let record = RecordView::trusted(&self.record);
+        let record = record.expect("the record was verified when it arrived");
+        record.notes.iter()
     }
 
     /// Properties its producer set, in order.

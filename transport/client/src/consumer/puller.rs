@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quern_protocol::retry::is_retry_topic;
 use quern_protocol::{Lease, QueueOffset};
 use quern_quic::Backoff;
 use tokio::time::Instant;
@@ -101,6 +102,10 @@ impl Puller {
         }
         let start = match self.shared.ends.get(&self.queue) {
             Some(end) => *end,
+            // Wherever the group begins, what it has given back it wants.
+            None if is_retry_topic(&self.queue.topic) => {
+                start_of(&self.shared.pull, &self.queue, From::First).await?
+            }
             None => start_of(&self.shared.pull, &self.queue, self.shared.from).await?,
         };
         let due = Due {

@@ -1,0 +1,262 @@
+//! What a group could not consume. `Reconsume`: the message goes to the group's retry topic when its time
+//! has come, or to its dead letters when it has been given back too often. `ResendDeadLetters`: back to
+//! where they come from. The message's bytes stay the producer's; where it comes from and why it was given
+//! back stands in notes of its record.
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use quern_protocol::block::Pairs;
+use quern_protocol::retry::{
+    ORIGIN_OFFSET, ORIGIN_QUEUE, ORIGIN_TOPIC, REASON, dead_letter_topic, retry_topic,
+};
+use quern_protocol::{
+    Code, CreateTopic, GroupName, QueueId, QueueOffset, QueuePosition, Reconsume, ReconsumeReply,
+    RecordKind, RecordView, ResendDeadLetters, ResendDeadLettersReply, TopicName, WireError,
+    limits as wire,
+};
+use quern_store::{AppendOne, ReadError, Timer};
+
+use crate::offsets::Commit;
+use crate::topics::Topic;
+use crate::{Broker, admin, limits, reply};
+
+pub(crate) async fn reconsume(
+    broker: &Arc<Broker>,
+    request: Reconsume,
+) -> Result<ReconsumeReply, WireError> {
+    if broker.is_draining() {
+        return Err(reply::going_away());
+    }
+    if request.delay_ms > limits::RETRY_DELAY {
+        return Err(reply::bad_request(format!(
+            "a message comes again within {} ms, not {}",
+            limits::RETRY_DELAY,
+            request.delay_ms
+        )));
+    }
+    let (retry, dead) = topics_of(&request.group)?;
+    let topic = broker.topic(&request.topic)?;
+    let record = record(broker, &topic, request.queue, request.offset).await?;
+    let view = parse(&record)?;
+    let is_again = request.topic == retry;
+    let attempts = match is_again {
+        true => view.header.attempts.saturating_add(1),
+        false => 1,
+    };
+    let settings = broker.state.group_settings.of(&request.group);
+    let delay = match request.delay_ms {
+        0 => settings.delay(attempts),
+        delay => delay,
+    };
+    let is_dead = attempts > settings.retries;
+    let due_at = (!is_dead).then(|| broker.store.now_ms() + u64::from(delay));
+    let target = system_topic(broker, if is_dead { dead } else { retry }).await?;
+    let one = AppendOne {
+        topic: target.id,
+        queue: QueueId(0),
+        block: record.slice(view.header.size()..),
+        attempts,
+        notes: notes(&request, is_again.then_some(view.notes)).into(),
+        due_at,
+    };
+    let appended = broker.store.submit_one(one).await;
+    appended.map_err(|error| reply::append_failed(&error))?;
+    if is_dead {
+        tracing::warn!(group = %request.group, topic = %request.topic, queue = %request.queue,
+            offset = %request.offset, attempts, "a message is a dead letter");
+    }
+    Ok(ReconsumeReply {
+        topic: target.name.clone(),
+        attempts,
+        due_at: due_at.unwrap_or(0),
+    })
+}
+
+fn topics_of(group: &GroupName) -> Result<(TopicName, TopicName), WireError> {
+    match (retry_topic(group), dead_letter_topic(group)) {
+        (Ok(retry), Ok(dead)) => Ok((retry, dead)),
+        (Err(error), _) | (_, Err(error)) => Err(WireError::new(
+            Code::BAD_NAME,
+            format!("group \"{group}\" can have no retry topic: {error}"),
+        )),
+    }
+}
+
+/// Where it comes from, which stays what it was, and why it was given back, which does not.
+fn notes(request: &Reconsume, before: Option<Pairs<'_>>) -> Vec<u8> {
+    let reason = &request.reason[..request.reason.floor_char_boundary(wire::REASON)];
+    let (queue, offset) = (request.queue.to_string(), request.offset.to_string());
+    let origin = match &before {
+        Some(notes) => notes.iter().filter(|(name, _)| *name != REASON).collect(),
+        None => vec![
+            (ORIGIN_TOPIC, request.topic.as_str()),
+            (ORIGIN_QUEUE, &queue),
+            (ORIGIN_OFFSET, &offset),
+        ],
+    };
+    Pairs::encode(origin.into_iter().chain([(REASON, reason)]))
+}
+
+/// A topic that only the broker writes to.
+async fn system_topic(broker: &Broker, name: TopicName) -> Result<Arc<Topic>, WireError> {
+    if let Some(topic) = broker.state.topics.find(&name) {
+        return Ok(topic);
+    }
+    match admin::create(broker, CreateTopic::new(name.clone(), 1)).await {
+        // Somebody else was faster.
+        Err(error) if error.is(Code::ALREADY_EXISTS) => broker.topic(&name),
+        created => created,
+    }
+}
+
+async fn record(
+    broker: &Broker,
+    topic: &Topic,
+    queue: QueueId,
+    offset: QueueOffset,
+) -> Result<Bytes, WireError> {
+    let (store, id) = (broker.store.clone(), topic.id);
+    let read = move || -> Result<Option<Bytes>, ReadError> {
+        let entries = store.entries(id, queue, offset, 1)?;
+        let entry = entries.first().filter(|it| it.offset == offset);
+        entry.map(|entry| store.record(entry)).transpose()
+    };
+    let found = broker.cold.run(&None, read).await?;
+    let found = found.map_err(|error| reply::read_failed(&error))?;
+    found.ok_or_else(|| {
+        let text = format!(
+            "queue {queue} of topic \"{}\" has no message {offset}, or not any more",
+            topic.name
+        );
+        WireError::new(Code::NOT_FOUND, text)
+    })
+}
+
+fn parse(record: &[u8]) -> Result<RecordView<'_>, WireError> {
+    let view = RecordView::trusted(record);
+    view.map_err(|error| WireError::new(Code::DATA_CORRUPT, error.to_string()))
+}
+
+pub(crate) async fn resend(
+    broker: &Arc<Broker>,
+    request: ResendDeadLetters,
+) -> Result<ResendDeadLettersReply, WireError> {
+    if broker.is_draining() {
+        return Err(reply::going_away());
+    }
+    let (_, dead) = topics_of(&request.group)?;
+    let dead = broker.topic(&dead)?;
+    // So that nobody else sends the same ones.
+    let _one_change_at_a_time = broker.group_changes().await;
+    let (group, queue) = (request.group, QueueId(0));
+    let (min, end) = broker.store.range(dead.id, queue);
+    let committed = broker.state.offsets.next(&group, dead.id, queue);
+    let first = committed.unwrap_or(min).max(min);
+    let most = u64::from(request.messages.min(limits::RESEND));
+    let (mut next, mut bytes, mut pending) = (first, 0, Vec::new());
+    while next < end && next.0 - first.0 < most && bytes < limits::RESEND_BYTES {
+        let record = record(broker, &dead, queue, next).await?;
+        bytes += record.len();
+        let appended = broker.store.submit_one(back(broker, &record)?);
+        pending.push(appended);
+        next = next.plus(1);
+    }
+    for appended in pending {
+        let appended = appended.await;
+        appended.map_err(|error| reply::append_failed(&error))?;
+    }
+    if next > first {
+        let commit = Commit {
+            group,
+            topic: dead.id,
+            offsets: vec![QueuePosition {
+                queue,
+                offset: next,
+            }],
+        };
+        broker.log(RecordKind::OffsetCommit, &commit).await?;
+    }
+    Ok(ResendDeadLettersReply {
+        resent: (next.0 - first.0) as u32,
+        left: end.0 - next.0,
+    })
+}
+
+/// A dead letter as it was sent.
+fn back(broker: &Broker, record: &Bytes) -> Result<AppendOne, WireError> {
+    let view = parse(record)?;
+    let note = |name| view.notes.get(name).unwrap_or_default();
+    let origin = TopicName::new(note(ORIGIN_TOPIC));
+    let origin = origin.map_err(|error| WireError::new(Code::DATA_CORRUPT, error.to_string()))?;
+    let topic = broker.topic(&origin)?;
+    let queue: u32 = note(ORIGIN_QUEUE).parse().unwrap_or(0);
+    Ok(AppendOne {
+        topic: topic.id,
+        // The topic may have fewer queues by now.
+        queue: QueueId(queue % topic.write_queues),
+        block: record.slice(view.header.size()..),
+        ..AppendOne::default()
+    })
+}
+
+/// Delivers messages whose time has come, for as long as the broker is there.
+pub(crate) async fn fire(broker: Weak<Broker>) {
+    let mut ticks = tokio::time::interval(limits::TIMER_TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(broker) = broker.upgrade() else {
+            return;
+        };
+        loop {
+            let due = due(&broker);
+            if due.is_empty() || broker.is_draining() {
+                break;
+            }
+            if let Err(error) = deliver(&broker, due).await {
+                tracing::warn!(%error, "messages whose time has come wait longer");
+                break;
+            }
+        }
+    }
+}
+
+/// What is delivered together.
+fn due(broker: &Broker) -> Vec<Timer> {
+    let store = &broker.store;
+    let mut due = store.due_timers(store.now_ms(), limits::FIRED);
+    let mut bytes = 0;
+    due.retain(|timer| {
+        let fits = bytes < limits::FIRED_BYTES;
+        bytes += timer.size as usize;
+        fits
+    });
+    due
+}
+
+/// All of them are waited for: one that is tried again while it is under way would come twice.
+async fn deliver(broker: &Broker, due: Vec<Timer>) -> Result<(), WireError> {
+    broker.store.ready().await;
+    let store = broker.store.clone();
+    let read = move || {
+        let fired = due.into_iter().map(|timer| (timer, store.fire(&timer)));
+        fired.collect::<Vec<_>>()
+    };
+    let mut outcome = Ok(());
+    for (timer, fired) in broker.cold.run(&None, read).await? {
+        match fired {
+            Ok(pending) => {
+                if let Err(error) = pending.await {
+                    outcome = Err(reply::append_failed(&error));
+                }
+            }
+            Err(error @ ReadError::Damaged { .. }) => {
+                tracing::error!(code = "Q-4007", %error, "a message that waited is lost");
+                broker.store.forget_timer(&timer);
+            }
+            Err(error) => outcome = Err(reply::read_failed(&error)),
+        }
+    }
+    outcome
+}

@@ -1,0 +1,72 @@
+//! Messages that a group cannot consume, with real processes: they come again, later each time, whoever is
+//! killed between, and end as dead letters that can be sent back.
+
+use anyhow::{Context as _, Result, ensure};
+use quern_harness::wait_until;
+
+use crate::world_with_node;
+
+#[test]
+fn a_poisoned_message_is_retried_through_crashes_and_holds_up_nobody() -> Result<()> {
+    let (world, mut node) = world_with_node(&[])?;
+    let at = node.namesrv.clone();
+    let quern = |args: &[&str]| world.ok(&[args, &["--namesrv", &at]].concat());
+    quern(&["topic", "create", "t", "--queues", "1"])?;
+    let set = [
+        "group",
+        "set",
+        "g",
+        "--retries",
+        "2",
+        "--retry-delays",
+        "1s,1500ms",
+    ];
+    ensure!(quern(&[&set[..], &["-o", "ndjson"]].concat())?.contains("[1000,1500]"));
+    quern(&["produce", "t", "poison"])?;
+    world.ok_with_input(&["produce", "t", "-", "--namesrv", &at], b"good\n")?;
+    // Each run of the command writes a line: the body, and how often it was given back.
+    let command = "read it; echo $it $QUERN_ATTEMPTS >> ran; [ $it != poison ]";
+    let consume = [
+        "consume", "t", "--group", "g", "--follow", "--exec", command,
+    ];
+    let consume = [&consume[..], &["--namesrv", &at]].concat();
+    let mut member = world.command(&consume).spawn()?;
+    let ran = || std::fs::read_to_string(world.path("ran")).unwrap_or_default();
+    let has = |lines: &'static [&str]| move |text: &str| lines.iter().all(|it| text.contains(it));
+    let first = has(&["poison 0\n", "good 0\n"]);
+    wait_until("both to be tried", || Ok(first(&ran())))?;
+    // The broker and the member are killed while the message waits, and it comes all the same.
+    node.kill()?;
+    member.kill()?;
+    member.wait()?;
+    node.start(&world, &[])?;
+    let mut member = world.command(&consume).spawn()?;
+    let all = has(&["poison 1\n", "poison 2\n"]);
+    wait_until("it to come twice more", || Ok(all(&ran())))?;
+    let letters = || quern(&["dlq", "ls", "g", "-o", "ndjson"]);
+    wait_until("it to be a dead letter", || Ok(!letters()?.is_empty()))?;
+    let letter = letters()?;
+    ensure!(letter.lines().count() == 1, "{letter}");
+    for part in ["\"topic\":\"t\"", "\"attempts\":3", "exit status: 1"] {
+        ensure!(letter.contains(part), "{letter}");
+    }
+    // The last commit may not have been: `poison 0` can come again with the member that was killed.
+    let of = |line: &str| ran().lines().filter(|it| *it == line).count();
+    ensure!(of("poison 2") <= of("poison 0"), "{}", ran());
+    let before = of("poison 0");
+    quern(&["dlq", "resend", "g"])?;
+    wait_until("it to be tried again", || Ok(of("poison 0") > before))?;
+    ensure!(letters()?.is_empty(), "dealt with");
+    wait_until(
+        "it to be a dead letter again",
+        || Ok(!letters()?.is_empty()),
+    )?;
+    quern(&["dlq", "rm", "g", "--yes"])?;
+    ensure!(letters()?.is_empty());
+    let pid = member.id().to_string();
+    let mut term = std::process::Command::new("kill");
+    let told = term.args(["-TERM", &pid]).status();
+    told.context("telling the member to stop")?;
+    ensure!(member.wait()?.success());
+    Ok(())
+}

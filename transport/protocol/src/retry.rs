@@ -1,0 +1,105 @@
+//! Messages a group could not consume: given back, they come again later in the group's retry topic, and
+//! after so many times they are dead letters. Both topics have RocketMQ's names, and only brokers write to
+//! them.
+//!
+//! A broker says in notes of the record where such a message comes from: [`ORIGIN_TOPIC`] and the others.
+//! Its block is the producer's still, its id too.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{GroupName, NameError, QueueId, QueueOffset, TopicName};
+
+const RETRY: &str = "%RETRY%";
+const DEAD: &str = "%DLQ%";
+
+/// The topic the message was sent to.
+pub const ORIGIN_TOPIC: &str = "RETRY_TOPIC";
+/// The queue it was sent to.
+pub const ORIGIN_QUEUE: &str = "REAL_QID";
+/// Its offset there.
+pub const ORIGIN_OFFSET: &str = "__ORIGIN_OFFSET";
+/// Why it was given back last.
+pub const REASON: &str = "__RETRY_REASON";
+
+/// Where a group finds the messages it has given back. An error for a name that leaves no room for it.
+pub fn retry_topic(group: &GroupName) -> Result<TopicName, NameError> {
+    TopicName::new(format!("{RETRY}{group}"))
+}
+
+/// Where messages lie that a group has given back too often.
+pub fn dead_letter_topic(group: &GroupName) -> Result<TopicName, NameError> {
+    TopicName::new(format!("{DEAD}{group}"))
+}
+
+/// Whether only brokers may write to a topic of this name.
+pub fn is_reserved_topic(topic: &TopicName) -> bool {
+    topic.as_str().starts_with(RETRY) || topic.as_str().starts_with(DEAD)
+}
+
+/// Whether this is some group's retry topic.
+pub fn is_retry_topic(topic: &TopicName) -> bool {
+    topic.as_str().starts_with(RETRY)
+}
+
+/// Gives a message back. Answered when it is durable that it comes again; whoever hears no answer and
+/// asks again may get it twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reconsume {
+    pub group: GroupName,
+    /// Where the group has it from: a topic of its own, or its retry topic.
+    pub topic: TopicName,
+    pub queue: QueueId,
+    pub offset: QueueOffset,
+    /// When it comes again, ms from now; 0 = as the group has it.
+    pub delay_ms: u32,
+    /// For whoever looks into it; what is beyond 1,024 bytes is cut off.
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReconsumeReply {
+    /// The group's retry topic, or that of its dead letters.
+    pub topic: TopicName,
+    /// How often it has been given back, this time included.
+    pub attempts: u16,
+    /// When it comes again, ms since 1970; 0 = it does not, it is a dead letter.
+    pub due_at: u64,
+}
+
+/// What can be set of a group. Kinds are only added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupSetting {
+    /// A message is given to the group so many times more; then it is a dead letter.
+    Retries(u16),
+    /// How long each of these times is waited, ms; the last for all that follow.
+    RetryDelays(Vec<u32>),
+}
+
+/// Changes settings of a group on one broker: all of them or none. Without any, only tells what holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetGroup {
+    pub group: GroupName,
+    pub settings: Vec<GroupSetting>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetGroupReply {
+    /// All of them, as they are now.
+    pub settings: Vec<GroupSetting>,
+}
+
+/// Sends dead letters of a group back to the topics they come from, the oldest first, those that have not
+/// been dealt with before. Durable, and noted as dealt with, when it is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResendDeadLetters {
+    pub group: GroupName,
+    /// At most so many; fewer when they are large.
+    pub messages: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResendDeadLettersReply {
+    pub resent: u32,
+    /// Still there, on this broker.
+    pub left: u64,
+}
