@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use quern_harness::{Node, World};
+use quern_client::{PluginTrial, QueueId, QueueOffset, TrialKind};
+use quern_harness::{Node, World, wait_until};
 
 use crate::world_with_node;
 
@@ -223,4 +224,150 @@ fn what_is_no_plugin_or_no_name_for_it_is_told_so() -> Result<()> {
     bench.fails(&[&consume[..], &share].concat(), 2, "Q-4202")?;
     bench.fails(&["plugin", "activate", "sql92"], 2, "Q-3004")?;
     Ok(())
+}
+
+/// Messages of the trial: a key unless the number is divisible by 3, one queue, in order.
+const TRIED: usize = 5_000;
+
+/// What the active version lets through, and the one on trial.
+fn by_active(n: usize) -> bool {
+    !n.is_multiple_of(3)
+}
+
+/// Two versions of `p` that decide otherwise, and what is in the one queue they decide about.
+fn two_versions() -> Result<(Bench, Vec<usize>)> {
+    let bench = Bench::new()?;
+    bench.quern(&["topic", "create", "t", "--queues", "1"])?;
+    let line = |n: usize| {
+        let key = match by_active(n) {
+            true => ",\"key\":\"k\"",
+            false => "",
+        };
+        format!("{{\"body\":\"{n}\",\"tag\":\"a\"{key}}}\n")
+    };
+    let lines: String = (0..TRIED).map(line).collect();
+    let at = bench.node.namesrv.clone();
+    let produce = ["produce", "t", "--ndjson", "-", "--namesrv", &at];
+    bench.world.ok_with_input(&produce, lines.as_bytes())?;
+    for package in [ROLLOUT, "quern-hostile", "quern-example-geo-fence"] {
+        let file = bench.component(package, "p.wasm", "")?;
+        bench.quern(&["plugin", "upload", &file.to_string_lossy()])?;
+    }
+    bench.quern(&["plugin", "activate", "p@1"])?;
+    let printed = bench.quern(&["consume", "t"])?;
+    let queue: Vec<usize> = printed.lines().map(str::parse).collect::<Result<_, _>>()?;
+    ensure!(queue.len() == TRIED);
+    Ok((bench, queue))
+}
+
+impl Bench {
+    /// Offsets that are let through; messages tagged `poison` make the second version trap.
+    fn tried(&self) -> Result<Vec<usize>> {
+        let by_plugin = [
+            "--plugin",
+            "p",
+            "--param",
+            "percent=100",
+            "--expression",
+            "poison",
+        ];
+        let printed = self.quern(&[&["consume", "t"], &by_plugin[..]].concat())?;
+        Ok(printed.lines().map(str::parse).collect::<Result<_, _>>()?)
+    }
+
+    fn trial(&self) -> Result<serde_json::Value> {
+        let json = self.quern(&["plugin", "trial", "p", "-o", "json"])?;
+        let mut trials: Vec<serde_json::Value> = serde_json::from_str(&json)?;
+        trials.pop().context("a trial")
+    }
+}
+
+/// Whether a trial of this share takes an offset of the one queue.
+fn takes(permille: u32, offset: usize) -> bool {
+    let trial = PluginTrial {
+        version: 2,
+        how: TrialKind::Canary,
+        permille,
+        since: 0,
+    };
+    trial.takes(QueueId(0), QueueOffset(offset as u64))
+}
+
+#[test]
+fn a_shadow_decides_nothing_and_its_counts_are_exact() -> Result<()> {
+    let (bench, queue) = two_versions()?;
+    let active: Vec<usize> = queue.iter().copied().filter(|n| by_active(*n)).collect();
+    for share in [400, 1_000] {
+        let text = format!("{}%", share / 10);
+        bench.quern(&["plugin", "shadow", "p@2", "--share", &text])?;
+        ensure!(bench.tried()? == active);
+        let taken = || (0..TRIED).filter(|offset| takes(share, *offset));
+        let only_trial = taken().filter(|offset| !by_active(queue[*offset])).count();
+        let trial = bench.trial()?;
+        let counts =
+            ["decided", "only_trial", "only_active", "failed"].map(|it| trial[it].as_u64());
+        let right = [taken().count(), only_trial, 0, 0].map(|it| Some(it as u64));
+        ensure!(counts == right, "{share}: {trial}");
+        ensure!(taken().count() > 0 && (share == 1_000) == (taken().count() == TRIED));
+        let named = trial["disagreements"].as_array().map(Vec::len);
+        ensure!(named == Some(32), "{trial}");
+    }
+    ensure!(bench.versions("p")?[1].0 == "shadow");
+    bench.quern(&["plugin", "trial", "p", "--end"])?;
+    ensure!(bench.versions("p")?[1].0 == "ready");
+    Ok(())
+}
+
+#[test]
+fn a_canary_decides_its_share_and_ends_when_it_fails() -> Result<()> {
+    let (mut bench, queue) = two_versions()?;
+    bench.fails(&["plugin", "canary", "p@1", "--share", "5%"], 4, "Q-4403")?;
+    bench.fails(&["plugin", "canary", "p@2", "--share", "0"], 2, "per cent")?;
+    bench.quern(&["plugin", "canary", "p@2", "--share", "40%"])?;
+    bench.fails(&["plugin", "rm", "p@2"], 4, "Q-4403")?;
+    let messages = queue.iter().copied().enumerate();
+    let right = messages.filter(|(offset, n)| takes(400, *offset) || by_active(*n));
+    let right: Vec<usize> = right.map(|(_, n)| n).collect();
+    ensure!(bench.tried()? == right);
+    bench.node.kill()?;
+    bench.node.start(&bench.world, &[])?;
+    ensure!(bench.tried()? == right, "the same share after a crash");
+    let decided = (0..TRIED).filter(|n| takes(400, *n)).count() as u64;
+    ensure!(bench.trial()?["decided"] == decided);
+
+    // What it fails on is decided by the active version; after five of those it is over.
+    bench.quern(&["plugin", "canary", "p@2", "--share", "100%"])?;
+    let poison = [
+        "produce", "t", "--tag", "poison", "--key", "k", "--count", "6", "7777",
+    ];
+    bench.quern(&poison)?;
+    let all = bench.tried()?;
+    ensure!(
+        all.len() == TRIED + 6 && all.ends_with(&[7777; 6]),
+        "{}",
+        all.len()
+    );
+    wait_until("the trial to end by itself", || {
+        Ok(bench.versions("p")?[1].0 == "ready")
+    })?;
+    let ended = bench.trial()?;
+    ensure!(
+        ended["ended"]
+            .as_str()
+            .is_some_and(|it| it.contains("failed")),
+        "{ended}"
+    );
+    ensure!(bench.tried()?.len() == right_by_active() + 6);
+
+    // The third wants parameters that nobody gives.
+    bench.quern(&["plugin", "canary", "p@3", "--share", "100%"])?;
+    ensure!(bench.tried()?.len() == right_by_active() + 6);
+    wait_until("the trial to end by itself", || {
+        Ok(bench.versions("p")?[2].0 == "ready")
+    })?;
+    Ok(())
+}
+
+fn right_by_active() -> usize {
+    (0..TRIED).filter(|n| by_active(*n)).count()
 }

@@ -17,6 +17,8 @@ use quern_protocol::{
     WireError,
 };
 
+use crate::shelf::Found;
+use crate::trials::{self, Deciders, OnTrial};
 use crate::{Broker, limits, reply};
 
 /// What is asked of which plugin: its id, the expression, the parameters.
@@ -140,31 +142,64 @@ impl Filters {
 }
 
 /// Who decides for a filter from now on; `None` = nobody has to. A name stands for the version that is
-/// active now, so a look at a queue has one version decide, and the next may have another.
-pub(crate) async fn subscription(
+/// active now, and the next look at a queue asks again.
+pub(crate) async fn deciders(
     broker: &Arc<Broker>,
     filter: &Filter,
-) -> Result<Option<Subscription>, WireError> {
+) -> Result<Option<Deciders>, WireError> {
     let (shelf, plugins) = (&broker.shelf, &broker.state.plugins);
-    let (found, text, params) = match filter {
+    let (found, name, text, params) = match filter {
         Filter::All => return Ok(None),
         Filter::Expression { language, text } => {
-            (shelf.speaker(plugins, language)?, text, Vec::new())
+            let found = shelf.speaker(plugins, language)?;
+            (found, plugins.speaker(language), text, &[][..])
         }
         Filter::Plugin(it) => {
             let found = shelf.find(plugins, &it.plugin);
             let found = found.unwrap_or_else(|| Err(reply::no_plugin(it.plugin.name.as_str())));
-            (found?, &it.expression, it.params.clone())
+            let follows = it.plugin.version.is_none();
+            let name = follows.then(|| it.plugin.name.clone());
+            (found?, name, &it.expression, &it.params[..])
         }
     };
+    let usual = subscription(broker, found, text, params).await?;
+    let tried = name.and_then(|name| Some((shelf.on_trial(plugins, &name)?, name)));
+    let Some(((trial, found), name)) = tried else {
+        return Ok(Some(Deciders {
+            usual,
+            on_trial: None,
+        }));
+    };
+    let on_trial = match subscription(broker, found, text, params).await {
+        Ok(subscription) => Some(OnTrial {
+            name,
+            trial,
+            subscription,
+        }),
+        // Better now than for everybody.
+        Err(error) => {
+            let why = format!("it cannot do what the active version does: {error}");
+            trials::end(broker, name, trial, why);
+            None
+        }
+    };
+    Ok(Some(Deciders { usual, on_trial }))
+}
+
+async fn subscription(
+    broker: &Arc<Broker>,
+    found: Found,
+    text: &str,
+    params: &[(String, String)],
+) -> Result<Subscription, WireError> {
     let plugin = broker.loaded(found).await?;
-    let asked = (plugin.id(), text.clone(), params);
+    let asked = (plugin.id(), text.to_owned(), params.to_vec());
     if let Some(known) = broker.filters.known(&asked) {
-        return Ok(Some(known));
+        return Ok(known);
     }
     let broker_ = Arc::clone(broker);
     let work = move |worker: &mut Worker| broker_.filters.compile(worker, &plugin, asked);
-    broker.delivery.run(work).await?.map(Some)
+    broker.delivery.run(work).await?
 }
 
 pub(crate) fn refused(expression: &str, error: &SubscribeError) -> WireError {

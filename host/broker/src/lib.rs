@@ -37,6 +37,7 @@ mod shelf;
 mod state;
 mod status;
 mod topics;
+mod trials;
 mod upload;
 
 use std::sync::Arc;
@@ -62,6 +63,7 @@ use crate::shelf::Shelf;
 use crate::state::{Body, State};
 use crate::topics::Topic;
 pub use crate::topics::TopicNames;
+use crate::trials::Trials;
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +98,7 @@ pub struct Broker {
     shelf: Shelf,
     filters: Filters,
     selectors: Selectors,
+    trials: Trials,
     allocation: Allocation,
     groups: Groups,
     delivery: Delivery,
@@ -142,6 +145,7 @@ impl Broker {
             shelf: Shelf::new(plugins, &config.filters),
             filters: Filters::default(),
             selectors: Selectors::default(),
+            trials: Trials::default(),
             allocation: Allocation::default(),
             groups: Groups::default(),
             metrics: Metrics::default(),

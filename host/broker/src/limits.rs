@@ -67,6 +67,10 @@ pub(crate) const PLUGINS: usize = 1_000;
 pub(crate) const PLUGIN_VERSIONS: usize = 100;
 /// Changes of what a name stands for that are remembered.
 pub(crate) const ACTIVATIONS: usize = 32;
+/// Messages a version on trial may fail on …
+pub(crate) const TRIAL_FAULTS: usize = 5;
+/// … and messages of each side that are named where two versions disagree.
+pub(crate) const DISAGREEMENTS: u64 = 32;
 /// A name server is told of life this often.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Longest a name server may take to answer.

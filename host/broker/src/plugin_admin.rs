@@ -9,7 +9,8 @@ use quern_plugins::{Digest, Plugin, Runtime};
 use quern_protocol::{
     Activation, ChangePlugin, ChangePluginReply, Code, ComponentDigest, DescribePlugin,
     DescribePluginReply, ListPluginsReply, PluginAbout, PluginChange, PluginFigures, PluginKind,
-    PluginName, PluginRef, PluginSummary, RecordKind, VersionReport, VersionState, WireError,
+    PluginName, PluginRef, PluginSummary, PluginTrial, RecordKind, VersionReport, VersionState,
+    WireError,
 };
 
 use crate::plugins::{Named, PluginRecord, Version, no_version};
@@ -41,6 +42,28 @@ pub(crate) async fn change(
             Some(earlier.ok_or_else(|| WireError::new(Code::NOTHING_TO_ROLL_BACK, text))?)
         }
         PluginChange::Disable => None,
+        PluginChange::Try {
+            version,
+            how,
+            permille,
+        } => {
+            let version = version.or_else(|| named.versions.keys().next_back().copied());
+            let trial = PluginTrial {
+                version: version.unwrap_or(named.newest),
+                how,
+                permille,
+                since: broker.store.now_ms(),
+            };
+            begin_trial(broker, &name, &named, trial).await?;
+            before
+        }
+        PluginChange::EndTrial => {
+            if named.trial.is_some() {
+                let record = PluginRecord::Tried(name.clone(), None);
+                broker.log(RecordKind::Plugin, &record).await?;
+            }
+            before
+        }
     };
     if after != before {
         stand(broker, &name, &named, after).await?;
@@ -62,6 +85,55 @@ fn not_there(name: &PluginName) -> WireError {
     reply::no_plugin(name.as_str())
 }
 
+async fn begin_trial(
+    broker: &Arc<Broker>,
+    name: &PluginName,
+    named: &Named,
+    trial: PluginTrial,
+) -> Result<(), WireError> {
+    if !(1..=1_000).contains(&trial.permille) {
+        let text = "a trial takes 1 to 1,000 parts of 1,000 of the messages";
+        return Err(reply::bad_request(text));
+    }
+    let Some(active) = named.active else {
+        let text = format!("{name} has no active version to try another beside");
+        return Err(WireError::new(Code::PLUGIN_NOT_READY, text));
+    };
+    if active == trial.version {
+        let text = format!("{name}@{active} is active already");
+        return Err(WireError::new(Code::PLUGIN_IN_USE, text));
+    }
+    if !matches!(
+        named.kind(),
+        Some(PluginKind::Filter | PluginKind::BodyFilter)
+    ) {
+        let text = "only filters can be tried beside the active version so far";
+        return Err(WireError::new(Code::UNSUPPORTED, text));
+    }
+    load(broker, name, named, trial.version).await?;
+    let record = PluginRecord::Tried(name.clone(), Some(trial));
+    broker.log(RecordKind::Plugin, &record).await?;
+    tracing::info!(plugin = %name, ?trial, "a trial begins");
+    Ok(())
+}
+
+/// Fails here, rather than where messages wait.
+async fn load(
+    broker: &Arc<Broker>,
+    name: &PluginName,
+    named: &Named,
+    version: u32,
+) -> Result<(), WireError> {
+    let exact = PluginRef {
+        name: name.clone(),
+        version: Some(version),
+    };
+    let found = broker.shelf.find(&broker.state.plugins, &exact);
+    let found = found.unwrap_or_else(|| Err(no_version(name, named, version)))?;
+    broker.loaded(found).await?;
+    Ok(())
+}
+
 async fn stand(
     broker: &Arc<Broker>,
     name: &PluginName,
@@ -69,14 +141,7 @@ async fn stand(
     version: Option<u32>,
 ) -> Result<(), WireError> {
     if let Some(version) = version {
-        let exact = PluginRef {
-            name: name.clone(),
-            version: Some(version),
-        };
-        let found = broker.shelf.find(&broker.state.plugins, &exact);
-        broker
-            .loaded(found.unwrap_or_else(|| Err(no_version(name, named, version)))?)
-            .await?;
+        load(broker, name, named, version).await?;
     }
     let activation = Activation {
         version,
@@ -105,6 +170,10 @@ async fn remove(
         let text = format!(
             "{name}@{version} is active; activate another or say: quern plugin disable {name}"
         );
+        return Err(WireError::new(Code::PLUGIN_IN_USE, text));
+    }
+    if named.trial.is_some_and(|it| it.version == version) {
+        let text = format!("{name}@{version} is on trial; say: quern plugin trial {name} --end");
         return Err(WireError::new(Code::PLUGIN_IN_USE, text));
     }
     let record = PluginRecord::Removed(name.clone(), version);
@@ -169,6 +238,7 @@ pub(crate) async fn describe(
             built_in: true,
             versions: vec![built_in(&plugin)],
             activations: Vec::new(),
+            trial: None,
         });
     }
     let named = broker.state.plugins.find(&name);
@@ -184,6 +254,7 @@ pub(crate) async fn describe(
         built_in: false,
         versions,
         activations: named.activations,
+        trial: broker.trials.report(&name, named.trial),
     })
 }
 

@@ -2,17 +2,17 @@
 //! log; the bytes lie beside it, under their digest ([`quern_plugins::Components`]).
 //!
 //! ```text
-//! received --Added--> ready --Stands--> active --Stands--> retired --Removed--> gone
-//!                       ^                  |
-//!                       └──── RollBack ────┘   (numbers are never given twice)
+//! received --Added--> ready --Tried--> shadow or canary --Stands--> active --Stands--> retired
+//!                       └───────────────Stands──────────────────────^ └── a roll-back ──┘
+//! Removed ends a version that is none of active, shadow, canary; its number is never given again.
 //! ```
 
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use quern_protocol::{
-    Activation, Code, ComponentDigest, PluginAbout, PluginKind, PluginName, PluginRef,
-    VersionState, WireError,
+    Activation, Code, ComponentDigest, PluginAbout, PluginKind, PluginName, PluginRef, PluginTrial,
+    TrialKind, VersionState, WireError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,7 @@ pub(crate) struct Named {
     pub(crate) active: Option<u32>,
     /// Latest last.
     pub(crate) activations: Vec<Activation>,
+    pub(crate) trial: Option<PluginTrial>,
 }
 
 impl Named {
@@ -64,6 +65,12 @@ impl Named {
         if self.active == Some(version) {
             return VersionState::Active;
         }
+        if let Some(trial) = self.trial.filter(|it| it.version == version) {
+            return match trial.how {
+                TrialKind::Shadow => VersionState::Shadow,
+                TrialKind::Canary => VersionState::Canary,
+            };
+        }
         let mut activations = self.activations.iter();
         match activations.any(|it| it.version == Some(version)) {
             true => VersionState::Retired,
@@ -87,6 +94,8 @@ pub(crate) enum PluginRecord {
     Removed(PluginName, u32),
     /// All of a name, in a snapshot.
     Whole(PluginName, Named),
+    /// A version is on trial from now on; `None` = none is.
+    Tried(PluginName, Option<PluginTrial>),
 }
 
 impl state::Body for PluginRecord {
@@ -122,6 +131,8 @@ impl Plugins {
             PluginRecord::Stands(name, activation) => {
                 let named = names.entry(name).or_default();
                 named.active = activation.version;
+                // Whatever was tried was tried beside another.
+                named.trial = None;
                 if named.activations.last() != Some(&activation) {
                     named.activations.push(activation);
                 }
@@ -135,6 +146,9 @@ impl Plugins {
             }
             PluginRecord::Whole(name, named) => {
                 names.insert(name, named);
+            }
+            PluginRecord::Tried(name, trial) => {
+                names.entry(name).or_default().trial = trial;
             }
         }
     }
@@ -174,6 +188,20 @@ impl Plugins {
         let mut names = names.iter();
         let found = names.find(|(_, named)| named.language() == Some(language));
         found.map(|(name, _)| name.clone())
+    }
+
+    /// The version a name has on trial.
+    pub(crate) fn on_trial(&self, name: &PluginName) -> Option<(PluginTrial, Meant)> {
+        let names = self.read();
+        let named = names.get(name)?;
+        let trial = named.trial?;
+        let version = named.versions.get(&trial.version)?;
+        let meant = Meant {
+            name: name.clone(),
+            version: trial.version,
+            digest: version.digest,
+        };
+        Some((trial, meant))
     }
 
     /// What is meant by a name, with or without a version; `None` = there is no such name.

@@ -15,7 +15,7 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
     reply::queue_exists(&topic, request.queue, topic.has_read_queue(request.queue))?;
     check(&request)?;
     // A bad expression is refused at once, not when the first message comes.
-    filters::subscription(broker, &request.filter).await?;
+    filters::deciders(broker, &request.filter).await?;
     let wait = Duration::from_millis(request.wait_ms.into());
     let mut over = std::pin::pin!(tokio::time::sleep(wait));
     let mut scan = Scan {

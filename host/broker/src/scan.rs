@@ -13,6 +13,7 @@ use quern_store::{Entry, ReadError};
 
 use crate::filters::{self, Stalled, View};
 use crate::topics::Topic;
+use crate::trials::{self, At, Deciders, OnTrial, Side};
 use crate::{Broker, limits, reply};
 
 /// What to look for.
@@ -32,12 +33,14 @@ pub(crate) struct Scanned {
     pub(crate) records: Vec<Bytes>,
     pub(crate) next: QueueOffset,
     pub(crate) stalled: Option<Stalled>,
+    /// The version on trial has failed too often, and how.
+    pub(crate) trial_is_over: Option<(OnTrial, String)>,
 }
 
 pub(crate) async fn look(broker: &Arc<Broker>, scan: &Scan) -> Result<Scanned, WireError> {
     let (topic, queue) = (scan.topic.id, scan.view.queue);
     let is_recent = broker.store.is_recent(topic, queue, scan.from);
-    let Some(subscription) = filters::subscription(broker, &scan.view.filter).await? else {
+    let Some(deciders) = filters::deciders(broker, &scan.view.filter).await? else {
         if is_recent {
             return scan.unfiltered(broker);
         }
@@ -53,13 +56,19 @@ pub(crate) async fn look(broker: &Arc<Broker>, scan: &Scan) -> Result<Scanned, W
             ..Scanned::default()
         });
     }
-    let look = Look::new(scan, subscription);
-    if is_recent {
+    let look = Look::new(scan, deciders);
+    let scanned = if is_recent {
         let broker_ = Arc::clone(broker);
         let work = move |worker: &mut Worker| look.here(&broker_, worker);
-        return broker.delivery.run(work).await?;
+        broker.delivery.run(work).await?
+    } else {
+        look.cold(broker).await
+    };
+    let mut scanned = scanned?;
+    if let Some((on, why)) = scanned.trial_is_over.take() {
+        trials::end(broker, on.name, on.trial, why);
     }
-    look.cold(broker).await
+    Ok(scanned)
 }
 
 impl Scan {
@@ -84,7 +93,7 @@ impl Scan {
         Ok(Scanned {
             next: last.map_or(self.from, |last| last.offset.plus(1)),
             records,
-            stalled: None,
+            ..Scanned::default()
         })
     }
 }
@@ -130,19 +139,24 @@ impl Taken {
 /// One filtered look, which may go from thread to thread between its steps.
 struct Look {
     scan: Scan,
-    subscription: Subscription,
+    deciders: Deciders,
     /// Entries not yet read; `None` before the first step.
     entries: Option<std::vec::IntoIter<Entry>>,
-    batch: Batch,
     taken: Taken,
     /// Bytes of all steps.
     read: usize,
     skipped: u64,
+    trial_is_over: Option<(OnTrial, String)>,
 }
+
+/// A message that somebody has to be asked about.
+type Candidate = (QueueOffset, Bytes);
+
+const TOO_MANY_FAULTS: &str = "it failed on too many messages that the active version can decide";
 
 /// What one step has read: messages the tag hash does not rule out.
 struct Step {
-    candidates: Vec<(QueueOffset, Bytes)>,
+    candidates: Vec<Candidate>,
     /// Everything before it is among them or ruled out.
     end: QueueOffset,
     is_last: bool,
@@ -156,15 +170,15 @@ enum Next {
 }
 
 impl Look {
-    fn new(scan: &Scan, subscription: Subscription) -> Self {
+    fn new(scan: &Scan, deciders: Deciders) -> Self {
         Self {
-            batch: Batch::new(subscription.needs()),
             taken: Taken::new(scan),
             scan: scan.clone(),
-            subscription,
+            deciders,
             entries: None,
             read: 0,
             skipped: 0,
+            trial_is_over: None,
         }
     }
 
@@ -175,7 +189,7 @@ impl Look {
             let Some(step) = self.usable(step)? else {
                 return Ok(self.done(broker, None));
             };
-            match self.judge(&step, worker)? {
+            match self.judge(broker, &step, worker)? {
                 Next::GoOn if !step.is_last => {}
                 Next::GoOn | Next::Full => return Ok(self.done(broker, None)),
                 Next::Fault(fault) => return Ok(self.done(broker, Some(fault))),
@@ -197,8 +211,9 @@ impl Look {
                 return Ok(self.done(broker, None));
             };
             let is_last = step.is_last;
+            let broker_ = Arc::clone(broker);
             let work = move |worker: &mut Worker| {
-                let next = self.judge(&step, worker);
+                let next = self.judge(&broker_, &step, worker);
                 (self, next)
             };
             let next;
@@ -218,11 +233,10 @@ impl Look {
             self.entries = Some(entries.into_iter());
         }
         let mut entries = self.entries.take().unwrap_or_default();
-        let codes = self.subscription.needs().tag_codes.as_deref();
         let (mut wanted, mut bytes, mut end) = (Vec::new(), 0, self.taken.next);
         for entry in entries.by_ref() {
             end = entry.offset.plus(1);
-            if codes.is_some_and(|codes| !codes.contains(&entry.tag_code)) {
+            if !self.deciders.wants(self.side(entry.offset), entry.tag_code) {
                 self.skipped += 1;
                 continue;
             }
@@ -255,52 +269,154 @@ impl Look {
         }
     }
 
+    fn side(&self, offset: QueueOffset) -> Side {
+        self.deciders.side(self.scan.view.queue, offset)
+    }
+
     /// Judges the messages of a step; all before its end has then been decided unless it says otherwise.
-    fn judge(&mut self, step: &Step, worker: &mut Worker) -> Result<Next, WireError> {
-        let mut begin = 0;
-        for (index, (offset, record)) in step.candidates.iter().enumerate() {
+    fn judge(
+        &mut self,
+        broker: &Broker,
+        step: &Step,
+        worker: &mut Worker,
+    ) -> Result<Next, WireError> {
+        let mut rest = &step.candidates[..];
+        while let Some((first, _)) = rest.first() {
+            let side = self.side(*first);
+            let of_side = rest.iter();
+            let run = of_side.take_while(|(offset, _)| self.side(*offset) == side);
+            let (run, after) = rest.split_at(run.count());
+            match self.judge_run(broker, (side, run), worker)? {
+                Next::GoOn => rest = after,
+                stop => return Ok(stop),
+            }
+        }
+        self.taken.next = step.end;
+        Ok(Next::GoOn)
+    }
+
+    /// Judges messages that one version decides about, in batches.
+    fn judge_run(
+        &mut self,
+        broker: &Broker,
+        (side, run): (Side, &[Candidate]),
+        worker: &mut Worker,
+    ) -> Result<Next, WireError> {
+        let decider = self.deciders.decider(side);
+        let mut rest = run;
+        while !rest.is_empty() {
+            let (batch, taken) = self.lay_out(&decider, rest)?;
+            let (part, after) = rest.split_at(taken);
+            let judged = worker.judge(&decider, &batch);
+            let (next, decided) = self.take(part, &judged.verdicts);
+            self.compare(broker, side, (&part[..decided], &judged.verdicts), worker)?;
+            match next {
+                Some(next) => return Ok(next),
+                None if decided == part.len() => rest = after,
+                // The first that could not be judged, and once the trial is over all that follow.
+                None if side == Side::Canary => {
+                    self.canary_failed(broker, part[decided].0);
+                    let end = match &self.trial_is_over {
+                        Some(_) => rest.len(),
+                        None => decided + 1,
+                    };
+                    let usual = &rest[decided..end];
+                    match self.judge_run(broker, (Side::Usual, usual), worker)? {
+                        Next::GoOn => rest = &rest[end..],
+                        stop => return Ok(stop),
+                    }
+                }
+                None => return Ok(judged.fault.map_or(Next::Full, Next::Fault)),
+            }
+        }
+        Ok(Next::GoOn)
+    }
+
+    /// A batch of the first messages, as many as it holds.
+    fn lay_out(
+        &self,
+        decider: &Subscription,
+        messages: &[Candidate],
+    ) -> Result<(Batch, usize), WireError> {
+        let mut batch = Batch::new(decider.needs());
+        for (offset, record) in messages {
             let view = RecordView::trusted(record).map_err(|error| {
                 WireError::new(Code::DATA_CORRUPT, format!("offset {offset}: {error}"))
             })?;
-            let topic = &self.scan.topic.name;
-            filters::add(&mut self.batch, &self.subscription, topic, &view);
-            if self.batch.is_full() {
-                let batch = &step.candidates[begin..=index];
-                begin = index + 1;
-                match self.judge_batch(batch, worker) {
-                    Next::GoOn => self.taken.next = offset.plus(1),
-                    stop => return Ok(stop),
-                }
+            filters::add(&mut batch, decider, &self.scan.topic.name, &view);
+            if batch.is_full() {
+                break;
             }
         }
-        let stop = self.judge_batch(&step.candidates[begin..], worker);
-        if matches!(stop, Next::GoOn) {
-            self.taken.next = step.end;
-        }
-        Ok(stop)
+        let taken = batch.len();
+        Ok((batch, taken))
     }
 
-    fn judge_batch(&mut self, batch: &[(QueueOffset, Bytes)], worker: &mut Worker) -> Next {
-        if batch.is_empty() {
-            return Next::GoOn;
-        }
-        let judged = worker.judge(&self.subscription, &self.batch);
-        self.batch.clear();
-        for ((offset, record), verdict) in batch.iter().zip(judged.verdicts) {
+    /// Takes what is let through, and says how many have been decided: all before the first that could not
+    /// be judged, or for which there is no room.
+    fn take(&mut self, part: &[Candidate], verdicts: &[Verdict]) -> (Option<Next>, usize) {
+        for (index, ((offset, record), verdict)) in part.iter().zip(verdicts).enumerate() {
             match verdict {
                 Verdict::Reject => {}
                 Verdict::Deliver if self.taken.has_room(record.len()) => {
                     self.taken.take(record.clone());
                 }
-                Verdict::Deliver => return Next::Full,
+                Verdict::Deliver => return (Some(Next::Full), index),
                 Verdict::Unjudged => {
                     self.taken.next = *offset;
-                    return judged.fault.map_or(Next::Full, Next::Fault);
+                    return (None, index);
                 }
             }
             self.taken.next = offset.plus(1);
         }
-        Next::GoOn
+        (None, part.len())
+    }
+
+    /// Counts what a canary has decided; asks a shadow about what the usual version has decided.
+    fn compare(
+        &mut self,
+        broker: &Broker,
+        side: Side,
+        (decided, verdicts): (&[Candidate], &[Verdict]),
+        worker: &mut Worker,
+    ) -> Result<(), WireError> {
+        let Some(on) = self.deciders.on_trial.clone() else {
+            return Ok(());
+        };
+        if side == Side::Canary {
+            broker.trials.decided(&on, decided.len() as u64);
+        }
+        if side != Side::Shadowed {
+            return Ok(());
+        }
+        let mut index = 0;
+        while index < decided.len() {
+            let (batch, taken) = self.lay_out(&on.subscription, &decided[index..])?;
+            let shadow = worker.judge(&on.subscription, &batch).verdicts;
+            let part = decided[index..].iter().zip(&verdicts[index..]).zip(shadow);
+            let said = part.map(|(((offset, _), active), by_trial)| (*offset, *active, by_trial));
+            if broker.trials.compared(&on, self.at(), said) {
+                self.trial_is_over = Some((on.clone(), TOO_MANY_FAULTS.to_owned()));
+            }
+            index += taken;
+        }
+        Ok(())
+    }
+
+    fn canary_failed(&mut self, broker: &Broker, offset: QueueOffset) {
+        if let Some(on) = self.deciders.on_trial.clone()
+            && broker.trials.failed(&on, self.at(), offset)
+        {
+            self.trial_is_over = Some((on, TOO_MANY_FAULTS.to_owned()));
+        }
+    }
+
+    fn at(&self) -> At<'_> {
+        At {
+            topic: self.scan.topic.id,
+            name: &self.scan.topic.name,
+            queue: self.scan.view.queue,
+        }
     }
 
     fn done(self, broker: &Broker, fault: Option<Fault>) -> Scanned {
@@ -319,6 +435,7 @@ impl Look {
             records: taken.records,
             next: taken.next,
             stalled,
+            trial_is_over: self.trial_is_over,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quern_plugins::{BuiltIn, Digest, Kind, Plugin, Runtime};
-use quern_protocol::{Code, PluginName, PluginRef, WireError};
+use quern_protocol::{Code, PluginName, PluginRef, PluginTrial, WireError};
 
 use crate::plugins::{Meant, Plugins};
 use crate::{Broker, reply};
@@ -110,6 +110,20 @@ impl Shelf {
             Some(plugin) => Found::Loaded(plugin),
             None => Found::BuiltIn(built_in),
         }
+    }
+
+    /// The version that a name has on trial.
+    pub(crate) fn on_trial(
+        &self,
+        plugins: &Plugins,
+        name: &PluginName,
+    ) -> Option<(PluginTrial, Found)> {
+        let (trial, meant) = plugins.on_trial(name)?;
+        let found = match self.loaded(&meant.name, meant.version) {
+            Some(plugin) => Found::Loaded(plugin),
+            None => Found::Version(meant),
+        };
+        Some((trial, found))
     }
 
     /// Blocks while it is read, and perhaps compiled.

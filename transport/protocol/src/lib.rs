@@ -51,9 +51,10 @@ pub use offsets::{
 pub use operation::{Kind, Operation, Request};
 pub use plugin::{
     Activation, BadPluginRef, BeginUpload, BeginUploadReply, ChangePlugin, ChangePluginReply,
-    ComponentDigest, DescribePlugin, DescribePluginReply, FinishUpload, FinishUploadReply,
-    ListPlugins, ListPluginsReply, PluginAbout, PluginChange, PluginFigures, PluginKind, PluginRef,
-    PluginSummary, UploadChunk, UploadChunkReply, VersionReport, VersionState,
+    ComponentDigest, DescribePlugin, DescribePluginReply, Disagreement, FinishUpload,
+    FinishUploadReply, ListPlugins, ListPluginsReply, PluginAbout, PluginChange, PluginFigures,
+    PluginKind, PluginRef, PluginSummary, PluginTrial, TrialKind, TrialReport, UploadChunk,
+    UploadChunkReply, VersionReport, VersionState,
 };
 pub use pull::{Filter, PluginFilter, Pull, PullReply, Stall};
 pub use record::{Extensions, Origin, ProducerStamp, RecordHeader, RecordKind, RecordView};

@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{NameError, PluginName};
+use crate::ids::{NameError, PluginName, QueueId, QueueOffset, TopicName};
 
 /// SHA-256 of a component: the name of its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -162,6 +162,78 @@ pub enum PluginChange {
     Disable,
     /// One version goes; its number is not given again.
     Remove { version: u32 },
+    /// A version decides a share of the messages, or runs beside the one that does. `None` = the newest.
+    Try {
+        version: Option<u32>,
+        how: TrialKind,
+        /// Of 1,000 parts of each queue, so many.
+        permille: u32,
+    },
+    /// The trial there is ends.
+    EndTrial,
+}
+
+/// How a version is tried before the name stands for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TrialKind {
+    /// The active one decides; where the other would have decided otherwise is counted.
+    Shadow,
+    /// It decides its share.
+    Canary,
+}
+
+/// A version on trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginTrial {
+    pub version: u32,
+    pub how: TrialKind,
+    pub permille: u32,
+    /// Since when, ms since 1970.
+    pub since: u64,
+}
+
+/// Offsets a trial holds together: one look rarely meets two versions.
+const TRIAL_BLOCK: u64 = 1_024;
+
+impl PluginTrial {
+    /// Whether a message is in the trial's share: a pure function, so that whoever looks again, on whichever
+    /// broker, meets the same version.
+    pub fn takes(&self, queue: QueueId, offset: QueueOffset) -> bool {
+        let mut hash = (u64::from(queue.0) << 40) ^ (offset.0 / TRIAL_BLOCK);
+        // SplitMix64's finisher: neighbours fall far apart.
+        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        hash ^= hash >> 31;
+        hash % 1_000 < u64::from(self.permille)
+    }
+}
+
+/// A message the two versions decided otherwise about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disagreement {
+    pub topic: TopicName,
+    pub queue: QueueId,
+    pub offset: QueueOffset,
+    /// Let through by the version on trial, not by the active one; or the other way round.
+    pub by_trial: bool,
+}
+
+/// What a trial has come to since this broker started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialReport {
+    pub trial: PluginTrial,
+    /// Messages the version on trial has decided, or has decided beside the active one.
+    pub decided: u64,
+    /// Of a shadow: both let through or both did not; only the active one did; only the one on trial did.
+    pub agreed: u64,
+    pub only_active: u64,
+    pub only_trial: u64,
+    /// Messages it failed on: the active one decided.
+    pub failed: u64,
+    /// The first 32 of each side.
+    pub disagreements: Vec<Disagreement>,
+    /// Why it has ended by itself; `None` = it goes on, or an operator has ended it.
+    pub ended: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,6 +313,10 @@ pub enum VersionState {
     Active,
     /// It was active.
     Retired,
+    /// It runs beside the active one.
+    Shadow,
+    /// It decides a share.
+    Canary,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -277,11 +353,39 @@ pub struct DescribePluginReply {
     pub versions: Vec<VersionReport>,
     /// The latest ones, oldest first.
     pub activations: Vec<Activation>,
+    pub trial: Option<TrialReport>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trial_takes_its_share_of_blocks_evenly_and_more_of_it_keeps_what_it_had() {
+        let trial = |permille| PluginTrial {
+            version: 2,
+            how: TrialKind::Canary,
+            permille,
+            since: 0,
+        };
+        let blocks = (0..8).flat_map(|queue| (0..4_000).map(move |block| (queue, block)));
+        let blocks: Vec<_> = blocks.collect();
+        for (permille, least, most) in [(0, 0, 0), (50, 1_450, 1_750), (1_000, 32_000, 32_000)] {
+            let took = blocks.iter().filter(|(queue, block)| {
+                let at = |offset| trial(permille).takes(QueueId(*queue), QueueOffset(offset));
+                let first = at(block * TRIAL_BLOCK);
+                assert_eq!(first, at(block * TRIAL_BLOCK + TRIAL_BLOCK - 1));
+                assert!(
+                    !first
+                        || trial(permille + 100)
+                            .takes(QueueId(*queue), QueueOffset(block * TRIAL_BLOCK))
+                );
+                first
+            });
+            let took = took.count();
+            assert!((least..=most).contains(&took), "{permille}: {took}");
+        }
+    }
 
     #[test]
     fn a_plugin_is_named_with_or_without_a_version() {

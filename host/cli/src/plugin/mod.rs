@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use quern_client::{PluginChange, PluginRef};
+use quern_client::{PluginChange, PluginRef, TrialKind};
 
 use crate::connect::Connect;
 use crate::failure::Failure;
@@ -66,6 +66,29 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Let a version run beside the active one, which decides, and count where the two disagree.
+    Shadow {
+        #[command(flatten)]
+        share: Share,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Let a version decide a share of the messages, always the same ones.
+    Canary {
+        #[command(flatten)]
+        share: Share,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// What a trial, shadow or canary, has come to since the broker's start.
+    Trial {
+        name: String,
+        /// End it: the active version decides everything again.
+        #[arg(long)]
+        end: bool,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Let a name stand for the version that was active before.
     Rollback {
         name: String,
@@ -85,6 +108,33 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Share {
+    /// By default the newest version.
+    #[arg(value_name = "NAME[@VERSION]")]
+    plugin: PluginRef,
+    /// Of the messages, in blocks of 1,024 of a queue; a tenth of a per cent is the least.
+    #[arg(long, value_name = "PERCENT", value_parser = permille)]
+    share: u32,
+}
+
+fn permille(text: &str) -> Result<u32, String> {
+    let number = text.trim_end_matches('%').parse::<f64>().ok();
+    let number = number.filter(|it| (0.1..=100.0).contains(it));
+    let number = number.ok_or_else(|| "a share is 0.1 to 100 per cent, as in 5%".to_owned())?;
+    Ok((number * 10.0).round() as u32)
+}
+
+impl Share {
+    fn begin(&self, how: TrialKind) -> PluginChange {
+        PluginChange::Try {
+            version: self.plugin.version,
+            how,
+            permille: self.share,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -117,6 +167,22 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
                 version: plugin.version,
             };
             change_plugin(plugin.name.as_str(), change, &options).await
+        }
+        Command::Shadow { share, options } => {
+            let name = share.plugin.name.as_str();
+            change_plugin(name, share.begin(TrialKind::Shadow), &options).await?;
+            show::trial(name, &options).await
+        }
+        Command::Canary { share, options } => {
+            let name = share.plugin.name.as_str();
+            change_plugin(name, share.begin(TrialKind::Canary), &options).await?;
+            show::trial(name, &options).await
+        }
+        Command::Trial { name, end, options } => {
+            if end {
+                change_plugin(&name, PluginChange::EndTrial, &options).await?;
+            }
+            show::trial(&name, &options).await
         }
         Command::Rollback { name, options } => {
             change_plugin(&name, PluginChange::RollBack, &options).await

@@ -1,6 +1,6 @@
 //! Plugins as tables.
 
-use quern_client::{PluginKind, VersionState};
+use quern_client::{PluginKind, TrialKind, TrialReport, VersionState};
 use serde::Serialize;
 
 use super::Options;
@@ -188,10 +188,101 @@ pub(super) async fn info(name: &str, options: &Options) -> Result<(), Failure> {
     )
 }
 
+#[derive(Serialize)]
+struct TrialRow {
+    plugin: String,
+    broker: String,
+    version: u32,
+    how: &'static str,
+    percent: f64,
+    decided: u64,
+    agreed: u64,
+    only_active: u64,
+    only_trial: u64,
+    failed: u64,
+    ended: Option<String>,
+    disagreements: Vec<DisagreementRow>,
+}
+
+#[derive(Serialize)]
+struct DisagreementRow {
+    topic: String,
+    queue: u32,
+    offset: u64,
+    let_through_by: &'static str,
+}
+
+impl TrialRow {
+    fn new(plugin: &str, broker: String, report: TrialReport) -> Self {
+        let disagreements = report.disagreements.into_iter().map(|it| DisagreementRow {
+            topic: it.topic.to_string(),
+            queue: it.queue.0,
+            offset: it.offset.0,
+            let_through_by: if it.by_trial { "trial" } else { "active" },
+        });
+        Self {
+            plugin: plugin.to_owned(),
+            broker,
+            version: report.trial.version,
+            how: match report.trial.how {
+                TrialKind::Shadow => "shadow",
+                TrialKind::Canary => "canary",
+            },
+            percent: f64::from(report.trial.permille) / 10.0,
+            decided: report.decided,
+            agreed: report.agreed,
+            only_active: report.only_active,
+            only_trial: report.only_trial,
+            failed: report.failed,
+            ended: report.ended,
+            disagreements: disagreements.collect(),
+        }
+    }
+}
+
+pub(super) async fn trial(name: &str, options: &Options) -> Result<(), Failure> {
+    let client = options.connect.client().await?;
+    let described = client.admin().describe_plugin(name).await?;
+    let rows = described.into_iter().filter_map(|(broker, it)| {
+        let report = it.trial?;
+        Some(TrialRow::new(name, broker.to_string(), report))
+    });
+    let rows: Vec<TrialRow> = rows.collect();
+    let heading = [
+        "BROKER",
+        "VERSION",
+        "TRIAL",
+        "SHARE",
+        "DECIDED",
+        "AGREED",
+        "ONLY ACTIVE",
+        "ONLY TRIAL",
+        "FAILED",
+        "",
+    ];
+    output::rows(
+        options.output,
+        &rows,
+        &heading,
+        |row| {
+            let first = [row.broker.clone(), row.version.to_string()];
+            let share = [row.how.to_owned(), format!("{}%", row.percent)];
+            let counts = [row.decided, row.agreed, row.only_active, row.only_trial];
+            let counts = counts.into_iter().chain([row.failed]).map(thousands);
+            let ended = row.ended.as_ref().map(|why| format!("ended: {why}"));
+            let first = first.into_iter().chain(share).chain(counts);
+            first.chain([ended.unwrap_or_default()]).collect()
+        },
+        "nothing is on trial",
+    )
+}
+
 fn state(state: VersionState) -> &'static str {
     match state {
         VersionState::Ready => "ready",
         VersionState::Active => "active",
         VersionState::Retired => "retired",
+        VersionState::Shadow => "shadow",
+        VersionState::Canary => "canary",
     }
 }

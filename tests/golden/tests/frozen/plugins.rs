@@ -2,12 +2,13 @@
 
 use quern_protocol::{
     Activation, BeginUpload, BeginUploadReply, ChangePlugin, ChangePluginReply, ComponentDigest,
-    DescribePlugin, DescribePluginReply, Filter, FinishUpload, FinishUploadReply, ListPlugins,
-    ListPluginsReply, Operation as _, PluginAbout, PluginChange, PluginFigures, PluginKind,
-    PluginName, PluginSummary, Pull, UploadChunk, UploadChunkReply, VersionReport, VersionState,
+    DescribePlugin, DescribePluginReply, Disagreement, Filter, FinishUpload, FinishUploadReply,
+    ListPlugins, ListPluginsReply, Operation as _, PluginAbout, PluginChange, PluginFigures,
+    PluginKind, PluginName, PluginSummary, PluginTrial, Pull, QueueId, QueueOffset, TrialKind,
+    TrialReport, UploadChunk, UploadChunkReply, VersionReport, VersionState,
 };
 
-use crate::Samples;
+use crate::{Samples, topic};
 
 fn name() -> PluginName {
     PluginName::new("geo").unwrap()
@@ -63,6 +64,15 @@ pub(crate) fn plugins(all: &mut Samples, pull: &Pull) {
         ("activate", PluginChange::Activate { version: Some(3) }),
         ("roll back", PluginChange::RollBack),
         ("remove", PluginChange::Remove { version: 1 }),
+        ("end a trial", PluginChange::EndTrial),
+        (
+            "try",
+            PluginChange::Try {
+                version: Some(4),
+                how: TrialKind::Canary,
+                permille: 50,
+            },
+        ),
     ] {
         all.request(&change(it), what);
     }
@@ -75,6 +85,29 @@ pub(crate) fn plugins(all: &mut Samples, pull: &Pull) {
     };
     all.request(&pull, "by a plugin");
     assert_eq!(pull.version(), 1);
+}
+
+fn trial() -> TrialReport {
+    TrialReport {
+        trial: PluginTrial {
+            version: 4,
+            how: TrialKind::Shadow,
+            permille: 100,
+            since: 1_750_000_000_002,
+        },
+        decided: 1_000,
+        agreed: 990,
+        only_active: 9,
+        only_trial: 1,
+        failed: 2,
+        disagreements: vec![Disagreement {
+            topic: topic(),
+            queue: QueueId(2),
+            offset: QueueOffset(300),
+            by_trial: true,
+        }],
+        ended: Some("it failed".to_owned()),
+    }
 }
 
 fn described(all: &mut Samples) {
@@ -114,6 +147,7 @@ fn described(all: &mut Samples) {
             version: Some(3),
             at: 1_750_000_000_001,
         }],
+        trial: Some(trial()),
     };
     all.add(&DescribePlugin { name: name() }, &described);
 }
