@@ -60,6 +60,19 @@ fn settings_change_while_a_topic_is_used_and_survive_a_kill() -> Result<()> {
         let found = bodies.lines().filter(|line| *line == body).count();
         assert_eq!(found, count, "{body}");
     }
+    // What a topic allows, and the cure in the text of what it does not.
+    let fails =
+        |args: &[&str], exit, code| world.fails(&[args, &["--namesrv", &at]].concat(), exit, code);
+    quern(&["topic", "set", "t", "--type", "fifo"])?;
+    let text = fails(&["produce", "t", "x"], 2, "Q-3009")?;
+    assert!(text.contains("takes fifo messages only"), "{text}");
+    quern(&["produce", "t", "x", "--order-key", "k"])?;
+    quern(&["topic", "set", "t", "--perm", "4", "--type", "mixed"])?;
+    let text = fails(&["produce", "t", "x"], 5, "Q-2010")?;
+    assert!(text.contains("quern topic set t --perm rw"), "{text}");
+    assert!(settings()?.contains("\"perm\":\"r\",\"type\":\"mixed\""));
+    quern(&["topic", "set", "t", "--perm", "rw"])?;
+    quern(&["produce", "t", "x"])?;
     // Back to the broker's own.
     quern(&["topic", "set", "t", "--durability", "default"])?;
     assert!(settings()?.contains("\"durability\":null"));

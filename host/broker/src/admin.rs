@@ -8,7 +8,7 @@ use quern_protocol::{
     TopicSetting, TopicSettings, TopicSettingsReply, TopicSummary, WireError, limits as wire,
 };
 
-use crate::topics::{Topic, TopicChange};
+use crate::topics::{Rules, Topic, TopicChange};
 use crate::{Broker, durability, limits, reply};
 
 pub(crate) async fn create_topic(
@@ -54,6 +54,7 @@ pub(crate) async fn create(broker: &Broker, request: CreateTopic) -> Result<Arc<
         write_queues: request.write_queues,
         created_at: broker.store.now_ms(),
         durability: None,
+        rules: Rules::default(),
     };
     request.settings.iter().for_each(|it| topic.set(*it));
     change_topics(broker, TopicChange::created(topic)).await?;
@@ -62,7 +63,9 @@ pub(crate) async fn create(broker: &Broker, request: CreateTopic) -> Result<Arc<
 
 fn check(setting: TopicSetting) -> Result<(), WireError> {
     match setting {
-        TopicSetting::Durability(None) => Ok(()),
+        TopicSetting::Durability(None)
+        | TopicSetting::Permission(_)
+        | TopicSetting::Messages(_) => Ok(()),
         TopicSetting::Durability(Some(class)) => durability::can_be_given(class).map(|_| ()),
         TopicSetting::ReadQueues(queues) | TopicSetting::WriteQueues(queues) => {
             if (1..=wire::QUEUES_PER_TOPIC).contains(&queues) {

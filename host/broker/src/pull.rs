@@ -12,6 +12,7 @@ use crate::{Broker, reply};
 
 pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing, WireError> {
     let topic = broker.topic(&request.topic)?;
+    reply::topic_is_open(&topic, "read", topic.rules.permission.can_read())?;
     reply::queue_exists(&topic, request.queue, topic.has_read_queue(request.queue))?;
     check(&request)?;
     // A bad expression is refused at once, not when the first message comes.

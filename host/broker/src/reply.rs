@@ -39,6 +39,20 @@ pub(crate) fn not_reserved(name: &TopicName) -> Result<(), WireError> {
     Err(WireError::new(Code::RESERVED_NAME, text))
 }
 
+/// `to` says what for; `allowed` whether the topic's permission includes it.
+pub(crate) fn topic_is_open(topic: &Topic, to: &str, allowed: bool) -> Result<(), WireError> {
+    if allowed {
+        return Ok(());
+    }
+    let (name, permission) = (&topic.name, topic.rules.permission);
+    Err(WireError::new(
+        Code::TOPIC_CLOSED,
+        format!(
+            "topic \"{name}\" is closed to those who {to}: its permission is {permission}; open it: quern topic set {name} --perm rw"
+        ),
+    ))
+}
+
 pub(crate) fn bad_request(text: impl Into<String>) -> WireError {
     WireError::new(Code::BAD_REQUEST, text)
 }

@@ -27,6 +27,7 @@ pub(crate) async fn send(
     }
     check_blocks(request.messages, &body)?;
     let topic = topic(broker, &request.topic).await?;
+    check_rules(&topic, &body)?;
     reply::queue_exists(&topic, request.queue, topic.has_write_queue(request.queue))?;
     let late = pin!(tokio::time::sleep(patience));
     let acknowledge = durability::of_send(broker, &topic, request.durability)?;
@@ -81,6 +82,25 @@ pub(crate) fn check_blocks(messages: u32, body: &Bytes) -> Result<(), WireError>
             messages,
             limits::SEND_MESSAGES
         )));
+    }
+    Ok(())
+}
+
+/// What the topic allows. The blocks have been verified.
+pub(crate) fn check_rules(topic: &Topic, body: &Bytes) -> Result<(), WireError> {
+    reply::topic_is_open(topic, "send", topic.rules.permission.can_write())?;
+    let Some(messages) = topic.rules.messages else {
+        return Ok(());
+    };
+    for (index, block) in blocks(body).flatten().enumerate() {
+        let mut properties = block.properties();
+        if !messages.takes(properties.any(|(name, _)| name == ORDER_KEY)) {
+            let name = &topic.name;
+            let why = format!(
+                "topic \"{name}\" takes {messages} messages only, and message {index} of the request is none"
+            );
+            return Err(WireError::new(Code::WRONG_TYPE, why));
+        }
     }
     Ok(())
 }

@@ -106,8 +106,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topics::Topic;
-    use quern_protocol::{Durability, TopicSetting};
+    use crate::topics::{Rules, Topic};
+    use quern_protocol::{Durability, MessageType, Permission, TopicSetting};
     use quern_protocol::{
         GroupName, GroupSetting, QueueId, QueueOffset, QueuePosition, TopicId, TopicName,
     };
@@ -120,6 +120,7 @@ mod tests {
             write_queues: 4,
             created_at: 0,
             durability: None,
+            rules: Rules::default(),
         })
     }
 
@@ -170,6 +171,8 @@ mod tests {
         let slower = vec![
             TopicSetting::Durability(Some(Durability::Fast)),
             TopicSetting::WriteQueues(2),
+            TopicSetting::Permission(Permission::Read),
+            TopicSetting::Messages(Some(MessageType::Fifo)),
         ];
         let set = TopicChange::Set(TopicId(2), slower);
         state.apply(RecordKind::Topic, &set.to_record()).unwrap();
@@ -187,6 +190,11 @@ mod tests {
             (topic.durability, topic.write_queues, topic.read_queues),
             (Some(Durability::Fast), 2, 4)
         );
+        let rules = Rules {
+            permission: Permission::Read,
+            messages: Some(MessageType::Fifo),
+        };
+        assert_eq!(topic.rules, rules);
         assert_eq!(
             snapshot.len(),
             5,

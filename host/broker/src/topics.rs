@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
-use quern_protocol::{Durability, QueueId, TopicId, TopicName, TopicSetting};
+use quern_protocol::{
+    Durability, MessageType, Permission, QueueId, TopicId, TopicName, TopicSetting,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{self, Body as _};
@@ -22,6 +24,17 @@ pub(crate) struct Topic {
     /// [`TopicChange::CreatedWith`].
     #[serde(skip)]
     pub(crate) durability: Option<Durability>,
+    /// Not a field of the record either.
+    #[serde(skip)]
+    pub(crate) rules: Rules,
+}
+
+/// What may be done with a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Rules {
+    pub(crate) permission: Permission,
+    /// `None` = any message.
+    pub(crate) messages: Option<MessageType>,
 }
 
 impl Topic {
@@ -38,6 +51,8 @@ impl Topic {
             TopicSetting::Durability(class) => self.durability = class,
             TopicSetting::ReadQueues(queues) => self.read_queues = queues,
             TopicSetting::WriteQueues(queues) => self.write_queues = queues,
+            TopicSetting::Permission(permission) => self.rules.permission = permission,
+            TopicSetting::Messages(messages) => self.rules.messages = messages,
         }
     }
 
@@ -47,6 +62,8 @@ impl Topic {
             TopicSetting::ReadQueues(self.read_queues),
             TopicSetting::WriteQueues(self.write_queues),
             TopicSetting::Durability(self.durability),
+            TopicSetting::Permission(self.rules.permission),
+            TopicSetting::Messages(self.rules.messages),
         ]
     }
 }
@@ -63,7 +80,7 @@ pub(crate) enum TopicChange {
 
 impl TopicChange {
     pub(crate) fn created(topic: Topic) -> Self {
-        if topic.durability.is_none() {
+        if topic.durability.is_none() && topic.rules == Rules::default() {
             return Self::Created(topic);
         }
         let settings = topic.settings();
@@ -202,6 +219,7 @@ mod tests {
             write_queues: 4,
             created_at: 0,
             durability: None,
+            rules: Rules::default(),
         }
     }
 

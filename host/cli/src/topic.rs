@@ -1,7 +1,7 @@
 //! `quern topic …`: create, ls, describe, set, route, rm.
 
 use clap::{Args, Subcommand};
-use quern_client::{BrokerName, Durability, TopicSetting};
+use quern_client::{BrokerName, Durability, MessageType, Permission, TopicSetting};
 use serde::Serialize;
 
 use crate::connect::Connect;
@@ -20,6 +20,8 @@ pub(crate) enum Command {
         /// its page cache. By default as the broker has it.
         #[arg(long, value_name = "CLASS")]
         durability: Option<Durability>,
+        #[command(flatten)]
+        rules: Rules,
         #[command(flatten)]
         options: Options,
     },
@@ -59,6 +61,42 @@ pub(crate) enum Command {
     },
 }
 
+/// What may be done with a topic.
+#[derive(Debug, Args)]
+pub(crate) struct Rules {
+    /// What clients may do: rw, r, w, none (or RocketMQ's 6, 4, 2, 0).
+    #[arg(long, value_name = "PERM")]
+    perm: Option<Permission>,
+    /// Which messages it takes: normal = without an order key, fifo = with one, mixed = both.
+    #[arg(long = "type", value_name = "TYPE", value_parser = message_type)]
+    messages: Option<Messages>,
+}
+
+/// A message type, or any.
+#[derive(Debug, Clone, Copy)]
+struct Messages(Option<MessageType>);
+
+/// What RocketMQ calls the type of a topic that takes any message.
+const MIXED: &str = "mixed";
+
+fn message_type(text: &str) -> Result<Messages, String> {
+    match text {
+        MIXED => Ok(Messages(None)),
+        text => match text.parse() {
+            Ok(it) => Ok(Messages(Some(it))),
+            Err(error) => Err(format!("{error}, mixed")),
+        },
+    }
+}
+
+impl Rules {
+    fn settings(&self) -> impl Iterator<Item = TopicSetting> {
+        let perm = self.perm.map(TopicSetting::Permission);
+        let messages = self.messages.map(|it| TopicSetting::Messages(it.0));
+        perm.into_iter().chain(messages)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Changes {
     /// How safe messages are that do not say themselves: local, fast; default = as the broker has it.
@@ -74,6 +112,8 @@ pub(crate) struct Changes {
     /// --read-queues.
     #[arg(long)]
     write_queues: Option<u32>,
+    #[command(flatten)]
+    rules: Rules,
 }
 
 /// A durability class, or none of the topic's own.
@@ -99,7 +139,8 @@ impl Changes {
             read.map(TopicSetting::ReadQueues),
             write.map(TopicSetting::WriteQueues),
         ];
-        queues.into_iter().chain([durability]).flatten().collect()
+        let settings = queues.into_iter().chain([durability]).flatten();
+        settings.chain(self.rules.settings()).collect()
     }
 }
 
@@ -139,6 +180,8 @@ struct SettingsRow {
     write_queues: u32,
     /// None = the broker's.
     durability: Option<&'static str>,
+    perm: &'static str,
+    r#type: &'static str,
 }
 
 #[derive(Serialize)]
@@ -156,8 +199,13 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             topic,
             queues,
             durability,
+            rules,
             options,
-        } => create(&topic, queues, durability, &options).await,
+        } => {
+            let durability = durability.map(|class| TopicSetting::Durability(Some(class)));
+            let settings = durability.into_iter().chain(rules.settings());
+            create(&topic, queues, settings.collect(), &options).await
+        }
         Command::Set {
             topic,
             changes,
@@ -177,12 +225,10 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
 async fn create(
     topic: &str,
     queues: u32,
-    durability: Option<Durability>,
+    settings: Vec<TopicSetting>,
     options: &Options,
 ) -> Result<(), Failure> {
     let client = options.connect.client().await?;
-    let settings = durability.map(|class| TopicSetting::Durability(Some(class)));
-    let settings = settings.into_iter().collect();
     let admin = client.admin();
     let brokers = admin.create_topic_with(topic, queues, settings).await?;
     for broker in brokers {
@@ -205,11 +251,15 @@ async fn set(topic: &str, changes: Vec<TopicSetting>, options: &Options) -> Resu
     output::rows(
         options.output,
         &rows,
-        &["BROKER", "READ", "WRITE", "DURABILITY"],
+        &["BROKER", "READ", "WRITE", "DURABILITY", "PERM", "TYPE"],
         |row| {
             let (read, write) = (row.read_queues.to_string(), row.write_queues.to_string());
             let durability = row.durability.unwrap_or("(the broker's)");
-            vec![row.broker.clone(), read, write, durability.to_owned()]
+            let words = [durability, row.perm, row.r#type].map(str::to_owned);
+            [row.broker.clone(), read, write]
+                .into_iter()
+                .chain(words)
+                .collect()
         },
         "nobody has it",
     )
@@ -223,12 +273,16 @@ impl SettingsRow {
             read_queues: 0,
             write_queues: 0,
             durability: None,
+            perm: Permission::default().name(),
+            r#type: MIXED,
         };
         for setting in settings {
             match *setting {
                 TopicSetting::ReadQueues(queues) => row.read_queues = queues,
                 TopicSetting::WriteQueues(queues) => row.write_queues = queues,
                 TopicSetting::Durability(class) => row.durability = class.map(Durability::name),
+                TopicSetting::Permission(permission) => row.perm = permission.name(),
+                TopicSetting::Messages(it) => row.r#type = it.map_or(MIXED, MessageType::name),
             }
         }
         row

@@ -15,14 +15,14 @@ use quern_protocol::{
     CommitOffsets, CommitOffsetsReply, CreateTopic, CreateTopicReply, DeleteTopic,
     DeleteTopicReply, DescribeTopic, DescribeTopicReply, Durability, Epoch, Extensions, Filter,
     GroupName, Heartbeat, HeartbeatReply, Hello, HelloReply, Kind, Lease, ListTopics,
-    ListTopicsReply, LogPosition, Message, OffsetAt, OffsetAtReply, OffsetRange, OffsetRangeReply,
-    Operation, Origin, Placed, Placement, PluginReport, ProducerBatch, ProducerId, ProducerStamp,
-    PublishTopics, PublishTopicsReply, Pull, PullReply, QueryOffsets, QueryOffsetsReply, QueueId,
-    QueueOffset, QueuePosition, QueueReport, RecordHeader, RecordKind, RegisterBroker,
-    RegisterBrokerReply, Request, Role, Route, RouteReply, Selector, Send, SendReply, SendSelected,
-    SendSelectedReply, SendStatus, SetTopic, SetTopicReply, Stall, Status, StatusReply, TopicId,
-    TopicName, TopicQueues, TopicSetting, TopicSettings, TopicSettingsReply, TopicSummary,
-    WireError, WriteQueues,
+    ListTopicsReply, LogPosition, Message, MessageType, OffsetAt, OffsetAtReply, OffsetRange,
+    OffsetRangeReply, Operation, Origin, Permission, Placed, Placement, PluginReport,
+    ProducerBatch, ProducerId, ProducerStamp, PublishTopics, PublishTopicsReply, Pull, PullReply,
+    QueryOffsets, QueryOffsetsReply, QueueId, QueueOffset, QueuePosition, QueueReport,
+    RecordHeader, RecordKind, RegisterBroker, RegisterBrokerReply, Request, Role, Route,
+    RouteReply, Selector, Send, SendReply, SendSelected, SendSelectedReply, SendStatus, SetTopic,
+    SetTopicReply, Stall, Status, StatusReply, TopicId, TopicName, TopicQueues, TopicSetting,
+    TopicSettings, TopicSettingsReply, TopicSummary, WireError, WriteQueues,
 };
 
 #[path = "frozen/groups.rs"]
@@ -292,6 +292,16 @@ fn the_wire_is_as_it_was() {
         &TopicSettings { topic: topic() },
         &TopicSettingsReply { settings },
     );
+    let settings = vec![
+        TopicSetting::Permission(Permission::Read),
+        TopicSetting::Messages(Some(MessageType::Fifo)),
+        TopicSetting::Messages(None),
+    ];
+    let rules = SetTopic {
+        topic: topic(),
+        settings,
+    };
+    all.request(&rules, "request rules");
     let send = Send::new(topic(), queue, 64);
     let sent = |status| SendReply {
         status,

@@ -113,7 +113,7 @@ fn kind(code: Code) -> ErrorKind {
         Code::DEADLINE => ErrorKind::Timeout,
         Code::NOT_FOUND | Code::NO_ROUTE => ErrorKind::NotFound,
         Code::ALREADY_EXISTS | Code::BROKER_NAME_TAKEN | Code::PLUGIN_IN_USE => ErrorKind::Exists,
-        Code::FORBIDDEN | Code::UNTRUSTED => ErrorKind::Permission,
+        Code::FORBIDDEN | Code::UNTRUSTED | Code::TOPIC_CLOSED => ErrorKind::Permission,
         Code::DISK_FULL
         | Code::STORAGE_FAILED
         | Code::GOING_AWAY
@@ -126,6 +126,7 @@ fn kind(code: Code) -> ErrorKind {
         | Code::BAD_CONFIG
         | Code::RESERVED_NAME
         | Code::DURABILITY_REFUSED
+        | Code::WRONG_TYPE
         | Code::PLUGIN_INVALID
         | Code::PLUGIN_IMPORT
         | Code::PLUGIN_EXPORT

@@ -49,9 +49,10 @@ pub use quern_protocol::retry;
 pub use quern_protocol::{
     Activation, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
     ComponentDigest, DescribeGroupReply, DescribePluginReply, Disagreement, Durability, Filter,
-    GroupMember, GroupQueue, GroupSetting, GroupSummary, LogPosition, Message, PluginAbout,
-    PluginChange, PluginFigures, PluginFilter, PluginKind, PluginName, PluginRef, PluginSummary,
-    PluginTrial, QueueId, QueueOffset, ReconsumeReply, Selector, SendStatus, Stall, StatusReply,
-    TopicName, TopicSetting, TopicSummary, TrialKind, TrialReport, VersionReport, VersionState,
+    GroupMember, GroupQueue, GroupSetting, GroupSummary, LogPosition, Message, MessageType,
+    Permission, PluginAbout, PluginChange, PluginFigures, PluginFilter, PluginKind, PluginName,
+    PluginRef, PluginSummary, PluginTrial, QueueId, QueueOffset, ReconsumeReply, Selector,
+    SendStatus, Stall, StatusReply, TopicName, TopicSetting, TopicSummary, TrialKind, TrialReport,
+    VersionReport, VersionState,
 };
 pub use quern_quic::{NodeIdentity, Trust};

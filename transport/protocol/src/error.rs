@@ -115,6 +115,9 @@ codes! {
     2009 GROUP_IN_USE Never
         "The group has members; what it has committed is not forgotten under them."
         "Stop its consumers, or wait until those that died are missed (10 s): `quern group members NAME`.";
+    2010 TOPIC_CLOSED Elsewhere
+        "The topic's permission on this broker does not allow it: to read, or to write."
+        "`quern topic set NAME` shows it; `quern topic set NAME --perm rw` opens the topic.";
     3001 OUT_OF_SEQUENCE Here
         "A batch came before its predecessor."
         "The client sends the predecessor first, by itself.";
@@ -139,6 +142,9 @@ codes! {
     3008 DURABILITY_REFUSED Never
         "The durability class asked for cannot be given here: replicated and quorum need replicas, and there are none. Nothing was stored."
         "Ask for local, which is this broker's disk, or fast; or give the topic another class: `quern topic set NAME --durability local`.";
+    3009 WRONG_TYPE Never
+        "The topic takes another type of message: a fifo topic only messages with an order key, a normal one only those without. Nothing was stored."
+        "Give the message an order key or leave it out; or let the topic take both: `quern topic set NAME --type mixed`.";
     4001 DISK_FULL Elsewhere
         "The log's disk is full. The messages of this request were not stored; what was acknowledged before is safe and readable."
         "Free space or enlarge the disk under the data directory; sending goes on by itself.";

@@ -27,6 +27,7 @@ mod select;
 mod send;
 mod session;
 mod topic;
+mod topic_rules;
 
 pub use block::{Block, BlockError};
 pub use broker::{PluginReport, Status, StatusReply};
@@ -74,3 +75,4 @@ pub use topic::{
     DescribeTopicReply, ListTopics, ListTopicsReply, QueueReport, SetTopic, SetTopicReply,
     TopicSetting, TopicSettings, TopicSettingsReply, TopicSummary,
 };
+pub use topic_rules::{MessageType, Permission, UnknownRule};

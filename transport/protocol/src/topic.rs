@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durability::Durability;
 use crate::ids::{QueueId, QueueOffset, TopicId, TopicName};
+use crate::topic_rules::{MessageType, Permission};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateTopic {
@@ -40,6 +41,9 @@ pub enum TopicSetting {
     ReadQueues(u32),
     /// 1 to 1,024.
     WriteQueues(u32),
+    Permission(Permission),
+    /// `None` = any message.
+    Messages(Option<MessageType>),
 }
 
 /// Changes settings of a topic that exists: all of those given, or none.

@@ -6,6 +6,7 @@ mod durability;
 mod groups;
 mod plugins;
 mod retry;
+mod topics;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,0 +1,127 @@
+//! What may be done with a topic, and what kind of message it takes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What clients may do with a topic on one broker (RocketMQ's `perm` 6, 4, 2 and 0).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Permission {
+    #[default]
+    ReadWrite,
+    Read,
+    Write,
+    Nothing,
+}
+
+impl Permission {
+    /// Every permission, with its name and RocketMQ's number.
+    pub const ALL: &'static [(Self, &'static str, &'static str)] = &[
+        (Self::ReadWrite, "rw", "6"),
+        (Self::Read, "r", "4"),
+        (Self::Write, "w", "2"),
+        (Self::Nothing, "none", "0"),
+    ];
+
+    pub fn can_read(self) -> bool {
+        matches!(self, Self::ReadWrite | Self::Read)
+    }
+
+    pub fn can_write(self) -> bool {
+        matches!(self, Self::ReadWrite | Self::Write)
+    }
+
+    pub fn name(self) -> &'static str {
+        let named = Self::ALL.iter().find(|(it, ..)| *it == self);
+        named.map_or("", |(_, name, _)| name)
+    }
+}
+
+/// The only kind of message a topic takes. A topic without one is RocketMQ's `MIXED`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MessageType {
+    /// No order key.
+    Normal,
+    /// An order key: those that have the same are delivered in their order.
+    Fifo,
+}
+
+impl MessageType {
+    pub const ALL: &'static [Self] = &[Self::Normal, Self::Fifo];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Fifo => "fifo",
+        }
+    }
+
+    pub fn takes(self, has_order_key: bool) -> bool {
+        has_order_key == (self == Self::Fifo)
+    }
+}
+
+macro_rules! shown_by_name {
+    ($($type:ty),*) => {$(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    )*};
+}
+
+shown_by_name!(Permission, MessageType);
+
+/// A word that names none of what there is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{word:?} is none of {known}")]
+pub struct UnknownRule {
+    word: String,
+    known: &'static str,
+}
+
+impl FromStr for Permission {
+    type Err = UnknownRule;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRule> {
+        let mut all = Self::ALL.iter();
+        let named = all.find(|(_, name, number)| [*name, *number].contains(&text));
+        named.map(|(it, ..)| *it).ok_or_else(|| UnknownRule {
+            word: text.to_owned(),
+            known: "rw, r, w, none (6, 4, 2, 0)",
+        })
+    }
+}
+
+impl FromStr for MessageType {
+    type Err = UnknownRule;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRule> {
+        let named = Self::ALL.iter().find(|it| it.name() == text).copied();
+        named.ok_or_else(|| UnknownRule {
+            word: text.to_owned(),
+            known: "normal, fifo",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_read_as_it_is_written() {
+        for (permission, name, number) in Permission::ALL {
+            assert_eq!(permission.to_string(), *name);
+            assert_eq!(name.parse(), Ok(*permission));
+            assert_eq!(number.parse(), Ok(*permission));
+        }
+        for it in MessageType::ALL {
+            assert_eq!(it.to_string().parse(), Ok(*it));
+        }
+        let error = "wr".parse::<Permission>().unwrap_err();
+        assert!(error.to_string().contains("rw, r, w"), "{error}");
+    }
+}
