@@ -70,3 +70,49 @@ fn a_poisoned_message_is_retried_through_crashes_and_holds_up_nobody() -> Result
     ensure!(member.wait()?.success());
     Ok(())
 }
+
+#[test]
+fn a_message_that_takes_long_holds_up_no_other_and_is_not_passed_by_the_commit() -> Result<()> {
+    let (world, node) = world_with_node(&[])?;
+    let at = node.namesrv.clone();
+    let quern = |args: &[&str]| world.ok(&[args, &["--namesrv", &at]].concat());
+    quern(&["topic", "create", "t", "--queues", "1"])?;
+    let lines: String = (0..40).map(|n| format!("{n}\n")).collect();
+    world.ok_with_input(&["produce", "t", "-", "--namesrv", &at], lines.as_bytes())?;
+    // The third does not end before it is allowed to.
+    let command = "read it; if [ $it = 2 ]; then [ -e go ] || exec sleep 60; fi; echo $it >> ran";
+    let consume = [
+        "consume",
+        "t",
+        "--group",
+        "g",
+        "--follow",
+        "--exec",
+        command,
+        "--workers",
+        "4",
+    ];
+    let consume = [&consume[..], &["--namesrv", &at]].concat();
+    let mut member = world.command(&consume).spawn()?;
+    let ran = || std::fs::read_to_string(world.path("ran")).unwrap_or_default();
+    let others = |text: &str| {
+        (0..40)
+            .filter(|n| *n != 2)
+            .all(|n| text.lines().any(|it| it == n.to_string()))
+    };
+    wait_until("the others to be consumed", || Ok(others(&ran())))?;
+    let lag = || quern(&["group", "lag", "g", "-o", "ndjson"]);
+    wait_until("a commit", || Ok(lag()?.contains("\"lag\":38")))?;
+    member.kill()?;
+    member.wait()?;
+    std::fs::write(world.path("go"), "")?;
+    let mut member = world.command(&consume).spawn()?;
+    // What was behind it comes again with it.
+    wait_until("it to come again", || Ok(ran().lines().count() == 39 + 38))?;
+    ensure!(ran().lines().any(|it| it == "2"), "{}", ran());
+    let mut term = std::process::Command::new("kill");
+    term.args(["-TERM", &member.id().to_string()]).status()?;
+    ensure!(member.wait()?.success());
+    ensure!(lag()?.contains("\"lag\":0"), "{}", lag()?);
+    Ok(())
+}

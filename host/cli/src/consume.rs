@@ -46,6 +46,15 @@ pub(crate) struct Args {
     /// When it fails, the message is given back: it comes again later, and is a dead letter in the end.
     #[arg(long, value_name = "COMMAND", requires = "group")]
     exec: Option<String>,
+    /// Run so many of these commands at once, in no order.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        requires = "exec",
+        requires = "follow",
+        conflicts_with = "max"
+    )]
+    workers: Option<usize>,
     /// Stop after this many messages.
     #[arg(short = 'n', long = "max", value_name = "COUNT")]
     max: Option<u64>,
@@ -105,7 +114,14 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
                 strategy: args.allocate.map(Selector::named),
                 follow: args.follow,
             };
-            Source::Share(Member::join(&client, &part).await?)
+            let member = Member::join(&client, &part).await?;
+            if let Some((workers, command)) = args.workers.zip(args.exec.clone()) {
+                let mut stop = Stop::listen()?;
+                member.listen(workers, command, stop.asked()).await?;
+                client.close().await;
+                return Ok(());
+            }
+            Source::Share(member)
         }
     };
     let mut printing = Printing {

@@ -1,11 +1,13 @@
 //! Reading a topic as a member of a group: its share of the queues, from where the group has stopped.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use quern_client::{
     Client, Consumer, Filter, From, MessageQueue, MessageView, PullOptions, QueueOffset, Selector,
 };
 
+use crate::exec;
 use crate::failure::Failure;
 use crate::read::Begin;
 
@@ -83,6 +85,27 @@ impl Member {
         let given = self.consumer.give_back(message, why).await?;
         tracing::info!(topic = %given.topic, attempts = given.attempts, due_at = given.due_at, why, "given back");
         Ok(())
+    }
+
+    /// Has a command decide on several messages at once, until told to stop; then leaves.
+    pub(crate) async fn listen(
+        self,
+        workers: usize,
+        command: String,
+        until: impl Future<Output = ()>,
+    ) -> Result<(), Failure> {
+        let command = Arc::new(command);
+        let judge = move |message: MessageView| {
+            let command = Arc::clone(&command);
+            async move {
+                match exec::consume(&command, &message).await {
+                    Ok(None) => Ok(()),
+                    Ok(Some(why)) => Err(why),
+                    Err(failure) => Err(failure.to_string()),
+                }
+            }
+        };
+        Ok(self.consumer.listen(workers, judge, until).await?)
     }
 
     /// Commits what was returned, and leaves.

@@ -4,9 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use quern_protocol::{
-    Filter, QueueOffset, Reconsume, ReconsumeReply, Selector, TopicName, limits as wire,
-};
+use quern_protocol::{Filter, QueueOffset, ReconsumeReply, Selector, TopicName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -169,9 +167,9 @@ fn ended() -> Error {
 
 /// A message, and by which lease it was read.
 #[derive(Debug)]
-struct Ready {
-    message: MessageView,
-    epoch: u64,
+pub(super) struct Ready {
+    pub(super) message: MessageView,
+    pub(super) epoch: u64,
     /// Behind it, and behind what the filter left out after it.
     next: QueueOffset,
 }
@@ -180,12 +178,12 @@ struct Ready {
 /// group misses it a second later.
 #[derive(Debug)]
 pub struct Consumer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     received: mpsc::Receiver<Result<Batch>>,
     ready: VecDeque<Ready>,
     /// The queue of the message the application has.
     at_work: Option<MessageQueue>,
-    committed_at: Instant,
+    pub(super) committed_at: Instant,
     membership: JoinHandle<()>,
     stop: Option<oneshot::Sender<()>>,
 }
@@ -211,28 +209,36 @@ impl Consumer {
                     .commit(self.shared.progress.due(|_| true))
                     .await?;
             }
-            while let Some(ready) = self.ready.pop_front() {
-                let queue = ready.message.queue();
-                if self.shared.progress.hand(queue, ready.epoch, ready.next) {
-                    self.at_work = Some(queue.clone());
-                    return Ok(ready.message);
-                }
-            }
             let commit_at = self.committed_at + limits::COMMIT;
-            match tokio::time::timeout_at(commit_at, self.received.recv()).await {
-                Ok(Some(batch)) => self.unpack(batch?),
-                // The sender is in `shared`, which is ours.
-                Ok(None) => return Err(ended()),
-                Err(_) => {}
+            if let Ok(ready) = tokio::time::timeout_at(commit_at, self.ready()).await {
+                let message = ready?.message;
+                self.at_work = Some(message.queue().clone());
+                return Ok(message);
             }
         }
     }
 
+    /// The next message that may be handed out, and is now. Nothing is lost when it is not waited for.
+    pub(super) async fn ready(&mut self) -> Result<Ready> {
+        loop {
+            while let Some(ready) = self.ready.pop_front() {
+                let (queue, offset) = (ready.message.queue(), ready.message.offset());
+                let progress = &self.shared.progress;
+                if progress.hand(queue, ready.epoch, offset, ready.next) {
+                    return Ok(ready);
+                }
+            }
+            // The sender is in `shared`, which is ours.
+            let batch = self.received.recv().await.ok_or_else(ended)?;
+            self.unpack(batch?);
+        }
+    }
+
     fn unpack(&mut self, batch: Batch) {
-        let progress = &self.shared.progress;
-        if batch.messages.is_empty() && progress.hand(&batch.queue, batch.epoch, batch.next) {
+        if batch.messages.is_empty() {
             // What the filter left out is consumed.
-            progress.done(&batch.queue);
+            let progress = &self.shared.progress;
+            progress.pass(&batch.queue, batch.epoch, batch.next);
         }
         let last = batch.messages.len().saturating_sub(1);
         let messages = batch.messages.into_iter().enumerate();
@@ -250,17 +256,7 @@ impl Consumer {
     /// it was given back, and becomes a dead letter when that was too often. It counts as consumed like
     /// any other. The reason is for whoever looks into it.
     pub async fn give_back(&self, message: &MessageView, reason: &str) -> Result<ReconsumeReply> {
-        let queue = message.queue();
-        let request = Reconsume {
-            group: self.shared.group.clone(),
-            topic: queue.topic.clone(),
-            queue: queue.queue,
-            offset: message.offset(),
-            delay_ms: 0,
-            reason: reason[..reason.floor_char_boundary(wire::REASON)].to_owned(),
-        };
-        let broker = self.shared.client.0.routes.broker(queue).await?;
-        self.shared.client.call(&broker.address, &request).await
+        self.shared.give_back(message, reason).await
     }
 
     /// Counts what was received so far as consumed and commits it; durable when this returns.

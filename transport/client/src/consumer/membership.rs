@@ -9,7 +9,8 @@ use quern_protocol::retry::retry_topic;
 use quern_protocol::{
     BrokerEntry, BrokerName, BrokerRoute, Code, CommitOffsets, Filter, GroupName, JoinGroup,
     JoinGroupReply, LeaseQueues, LeaseQueuesReply, LeaveGroup, Operation, QueueOffset,
-    QueuePosition, ReadQueues, Selector, Share, Subscription, TopicName, group,
+    QueuePosition, ReadQueues, Reconsume, ReconsumeReply, Selector, Share, Subscription, TopicName,
+    group, limits as wire,
 };
 use quern_quic::Backoff;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use super::holder::{Holder, Wanted};
 use super::progress::{Due, Progress};
 use super::puller::Batch;
-use super::{From, PullConsumer};
+use super::{From, MessageView, PullConsumer};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::limits;
@@ -77,6 +78,24 @@ impl Shared {
             let text = format!("broker \"{broker}\" does not serve topic \"{topic}\" any more");
             Error::new(Code::NO_ROUTE, text)
         })
+    }
+
+    pub(super) async fn give_back(
+        &self,
+        message: &MessageView,
+        reason: &str,
+    ) -> Result<ReconsumeReply> {
+        let queue = message.queue();
+        let request = Reconsume {
+            group: self.group.clone(),
+            topic: queue.topic.clone(),
+            queue: queue.queue,
+            offset: message.offset(),
+            delay_ms: 0,
+            reason: reason[..reason.floor_char_boundary(wire::REASON)].to_owned(),
+        };
+        let broker = self.client.0.routes.broker(queue).await?;
+        self.client.call(&broker.address, &request).await
     }
 
     /// Commits; durable when this returns. What is not ours any more is left to its new owner.

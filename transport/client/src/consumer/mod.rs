@@ -6,6 +6,7 @@
 
 mod group;
 mod holder;
+mod listener;
 mod membership;
 mod message;
 mod progress;

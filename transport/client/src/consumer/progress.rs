@@ -4,7 +4,7 @@
 //! A message is handed out only while its queue's lease holds by this process' own clock, so a queue never
 //! has two owners at work. A message counts as consumed when the application asks for the next one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use quern_protocol::{Lease, QueueOffset};
@@ -22,9 +22,16 @@ struct Place {
     is_leaving: bool,
     /// Behind the last message handed out.
     handed: Option<QueueOffset>,
-    /// All before is consumed.
-    done: Option<QueueOffset>,
+    /// Messages that the application has.
+    at_work: BTreeSet<QueueOffset>,
     committed: Option<QueueOffset>,
+}
+
+impl Place {
+    /// All before is consumed.
+    fn done(&self) -> Option<QueueOffset> {
+        self.at_work.first().copied().or(self.handed)
+    }
 }
 
 /// What can be committed of a queue, and by what right.
@@ -57,7 +64,7 @@ impl Progress {
             until,
             is_leaving: false,
             handed: None,
-            done: None,
+            at_work: BTreeSet::new(),
             committed,
         };
         self.places
@@ -82,15 +89,36 @@ impl Progress {
         self.places.lock().expect(POISONED).remove(queue);
     }
 
-    /// Whether what was read under this lease up to `next` may be handed out now; it is taken for handed
-    /// out then.
-    pub(super) fn hand(&self, queue: &MessageQueue, epoch: u64, next: QueueOffset) -> bool {
+    /// Whether a message read under this lease may be handed out now; it is taken for handed out then.
+    pub(super) fn hand(
+        &self,
+        queue: &MessageQueue,
+        epoch: u64,
+        offset: QueueOffset,
+        next: QueueOffset,
+    ) -> bool {
+        self.go_on(queue, epoch, Some(offset), next)
+    }
+
+    /// There is nothing for the application before `next`.
+    pub(super) fn pass(&self, queue: &MessageQueue, epoch: u64, next: QueueOffset) {
+        self.go_on(queue, epoch, None, next);
+    }
+
+    fn go_on(
+        &self,
+        queue: &MessageQueue,
+        epoch: u64,
+        at_work: Option<QueueOffset>,
+        next: QueueOffset,
+    ) -> bool {
         let mut places = self.places.lock().expect(POISONED);
         match places.get_mut(queue) {
             Some(place)
                 if place.epoch == epoch && !place.is_leaving && Instant::now() < place.until =>
             {
                 place.handed = Some(next);
+                place.at_work.extend(at_work);
                 true
             }
             _ => false,
@@ -99,10 +127,23 @@ impl Progress {
 
     /// The application is done with what it was handed out of this queue.
     pub(super) fn done(&self, queue: &MessageQueue) {
+        self.settle(queue, |place| place.at_work.clear());
+    }
+
+    /// The application is done with one message, others before it may still be at work.
+    pub(super) fn finish(&self, queue: &MessageQueue, epoch: u64, offset: QueueOffset) {
+        self.settle(queue, |place| {
+            if place.epoch == epoch {
+                place.at_work.remove(&offset);
+            }
+        });
+    }
+
+    fn settle(&self, queue: &MessageQueue, settle: impl FnOnce(&mut Place)) {
         let was_leaving = {
             let mut places = self.places.lock().expect(POISONED);
             places.get_mut(queue).is_some_and(|place| {
-                place.done = place.handed;
+                settle(place);
                 place.is_leaving
             })
         };
@@ -114,7 +155,7 @@ impl Progress {
     /// The same of all queues.
     pub(super) fn all_done(&self) {
         for place in self.places.lock().expect(POISONED).values_mut() {
-            place.done = place.handed;
+            place.at_work.clear();
         }
         self.moved.notify_waiters();
     }
@@ -124,14 +165,14 @@ impl Progress {
         let places = self.places.lock().expect(POISONED);
         places
             .get(queue)
-            .is_none_or(|place| place.done == place.handed)
+            .is_none_or(|place| place.at_work.is_empty())
     }
 
     /// What is consumed and not committed, of these queues.
     pub(super) fn due(&self, of: impl Fn(&MessageQueue) -> bool) -> Vec<Due> {
         let places = self.places.lock().expect(POISONED);
         let due = places.iter().filter_map(|(queue, place)| {
-            let offset = place.done.filter(|done| Some(*done) != place.committed)?;
+            let offset = place.done().filter(|done| Some(*done) != place.committed)?;
             of(queue).then(|| Due {
                 queue: queue.clone(),
                 lease: Lease {
@@ -159,7 +200,7 @@ impl Progress {
         let places = self.places.lock().expect(POISONED);
         let all = places.iter();
         let mut all: Vec<_> = all
-            .map(|(queue, place)| (queue.clone(), place.done.or(place.committed)))
+            .map(|(queue, place)| (queue.clone(), place.done().or(place.committed)))
             .collect();
         all.sort();
         all
@@ -188,24 +229,37 @@ mod tests {
     #[test]
     fn nothing_is_handed_out_by_a_lease_that_is_over() {
         let (progress, queue) = (Progress::default(), queue());
-        assert!(!progress.hand(&queue, 1, QueueOffset(1)), "not ours");
+        assert!(
+            !progress.hand(&queue, 1, QueueOffset(0), QueueOffset(1)),
+            "not ours"
+        );
         let soon = Instant::now() + Duration::from_secs(60);
         progress.begin(&queue, 1, soon, None);
-        assert!(progress.hand(&queue, 1, QueueOffset(1)));
-        assert!(!progress.hand(&queue, 2, QueueOffset(2)), "another lease");
+        assert!(progress.hand(&queue, 1, QueueOffset(0), QueueOffset(1)));
+        assert!(
+            !progress.hand(&queue, 2, QueueOffset(1), QueueOffset(2)),
+            "another lease"
+        );
         assert!(!progress.is_settled(&queue));
-        assert!(progress.due(|_| true).is_empty(), "still at work");
+        assert_eq!(
+            progress.due(|_| true)[0].offset,
+            QueueOffset(0),
+            "still at work"
+        );
         progress.done(&queue);
         assert_eq!(progress.due(|_| true)[0].offset, QueueOffset(1));
         progress.renew(&queue, Instant::now());
         assert!(
-            !progress.hand(&queue, 1, QueueOffset(2)),
+            !progress.hand(&queue, 1, QueueOffset(1), QueueOffset(2)),
             "its term is over"
         );
         progress.renew(&queue, soon);
-        assert!(progress.hand(&queue, 1, QueueOffset(2)));
+        assert!(progress.hand(&queue, 1, QueueOffset(1), QueueOffset(2)));
         progress.leave(&queue);
-        assert!(!progress.hand(&queue, 1, QueueOffset(3)), "it goes");
+        assert!(
+            !progress.hand(&queue, 1, QueueOffset(2), QueueOffset(3)),
+            "it goes"
+        );
         assert!(!progress.is_settled(&queue));
         progress.all_done();
         assert!(progress.is_settled(&queue));
@@ -213,5 +267,27 @@ mod tests {
         progress.committed(&due);
         assert!(progress.due(|_| true).is_empty());
         assert_eq!(progress.positions(), [(queue, Some(QueueOffset(2)))]);
+    }
+
+    #[test]
+    fn the_commit_does_not_pass_a_message_that_is_at_work() {
+        let (progress, queue) = (Progress::default(), queue());
+        progress.begin(&queue, 1, Instant::now() + Duration::from_secs(60), None);
+        for at in 0..4 {
+            assert!(progress.hand(&queue, 1, QueueOffset(at), QueueOffset(at + 1)));
+        }
+        let done = || progress.due(|_| true).first().map(|due| due.offset.0);
+        for (finished, upto) in [(2, 0), (0, 1), (3, 1), (1, 4)] {
+            progress.finish(&queue, 9, QueueOffset(finished));
+            progress.finish(&queue, 1, QueueOffset(finished));
+            assert_eq!(done(), Some(upto), "after {finished}");
+            assert_eq!(progress.is_settled(&queue), upto == 4);
+        }
+        // What the filter leaves out behind a message at work does not count before it.
+        assert!(progress.hand(&queue, 1, QueueOffset(4), QueueOffset(5)));
+        progress.pass(&queue, 1, QueueOffset(9));
+        assert_eq!(done(), Some(4));
+        progress.finish(&queue, 1, QueueOffset(4));
+        assert_eq!(done(), Some(9));
     }
 }

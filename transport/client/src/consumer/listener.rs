@@ -1,0 +1,121 @@
+//! A listener: takes the messages of a consumer several at a time, and says of each whether it is consumed.
+//!
+//! Messages are taken as workers are free, so what is pulled ahead stays bounded. One that takes long holds
+//! up no other; the commit does not pass it, so it comes again if its consumer dies. One that is not
+//! consumed is given back to the broker before it counts as done.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::FutureExt as _;
+use quern_quic::Backoff;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::group::{Consumer, Ready};
+use super::membership::Shared;
+use crate::consumer::MessageView;
+use crate::error::Result;
+use crate::limits;
+
+impl Consumer {
+    /// Hands messages to a listener, at most `workers` at a time, in no order, until `until` resolves; then
+    /// waits for those at work, commits, gives the queues back and leaves the group. A message of which
+    /// the listener says why it is not consumed, or whose listener panics, comes again later.
+    pub async fn listen<L, F>(
+        mut self,
+        workers: usize,
+        listener: L,
+        until: impl Future<Output = ()>,
+    ) -> Result<()>
+    where
+        L: Fn(MessageView) -> F + Send + Sync + 'static,
+        F: Future<Output = std::result::Result<(), String>> + Send + 'static,
+    {
+        let (listener, ending) = (Arc::new(listener), Arc::new(AtomicBool::new(false)));
+        let mut tasks = JoinSet::new();
+        let mut until = std::pin::pin!(until);
+        loop {
+            let commit_at = self.committed_at + limits::COMMIT;
+            tokio::select! {
+                () = &mut until => break,
+                Some(_) = tasks.join_next() => {}
+                () = tokio::time::sleep_until(commit_at) => {
+                    self.committed_at = Instant::now();
+                    let due = self.shared.progress.due(|_| true);
+                    if let Err(error) = self.shared.commit(due).await {
+                        tracing::warn!(%error, "not committed; trying again");
+                    }
+                }
+                ready = self.ready(), if tasks.len() < workers.max(1) => match ready {
+                    Ok(ready) => {
+                        let work = Work {
+                            shared: Arc::clone(&self.shared),
+                            ending: Arc::clone(&ending),
+                            ready,
+                        };
+                        let listener = Arc::clone(&listener);
+                        tasks.spawn(work.run(move |message| async move { listener(message).await }));
+                    }
+                    Err(error) => tracing::warn!(%error, "a queue is not read; the others go on"),
+                },
+            }
+        }
+        ending.store(true, Ordering::Relaxed);
+        while tasks.join_next().await.is_some() {}
+        self.shutdown().await
+    }
+}
+
+/// A message at work.
+struct Work {
+    shared: Arc<Shared>,
+    /// The consumer shuts down: nothing is tried again.
+    ending: Arc<AtomicBool>,
+    ready: Ready,
+}
+
+impl Work {
+    async fn run<F>(self, listener: impl FnOnce(MessageView) -> F)
+    where
+        F: Future<Output = std::result::Result<(), String>>,
+    {
+        let message = &self.ready.message;
+        let judged = AssertUnwindSafe(listener(message.clone())).catch_unwind();
+        let judged = judged.await;
+        let judged = judged.unwrap_or_else(|_| Err("the listener panicked".to_owned()));
+        if let Err(why) = judged
+            && !self.give_back(&why).await
+        {
+            return;
+        }
+        let (queue, offset) = (message.queue(), message.offset());
+        self.shared.progress.finish(queue, self.ready.epoch, offset);
+    }
+
+    /// Whether the message is the broker's again, or nobody's any more. If not, the commit never passes it.
+    async fn give_back(&self, why: &str) -> bool {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.shared.give_back(&self.ready.message, why).await {
+                Ok(_) => return true,
+                Err(error) if error.coded() == quern_protocol::Code::NOT_FOUND => {
+                    tracing::error!(%error, why, "a message is not consumed and cannot come again");
+                    return true;
+                }
+                Err(error) if self.ending.load(Ordering::Relaxed) => {
+                    tracing::warn!(%error, why, "not given back: it comes again from where it was");
+                    return false;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, why, "not given back; trying again");
+                    self.shared
+                        .pull
+                        .forget_route(&self.ready.message.queue().topic);
+                    tokio::time::sleep(backoff.next(fastrand::f64())).await;
+                }
+            }
+        }
+    }
+}
