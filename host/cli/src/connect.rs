@@ -7,6 +7,7 @@ use clap::Args;
 use quern_client::{Client, Trust};
 
 use crate::failure::Failure;
+use crate::output::Output;
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Connect {
@@ -32,6 +33,16 @@ pub(crate) struct Connect {
         value_name = "SECONDS"
     )]
     pub(crate) timeout: f64,
+}
+
+/// What commands that ask and show share.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) connect: Connect,
+    /// Form of the result.
+    #[arg(short, long, value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
 }
 
 impl Connect {

@@ -1,12 +1,12 @@
 //! `quern dlq …`: dead letters, the messages a group has given back too often: ls, resend, rm.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use quern_client::{Client, MessageQueue, MessageView, PullOptions, QueueOffset, retry};
 use serde::Serialize;
 
-use crate::connect::Connect;
+use crate::connect::Options;
 use crate::failure::Failure;
-use crate::output::{self, Output};
+use crate::output;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -37,15 +37,6 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    connect: Connect,
-    /// Form of the result.
-    #[arg(short, long, value_enum, default_value_t = Output::Human)]
-    output: Output,
 }
 
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {

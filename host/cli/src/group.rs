@@ -9,11 +9,11 @@ use quern_client::{
 };
 use serde::Serialize;
 
-use crate::connect::Connect;
+use crate::connect::Options;
 use crate::consume::begin;
 use crate::failure::Failure;
 use crate::group_set::{delay, set};
-use crate::output::{self, Output, thousands};
+use crate::output::{self, thousands};
 use crate::read::Begin;
 
 #[derive(Debug, Subcommand)]
@@ -87,15 +87,6 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    pub(crate) connect: Connect,
-    /// Form of the result.
-    #[arg(short, long, value_enum, default_value_t = Output::Human)]
-    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]

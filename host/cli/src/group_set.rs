@@ -3,8 +3,9 @@
 use quern_client::{BrokerName, GroupSetting};
 use serde::Serialize;
 
+use crate::connect::Options;
 use crate::failure::Failure;
-use crate::group::{Options, behind};
+use crate::group::behind;
 use crate::output;
 
 /// A number of ms, s, m or h, in ms.

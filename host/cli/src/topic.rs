@@ -4,9 +4,9 @@ use clap::{Args, Subcommand};
 use quern_client::{BrokerName, Durability, MessageType, Permission, TopicSetting};
 use serde::Serialize;
 
-use crate::connect::Connect;
+use crate::connect::Options;
 use crate::failure::Failure;
-use crate::output::{self, Output, thousands};
+use crate::output::{self, thousands};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -142,15 +142,6 @@ impl Changes {
         let settings = queues.into_iter().chain([durability]).flatten();
         settings.chain(self.rules.settings()).collect()
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    connect: Connect,
-    /// Form of the result.
-    #[arg(short, long, value_enum, default_value_t = Output::Human)]
-    output: Output,
 }
 
 #[derive(Serialize)]

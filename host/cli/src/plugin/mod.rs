@@ -9,7 +9,7 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use quern_client::{PluginChange, PluginRef, TrialKind};
 
-use crate::connect::Connect;
+use crate::connect::Options;
 use crate::failure::Failure;
 use crate::output::{self, Output, thousands};
 
@@ -135,15 +135,6 @@ impl Share {
             permille: self.share,
         }
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    connect: Connect,
-    /// Form of the result.
-    #[arg(short, long, value_enum, default_value_t = Output::Human)]
-    output: Output,
 }
 
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {

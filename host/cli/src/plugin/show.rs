@@ -3,7 +3,7 @@
 use quern_client::{PluginKind, TrialKind, TrialReport, VersionState};
 use serde::Serialize;
 
-use super::Options;
+use crate::connect::Options;
 use crate::failure::Failure;
 use crate::output::{self, Output, thousands};
 
