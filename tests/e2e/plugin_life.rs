@@ -98,6 +98,14 @@ fn versions_are_activated_rolled_back_and_survive_a_crash() -> Result<()> {
     let tested = bench.world.ok(&["plugin", "test", &second])?;
     ensure!(tested.contains("everybody"), "{tested}");
 
+    let by_try = ["plugin", "try", &first, "orders", "--param", "percent=20"];
+    let tried = bench.quern(&by_try)?;
+    let tried: BTreeSet<usize> = tried.lines().map(str::parse).collect::<Result<_, _>>()?;
+    let latest = bench.quern(&[&by_try[..], &["-n", "10"]].concat())?;
+    ensure!(latest.lines().count() < 20 && !bench.quern(&["plugin", "ls"])?.contains("rollout"));
+    let refused = ["plugin", "try", &first, "orders", "--param", "percent=x"];
+    bench.fails(&refused, 2, "is not a number")?;
+
     let uploaded = bench.quern(&["plugin", "upload", &first])?;
     ensure!(uploaded == "rollout@1\n", "{uploaded}");
     // A version can be tried before anybody meets it by the name alone.
@@ -107,6 +115,7 @@ fn versions_are_activated_rolled_back_and_survive_a_crash() -> Result<()> {
     bench.quern(&["plugin", "activate", "rollout"])?;
     let (few, many) = (bench.share("rollout", 20)?, bench.share("rollout", 60)?);
     ensure!(few.is_subset(&many), "{few:?} {many:?}");
+    ensure!(few == tried, "as it was tried");
     ensure!((40..=120).contains(&few.len()), "{}", few.len());
     ensure!((180..=300).contains(&many.len()), "{}", many.len());
 
@@ -150,7 +159,14 @@ fn versions_are_activated_rolled_back_and_survive_a_crash() -> Result<()> {
     let states = [("active".to_owned(), 0), ("retired".to_owned(), 0)];
     ensure!(bench.versions("rollout")? == states);
     ensure!(bench.share("rollout", 20)? == few);
+    versions_end(&bench)?;
+    ensure!(bench.share("rollout", 20)? == few);
+    Ok(())
+}
 
+/// Of two versions the first is active; then the second, and the first is gone.
+fn versions_end(bench: &Bench) -> Result<()> {
+    let by_name = ["consume", "orders", "--plugin", "rollout"];
     bench.fails(&["plugin", "rm", "rollout@1"], 4, "Q-4403")?;
     bench.quern(&["plugin", "disable", "rollout"])?;
     bench.fails(&by_name, 1, "Q-4401")?;
@@ -158,7 +174,6 @@ fn versions_are_activated_rolled_back_and_survive_a_crash() -> Result<()> {
     bench.fails(&["plugin", "activate", "rollout@1"], 3, "Q-2001")?;
     bench.quern(&["plugin", "activate", "rollout@2"])?;
     bench.fails(&["plugin", "rollback", "rollout"], 1, "Q-4404")?;
-    ensure!(bench.share("rollout", 20)? == few);
     Ok(())
 }
 

@@ -101,6 +101,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
                 topic: args.topic,
                 filter,
                 begin: args.from,
+                latest: None,
                 follow: args.follow,
             };
             Source::All(Reader::start(&client, &plan).await?)
@@ -151,7 +152,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     outcome
 }
 
-fn param(text: &str) -> Result<(String, String), String> {
+/// A parameter, from its text.
+pub(crate) fn param(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=');
     let pair = pair.map(|(name, value)| (name.to_owned(), value.to_owned()));
     pair.ok_or_else(|| "a parameter is written NAME=VALUE".to_owned())

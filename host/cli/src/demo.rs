@@ -195,6 +195,7 @@ async fn read(client: &Client, filter: Filter, what: &str) -> Result<usize, Fail
         topic: TOPIC.to_owned(),
         filter,
         begin: Begin::First,
+        latest: None,
         follow: false,
     };
     let mut reader = Reader::start(client, &plan).await?;

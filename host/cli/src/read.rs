@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) topic: String,
     pub(crate) filter: Filter,
     pub(crate) begin: Begin,
+    /// Of each queue so many messages before its end, if `begin` does not leave fewer.
+    pub(crate) latest: Option<u64>,
     pub(crate) follow: bool,
 }
 
@@ -68,6 +70,8 @@ impl Reader {
         for queue in pull.queues(&plan.topic).await? {
             let (first, end) = pull.offset_range(&queue).await?;
             let from = plan.begin.offset(&pull, &queue, (first, end)).await?;
+            let latest = plan.latest.map_or(0, |it| end.0.saturating_sub(it));
+            let from = from.max(QueueOffset(latest));
             let reading = OneQueue {
                 pull: pull.clone(),
                 queue,

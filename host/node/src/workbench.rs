@@ -4,9 +4,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use quern_plugins::case::{Case, parse};
-use quern_plugins::{Compiler, Config, LoadError, Plugin, Runtime, RuntimeError, Worker, check};
-pub use quern_plugins::{Kind, component_of};
+pub use quern_plugins::case::CaseMessage;
+use quern_plugins::case::{self, Case, parse};
+use quern_plugins::{
+    Compiler, Config, LoadError, Plugin, Runtime, RuntimeError, SubscribeError, Worker, check,
+};
+pub use quern_plugins::{Judged, Kind, Subscription, Verdict, component_of};
 
 /// Why a plugin cannot be tested.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +21,8 @@ pub enum WorkbenchError {
         #[from]
         source: LoadError,
     },
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// A plugin on the bench.
@@ -84,6 +89,26 @@ impl Workbench {
     /// The author's version and what it does, in the author's words.
     pub fn about(&self) -> (&str, &str) {
         (self.plugin.version(), self.plugin.summary())
+    }
+
+    /// What a filter is asked from now on.
+    pub fn subscribe(
+        &mut self,
+        expression: &str,
+        params: &[(String, String)],
+    ) -> Result<Subscription, WorkbenchError> {
+        let subscribed = self.worker.subscribe(&self.plugin, expression, params);
+        subscribed.map_err(|error| {
+            WorkbenchError::Refused(match error {
+                SubscribeError::Refused(refusal) => refusal.shown(expression),
+                SubscribeError::Fault(fault) => fault.to_string(),
+            })
+        })
+    }
+
+    /// What it says of messages, in their order.
+    pub fn judge(&mut self, subscription: &Subscription, messages: &[CaseMessage]) -> Judged {
+        case::judge(&mut self.worker, subscription, messages)
     }
 
     /// Asks it all cases.

@@ -21,7 +21,7 @@ use crate::error::{LoadError, SubscribeError};
 use crate::limits;
 use crate::plugin::{Kind, Plugin};
 use crate::queue_selector::{Route, RouteQueue};
-use crate::worker::{Verdict, Worker};
+use crate::worker::{Judged, Subscription, Verdict, Worker};
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,6 +215,28 @@ fn route_queue(text: &str) -> Option<RouteQueue> {
         latency_us: 0,
         backlog: 0,
     })
+}
+
+/// What a filter says of messages, in their order, asked in one batch after the other.
+pub fn judge(worker: &mut Worker, subscription: &Subscription, messages: &[CaseMessage]) -> Judged {
+    let (mut verdicts, mut fault) = (Vec::with_capacity(messages.len()), None);
+    while verdicts.len() < messages.len() {
+        let mut batch = Batch::new(subscription.needs());
+        for message in &messages[verdicts.len()..] {
+            message.add_to(
+                &mut batch,
+                subscription.needs(),
+                subscription.needs_bodies(),
+            );
+            if batch.is_full() {
+                break;
+            }
+        }
+        let judged = worker.judge(subscription, &batch);
+        verdicts.extend(judged.verdicts);
+        fault = fault.or(judged.fault);
+    }
+    Judged { verdicts, fault }
 }
 
 impl CaseMessage {

@@ -167,6 +167,7 @@ impl Load {
             topic: TOPIC.to_owned(),
             filter: tag.map_or(Filter::All, Filter::tag),
             begin: Begin::First,
+            latest: None,
             follow: false,
         };
         let topic = self.client.admin().describe_topic(TOPIC).await?;
@@ -200,6 +201,7 @@ impl Load {
             topic: TOPIC.to_owned(),
             filter: Filter::All,
             begin: Begin::Last,
+            latest: None,
             follow: true,
         };
         let reader = Reader::start(&self.client, &plan).await?;

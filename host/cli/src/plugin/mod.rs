@@ -2,6 +2,7 @@
 
 mod author;
 mod show;
+mod trying;
 
 use std::path::PathBuf;
 
@@ -36,6 +37,8 @@ pub(crate) enum Command {
         #[arg(short, long, value_enum, default_value_t = Output::Human)]
         output: Output,
     },
+    /// Ask a filter about the latest messages of a topic, here: nothing is uploaded, nothing changes.
+    Try(trying::Args),
     /// Take a component in, on every broker, as the next version of a name.
     Upload {
         component: PathBuf,
@@ -145,6 +148,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             cases,
             output,
         } => author::test(&component, cases.as_deref(), output),
+        Command::Try(args) => trying::run(args).await,
         Command::Upload {
             component,
             name,
