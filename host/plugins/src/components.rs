@@ -95,12 +95,14 @@ impl Components {
     }
 
     /// The bytes of a component that is here, whole or on its way in; `None` = these are not the bytes
-    /// the digest names. An upload that went wrong is thrown away, so that the next begins anew.
+    /// the digest names. What went wrong on its way, or on the disk, is thrown away, so that the next upload
+    /// begins anew.
     pub fn take(&self, digest: &Digest) -> io::Result<Option<Vec<u8>>> {
         if let Some(bytes) = self.read(digest)? {
             return Ok(Some(bytes));
         }
         let _one_writer = self.writing();
+        self.remove(digest)?;
         let part = self.part(digest);
         let Some(bytes) = found(read(&part))? else {
             return Ok(None);
@@ -219,6 +221,10 @@ mod tests {
         fs::remove_file(open().file(&digest)).unwrap();
         fs::write(open().file(&digest), b"a component?").unwrap();
         assert_eq!(open().read(&digest).unwrap(), None);
+        assert_eq!(open().take(&digest).unwrap(), None);
+        assert_eq!(open().received(&digest).unwrap(), 0);
+        assert_eq!(open().receive(&digest, 0, bytes).unwrap(), 11);
+        assert_eq!(open().take(&digest).unwrap().unwrap(), bytes);
         open().keep(&digest, bytes).unwrap();
         assert_eq!(open().read(&digest).unwrap().unwrap(), bytes);
         open().collect(|_| true).unwrap();
