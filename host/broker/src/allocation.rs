@@ -2,12 +2,13 @@
 //! runtime; when it fails, who has a queue keeps it if every queue has a living owner, otherwise
 //! `averagely` decides.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use quern_plugins::{GroupQueue, Kind, Member, Plugin, Request, Strategy, SubscribeError, Worker};
+use quern_plugins::{GroupQueue, Kind, Member, Plugin, Request, Strategy, Worker};
 use quern_protocol::{BrokerName, Code, QueueId, Selector, TopicName, WireError};
 
+use crate::accepted::Accepted;
 use crate::filters::refused;
 use crate::groups::{Plan, Work};
 use crate::{Broker, limits};
@@ -15,13 +16,8 @@ use crate::{Broker, limits};
 /// The strategies of one broker.
 #[derive(Debug, Default)]
 pub(crate) struct Allocation {
-    /// By the plugin's id and the parameters.
-    bound: Mutex<HashMap<(u64, Params), Strategy>>,
+    bound: Accepted<Strategy>,
 }
-
-type Params = Vec<(String, String)>;
-
-const POISONED: &str = "no code that can panic runs under the strategies lock";
 
 impl Allocation {
     /// Shares out the queues of a group, by its own strategy or else by the usual one; on a delivery
@@ -55,18 +51,11 @@ impl Allocation {
         plugin: &Arc<Plugin>,
         params: &[(String, String)],
     ) -> Result<Strategy, WireError> {
-        let asked = (plugin.id(), params.to_vec());
-        if let Some(strategy) = self.bound.lock().expect(POISONED).get(&asked) {
-            return Ok(strategy.clone());
-        }
-        let bound = Strategy::bind(plugin, params);
-        let strategy = bound.map_err(|error: SubscribeError| refused("", &error))?;
-        let mut known = self.bound.lock().expect(POISONED);
-        if known.len() >= limits::SUBSCRIPTIONS {
-            known.clear();
-        }
-        known.insert(asked, strategy.clone());
-        Ok(strategy)
+        let asked = (plugin.id(), String::new(), params.to_vec());
+        self.bound.known_or(asked, |_| {
+            let bound = Strategy::bind(plugin, params);
+            bound.map_err(|error| refused("", &error))
+        })
     }
 }
 

@@ -8,21 +8,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use quern_plugins::{
-    Batch, Fault, Field, Number, Plugin, SubscribeError, Subscription, Worker, integer,
-};
+use quern_plugins::{Batch, Fault, Field, Number, SubscribeError, Subscription, Worker, integer};
 use quern_protocol::message::{ORDER_KEY, UNIQUE_KEY};
 use quern_protocol::{
     Block, Code, Filter, PluginName, QueueId, QueueOffset, RecordView, Tag, TopicId, TopicName,
     WireError,
 };
 
+use crate::accepted::{Accepted, Asked};
 use crate::shelf::Found;
 use crate::trials::{self, Deciders, OnTrial};
 use crate::{Broker, limits, reply};
-
-/// What is asked of which plugin: its id, the expression, the parameters.
-type Asked = (u64, String, Vec<(String, String)>);
 
 /// A queue as one filter sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -51,36 +47,13 @@ impl Stalled {
 /// The filters of one broker.
 #[derive(Debug, Default)]
 pub(crate) struct Filters {
-    subscriptions: Mutex<HashMap<Asked, Subscription>>,
+    subscriptions: Accepted<Subscription>,
     stalls: Mutex<HashMap<View, Stalled>>,
 }
 
 const POISONED: &str = "no code that can panic runs under the filters lock";
 
 impl Filters {
-    fn known(&self, asked: &Asked) -> Option<Subscription> {
-        let subscriptions = self.subscriptions.lock().expect(POISONED);
-        subscriptions.get(asked).cloned()
-    }
-
-    /// Compiles an expression; on a delivery thread.
-    fn compile(
-        &self,
-        worker: &mut Worker,
-        plugin: &Arc<Plugin>,
-        asked: Asked,
-    ) -> Result<Subscription, WireError> {
-        let (_, text, params) = &asked;
-        let subscription = worker.subscribe(plugin, text, params);
-        let subscription = subscription.map_err(|error| refused(text, &error))?;
-        let mut subscriptions = self.subscriptions.lock().expect(POISONED);
-        if subscriptions.len() >= limits::SUBSCRIPTIONS {
-            subscriptions.clear();
-        }
-        subscriptions.insert(asked, subscription.clone());
-        Ok(subscription)
-    }
-
     /// What a name stands for has changed: where it stalled, another version may not.
     pub(crate) fn ask_again(&self, name: &PluginName, language: Option<&str>) {
         let mut stalls = self.stalls.lock().expect(POISONED);
@@ -194,11 +167,17 @@ async fn subscription(
 ) -> Result<Subscription, WireError> {
     let plugin = broker.loaded(found).await?;
     let asked = (plugin.id(), text.to_owned(), params.to_vec());
-    if let Some(known) = broker.filters.known(&asked) {
+    if let Some(known) = broker.filters.subscriptions.known(&asked) {
         return Ok(known);
     }
     let broker_ = Arc::clone(broker);
-    let work = move |worker: &mut Worker| broker_.filters.compile(worker, &plugin, asked);
+    let work = move |worker: &mut Worker| {
+        let make = |(_, text, params): &Asked| {
+            let subscription = worker.subscribe(&plugin, text, params);
+            subscription.map_err(|error| refused(text, &error))
+        };
+        broker_.filters.subscriptions.known_or(asked, make)
+    };
     broker.delivery.run(work).await?
 }
 

@@ -4,6 +4,7 @@
 //! `requests.rs`; the functions named there do the work and return the reply. What must survive is
 //! in the store's log, messages and state alike; everything else here is derived from it.
 
+mod accepted;
 mod admin;
 mod allocation;
 mod cold;

@@ -20,7 +20,7 @@ pub(crate) const COLD_QUEUE: usize = 1_024;
 pub(crate) const COLD_READERS: usize = 1_024;
 /// Scans waiting for a delivery thread; beyond, a pull waits its turn.
 pub(crate) const SCAN_QUEUE: usize = 1_024;
-/// Compiled subscriptions kept; the oldest half goes when there are more.
+/// Subscriptions, selectors and strategies kept, of each so many; all are made anew when there are more.
 pub(crate) const SUBSCRIPTIONS: usize = 4_096;
 /// Stalled deliveries remembered.
 pub(crate) const STALLS: usize = 4_096;

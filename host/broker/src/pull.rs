@@ -16,7 +16,7 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
     reply::queue_exists(&topic, request.queue, topic.has_read_queue(request.queue))?;
     check(&request)?;
     // A bad expression is refused at once, not when the first message comes.
-    filters::deciders(broker, &request.filter).await?;
+    let mut deciders = Some(filters::deciders(broker, &request.filter).await?);
     let wait = Duration::from_millis(request.wait_ms.into());
     let mut over = std::pin::pin!(tokio::time::sleep(wait));
     let mut scan = Scan {
@@ -39,18 +39,15 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
         let (min, max) = broker.store.range(topic.id, request.queue);
         if !(min..=max).contains(&scan.from) {
             let next = scan.from.clamp(min, max);
-            return answer(
-                broker,
-                &scan,
-                Scanned {
-                    next,
-                    ..Scanned::default()
-                },
-                true,
-            );
+            return answer(broker, &scan, Scanned::nothing(next), true);
         }
         if scan.from < max {
-            let scanned = look(broker, &scan).await?;
+            let now = match deciders.take() {
+                Some(known) => known,
+                // Since the look before, a name may have come to stand for another version.
+                None => filters::deciders(broker, &request.filter).await?,
+            };
+            let scanned = look(broker, &scan, now).await?;
             let advanced = scanned.next > scan.from;
             if !scanned.records.is_empty() || scanned.stalled.is_some() {
                 return answer(broker, &scan, scanned, false);
@@ -68,15 +65,7 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
             };
         if !rung {
             let next = scan.from;
-            return answer(
-                broker,
-                &scan,
-                Scanned {
-                    next,
-                    ..Scanned::default()
-                },
-                false,
-            );
+            return answer(broker, &scan, Scanned::nothing(next), false);
         }
     }
 }

@@ -37,10 +37,25 @@ pub(crate) struct Scanned {
     pub(crate) trial_is_over: Option<(OnTrial, String)>,
 }
 
-pub(crate) async fn look(broker: &Arc<Broker>, scan: &Scan) -> Result<Scanned, WireError> {
+impl Scanned {
+    /// A look that found nothing to deliver before this offset.
+    pub(crate) fn nothing(next: QueueOffset) -> Self {
+        Self {
+            next,
+            ..Self::default()
+        }
+    }
+}
+
+/// `deciders` as [`filters::deciders`] told them for this look.
+pub(crate) async fn look(
+    broker: &Arc<Broker>,
+    scan: &Scan,
+    deciders: Option<Deciders>,
+) -> Result<Scanned, WireError> {
     let (topic, queue) = (scan.topic.id, scan.view.queue);
     let is_recent = broker.store.is_recent(topic, queue, scan.from);
-    let Some(deciders) = filters::deciders(broker, &scan.view.filter).await? else {
+    let Some(deciders) = deciders else {
         if is_recent {
             return scan.unfiltered(broker);
         }
@@ -51,9 +66,8 @@ pub(crate) async fn look(broker: &Arc<Broker>, scan: &Scan) -> Result<Scanned, W
     let now = broker.store.steady_ms();
     if let Some(stalled) = broker.filters.waiting(&scan.view, scan.from, now) {
         return Ok(Scanned {
-            next: scan.from,
             stalled: Some(stalled),
-            ..Scanned::default()
+            ..Scanned::nothing(scan.from)
         });
     }
     let look = Look::new(scan, deciders);

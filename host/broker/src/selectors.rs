@@ -17,6 +17,7 @@ use quern_protocol::{
     WriteQueues,
 };
 
+use crate::accepted::{Accepted, Params};
 use crate::filters::{property, refused};
 use crate::limits;
 use crate::topics::Topic;
@@ -35,13 +36,10 @@ pub(crate) type Choices = (String, Vec<Result<Choice, WireError>>);
 /// The route of a topic as it was told last, and as guests are told it.
 type Known = (Vec<WriteQueues>, Route);
 
-type Params = Vec<(String, String)>;
-
 /// The selectors of one broker.
 #[derive(Debug, Default)]
 pub(crate) struct Selectors {
-    /// By the plugin's id and the parameters.
-    opened: Mutex<HashMap<(u64, Params), Selector>>,
+    opened: Accepted<Selector>,
     /// The next turn of each selector of a topic.
     turns: Mutex<HashMap<(TopicId, Named), i64>>,
     routes: Mutex<HashMap<TopicId, Known>>,
@@ -104,18 +102,11 @@ impl Selectors {
         plugin: &Arc<Plugin>,
         params: &Params,
     ) -> Result<Selector, WireError> {
-        let asked = (plugin.id(), params.clone());
-        if let Some(selector) = self.opened.lock().expect(POISONED).get(&asked) {
-            return Ok(selector.clone());
-        }
-        let opened = worker.open(plugin, params);
-        let selector = opened.map_err(|error| refused("", &error))?;
-        let mut known = self.opened.lock().expect(POISONED);
-        if known.len() >= limits::SUBSCRIPTIONS {
-            known.clear();
-        }
-        known.insert(asked, selector.clone());
-        Ok(selector)
+        let asked = (plugin.id(), String::new(), params.clone());
+        self.opened.known_or(asked, |_| {
+            let opened = worker.open(plugin, params);
+            opened.map_err(|error| refused("", &error))
+        })
     }
 
     /// The same queues, the same route: guests are told of changes only. Brokers state no zone yet,
