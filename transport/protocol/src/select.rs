@@ -67,6 +67,19 @@ pub struct SendSelected {
 }
 
 impl SendSelected {
+    /// Messages of nobody in particular, by a selector; the broker's own queues are the route.
+    pub fn new(topic: TopicName, messages: u32, selector: Selector) -> Self {
+        Self {
+            topic,
+            messages,
+            selector,
+            group: None,
+            zone: String::new(),
+            route: Vec::new(),
+            durability: None,
+        }
+    }
+
     pub(crate) fn says_more_than_version_1(&self) -> bool {
         self.durability.is_some()
     }

@@ -77,13 +77,8 @@ async fn a_chosen_queue_changes_nothing_about_it() {
     create(&connection, 2).await;
     for (class, is_durable) in [(Durability::Local, false), (Durability::Fast, true)] {
         let request = SendSelected {
-            topic: topic(),
-            messages: 1,
-            selector: Selector::named("hash"),
-            group: None,
-            zone: String::new(),
-            route: Vec::new(),
             durability: Some(class),
+            ..SendSelected::new(topic(), 1, Selector::named("hash"))
         };
         let block = Message::new("t", "x").order_by("k").encode("id", 0);
         // What was sent before is durable when a change of the topic is.

@@ -212,16 +212,11 @@ async fn queues_of_another_broker_are_chosen_among_and_told_of() {
         .encode("id", 0)
         .unwrap();
     let request = SendSelected {
-        topic: topic(),
-        messages: 1,
-        selector: Selector::named("hash"),
-        group: None,
-        zone: String::new(),
         route: vec![WriteQueues {
             broker: BrokerName::new("a").unwrap(),
             queues: 3,
         }],
-        durability: None,
+        ..SendSelected::new(topic(), 1, Selector::named("hash"))
     };
     let sent = connection
         .call(&request, vec![block], WITHIN)

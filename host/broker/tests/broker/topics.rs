@@ -24,15 +24,7 @@ async fn send(connection: &Connection, has_key: bool, is_selected: bool) -> Opti
             connection.call(&request, block, WITHIN).await.map(drop)
         }
         true => {
-            let request = SendSelected {
-                topic: topic(),
-                messages: 1,
-                selector: Selector::named("hash"),
-                group: None,
-                zone: String::new(),
-                route: Vec::new(),
-                durability: None,
-            };
+            let request = SendSelected::new(topic(), 1, Selector::named("hash"));
             connection.call(&request, block, WITHIN).await.map(drop)
         }
     };
