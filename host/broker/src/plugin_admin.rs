@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use quern_plugins::{Digest, Plugin, Runtime};
+use quern_plugins::{Components, Digest, Plugin, Runtime};
 use quern_protocol::{
     Activation, ChangePlugin, ChangePluginReply, Code, ComponentDigest, DescribePlugin,
     DescribePluginReply, ListPluginsReply, PluginAbout, PluginChange, PluginFigures, PluginKind,
@@ -243,16 +243,18 @@ pub(crate) async fn describe(
     }
     let named = broker.state.plugins.find(&name);
     let named = named.ok_or_else(|| not_there(&name))?;
-    let mut versions = Vec::with_capacity(named.versions.len());
-    for (number, version) in &named.versions {
-        let digest = Digest::from(version.digest.0);
-        let is_here = on_disk(broker, move |it| Ok(it.is_whole(&digest))).await?;
+    let digests = named.versions.values();
+    let digests: Vec<_> = digests.map(|it| Digest::from(it.digest.0)).collect();
+    let here = move |it: &Components| Ok(digests.iter().map(|one| it.is_whole(one)).collect());
+    let here: Vec<bool> = on_disk(broker, here).await?;
+    let versions = named.versions.iter().zip(here);
+    let versions = versions.map(|((number, version), is_here)| {
         let plugin = broker.shelf.loaded(&name, *number);
-        versions.push(report(*number, &named, version, is_here, plugin.as_deref()));
-    }
+        report(*number, &named, version, is_here, plugin.as_deref())
+    });
     Ok(DescribePluginReply {
         built_in: false,
-        versions,
+        versions: versions.collect(),
         activations: named.activations,
         trial: broker.trials.report(&name, named.trial),
     })

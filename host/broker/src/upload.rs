@@ -155,9 +155,8 @@ fn may_be_added(
         && kind != about.kind
     {
         return taken(format!(
-            "{name} is a {}, and this is a {}; choose another name",
-            words(kind),
-            words(about.kind)
+            "{name} is a {kind}, and this is a {}; choose another name",
+            about.kind
         ));
     }
     if let Some(language) = about.language.as_deref() {
@@ -259,14 +258,5 @@ pub(crate) fn kind(kind: Kind) -> PluginKind {
         Kind::BodyFilter => PluginKind::BodyFilter,
         Kind::QueueSelector => PluginKind::QueueSelector,
         Kind::AllocationStrategy => PluginKind::AllocationStrategy,
-    }
-}
-
-fn words(kind: PluginKind) -> &'static str {
-    match kind {
-        PluginKind::Filter => "filter",
-        PluginKind::BodyFilter => "body filter",
-        PluginKind::QueueSelector => "queue selector",
-        PluginKind::AllocationStrategy => "allocation strategy",
     }
 }

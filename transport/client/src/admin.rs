@@ -68,6 +68,22 @@ impl Admin {
         }
     }
 
+    /// What each of these brokers lists.
+    pub(crate) async fn listed<O: Operation + Sync, T>(
+        &self,
+        brokers: Vec<BrokerEntry>,
+        request: &O,
+        items: impl Fn(O::Reply) -> Vec<T>,
+    ) -> Result<Vec<(BrokerName, T)>> {
+        let mut all = Vec::new();
+        for broker in brokers {
+            let reply = self.0.call(&broker.address, request).await?;
+            let items = items(reply).into_iter();
+            all.extend(items.map(|item| (broker.broker.clone(), item)));
+        }
+        Ok(all)
+    }
+
     /// Creates a topic with this many queues on every broker. Returns the brokers that have it now;
     /// an error when it existed on all of them.
     pub async fn create_topic(&self, name: &str, queues: u32) -> Result<Vec<BrokerName>> {
@@ -129,12 +145,9 @@ impl Admin {
 
     /// All topics of all brokers.
     pub async fn list_topics(&self) -> Result<Vec<(BrokerName, TopicSummary)>> {
-        let mut all = Vec::new();
-        for broker in self.brokers().await? {
-            let reply = self.0.call(&broker.address, &ListTopics {}).await?;
-            let topics = reply.topics.into_iter();
-            all.extend(topics.map(|topic| (broker.broker.clone(), topic)));
-        }
+        let brokers = self.brokers().await?;
+        let topics = self.listed(brokers, &ListTopics {}, |it| it.topics);
+        let mut all = topics.await?;
         all.sort_by(|a, b| (&a.1.topic, &a.0).cmp(&(&b.1.topic, &b.0)));
         Ok(all)
     }
@@ -151,13 +164,8 @@ impl Admin {
 
     /// What each broker knows of which groups.
     pub async fn list_groups(&self) -> Result<Vec<(BrokerName, GroupSummary)>> {
-        let mut all = Vec::new();
-        for broker in self.brokers().await? {
-            let reply = self.0.call(&broker.address, &ListGroups {}).await?;
-            let groups = reply.groups.into_iter();
-            all.extend(groups.map(|group| (broker.broker.clone(), group)));
-        }
-        Ok(all)
+        let brokers = self.brokers().await?;
+        self.listed(brokers, &ListGroups {}, |it| it.groups).await
     }
 
     /// A group on each broker that knows it: its members on the one that coordinates it, its queues on

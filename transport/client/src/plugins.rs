@@ -136,14 +136,8 @@ impl Admin {
 
     /// All plugins of all brokers, those that are part of the brokers included.
     pub async fn list_plugins(&self) -> Result<Vec<(BrokerName, PluginSummary)>> {
-        let mut all = Vec::new();
-        for broker in self.some_broker().await? {
-            let client = self.client();
-            let reply = client.call(&broker.address, &ListPlugins {}).await?;
-            let plugins = reply.plugins.into_iter();
-            all.extend(plugins.map(|plugin| (broker.broker.clone(), plugin)));
-        }
-        Ok(all)
+        let brokers = self.some_broker().await?;
+        self.listed(brokers, &ListPlugins {}, |it| it.plugins).await
     }
 
     /// A plugin on each broker that has it.

@@ -89,6 +89,17 @@ pub enum PluginKind {
     AllocationStrategy,
 }
 
+impl fmt::Display for PluginKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Filter => "filter",
+            Self::BodyFilter => "body filter",
+            Self::QueueSelector => "queue selector",
+            Self::AllocationStrategy => "allocation strategy",
+        })
+    }
+}
+
 /// What a component says of itself, and what its trial found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginAbout {

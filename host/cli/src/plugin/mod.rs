@@ -224,7 +224,7 @@ async fn upload(
     let (about, version) = (&uploaded.about, uploaded.version);
     eprintln!(
         "{name}@{version}: {}, {} of its cases passed, {} fuel a message",
-        show::kind(about.kind),
+        about.kind,
         about.cases,
         thousands(about.fuel_per_message)
     );

@@ -1,20 +1,11 @@
 //! Plugins as tables.
 
-use quern_client::{PluginKind, TrialKind, TrialReport, VersionState};
+use quern_client::{TrialKind, TrialReport, VersionState};
 use serde::Serialize;
 
 use crate::connect::Options;
 use crate::failure::Failure;
 use crate::output::{self, Output, thousands};
-
-pub(super) fn kind(kind: PluginKind) -> &'static str {
-    match kind {
-        PluginKind::Filter => "filter",
-        PluginKind::BodyFilter => "body filter",
-        PluginKind::QueueSelector => "queue selector",
-        PluginKind::AllocationStrategy => "allocation strategy",
-    }
-}
 
 fn number(version: Option<u32>) -> String {
     version.map_or_else(|| "-".to_owned(), |it| it.to_string())
@@ -45,7 +36,7 @@ pub(super) fn changed(rows: &[Changed], output: Output) -> Result<(), Failure> {
 struct Row {
     plugin: String,
     broker: String,
-    kind: &'static str,
+    kind: String,
     built_in: bool,
     active: Option<u32>,
     versions: u32,
@@ -62,7 +53,7 @@ pub(super) async fn ls(options: &Options) -> Result<(), Failure> {
         .map(|(broker, it)| Row {
             plugin: it.name.to_string(),
             broker: broker.to_string(),
-            kind: kind(it.kind),
+            kind: it.kind.to_string(),
             built_in: it.built_in,
             active: it.active,
             versions: it.versions,
@@ -82,14 +73,7 @@ pub(super) async fn ls(options: &Options) -> Result<(), Failure> {
             };
             let (plugin, broker) = (row.plugin.clone(), row.broker.clone());
             let (messages, faults) = (thousands(row.messages), thousands(row.faults));
-            vec![
-                plugin,
-                broker,
-                row.kind.to_owned(),
-                active,
-                messages,
-                faults,
-            ]
+            vec![plugin, broker, row.kind.clone(), active, messages, faults]
         },
         "there are none",
     )
@@ -106,7 +90,7 @@ struct VersionRow {
     size: u64,
     /// ms since 1970.
     added_at: u64,
-    kind: &'static str,
+    kind: String,
     calls_itself: String,
     author_version: String,
     summary: String,
@@ -136,7 +120,7 @@ pub(super) async fn info(name: &str, options: &Options) -> Result<(), Failure> {
                 digest: it.digest.to_string(),
                 size: it.size,
                 added_at: it.added_at,
-                kind: kind(it.about.kind),
+                kind: it.about.kind.to_string(),
                 calls_itself: it.about.calls_itself,
                 author_version: it.about.author_version,
                 summary: it.about.summary,
