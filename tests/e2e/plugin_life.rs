@@ -144,17 +144,9 @@ fn versions_are_activated_rolled_back_and_survive_a_crash() -> Result<()> {
     ensure!((judged(&bench, 0)?, judged(&bench, 1)?) == (before + 400, 400));
 
     bench.node.kill()?;
-    let data = bench.node.data().to_owned();
     // All but the log and the components is made anew.
-    for entry in std::fs::read_dir(&data)? {
-        let path = entry?.path();
-        match path.file_name().and_then(|it| it.to_str()) {
-            Some("commitlog" | "plugins") => {}
-            _ if path.is_dir() => std::fs::remove_dir_all(path)?,
-            _ => std::fs::remove_file(path)?,
-        }
-    }
-    std::fs::remove_dir_all(data.join("plugins/cwasm"))?;
+    bench.node.strip(&["commitlog", "plugins"])?;
+    std::fs::remove_dir_all(bench.node.data().join("plugins/cwasm"))?;
     bench.node.start(&bench.world, &[])?;
     let states = [("active".to_owned(), 0), ("retired".to_owned(), 0)];
     ensure!(bench.versions("rollout")? == states);

@@ -27,8 +27,32 @@ pub struct Config {
     /// `syncFlushTimeout`: a send that waits longer for the disk is answered `FlushDiskTimeout`.
     /// Default: 5 s.
     pub flush_timeout: Duration,
+    pub delays: Delays,
     /// Filters besides the tag filter, each with a language of its own. Default: none.
     pub filters: Vec<Arc<Plugin>>,
+}
+
+/// What messages for later may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delays {
+    /// `messageDelayLevel`: the delays that a message may name by a number, from 1 on. Default: RocketMQ's 18.
+    pub levels: Vec<Duration>,
+    /// `timerMaxDelaySec`: no message is for later than that. Default: 40 days.
+    pub longest: Duration,
+}
+
+/// RocketMQ's, in seconds.
+const LEVELS: [u64; 18] = [
+    1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200,
+];
+
+impl Default for Delays {
+    fn default() -> Self {
+        Self {
+            levels: LEVELS.map(Duration::from_secs).to_vec(),
+            longest: Duration::from_secs(40 * 24 * 60 * 60),
+        }
+    }
 }
 
 impl Config {
@@ -44,6 +68,7 @@ impl Config {
                 .map_or(2, |n| n.get().clamp(2, 16)),
             durability: Durability::Local,
             flush_timeout: Duration::from_secs(5),
+            delays: Delays::default(),
             filters: Vec::new(),
         }
     }

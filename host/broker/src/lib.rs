@@ -9,6 +9,7 @@ mod admin;
 mod allocation;
 mod cold;
 mod config;
+mod delay;
 mod durability;
 mod filters;
 mod group_admin;
@@ -53,7 +54,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use crate::allocation::Allocation;
 use crate::cold::ColdReads;
-pub use crate::config::Config;
+pub use crate::config::{Config, Delays};
 use crate::filters::Filters;
 use crate::groups::Groups;
 use crate::long_poll::LongPoll;
@@ -182,7 +183,7 @@ impl Broker {
     /// Serves everyone who connects, until the listener is closed.
     pub async fn serve(self: Arc<Self>, listener: Arc<Listener>) {
         tokio::spawn(join::miss(Arc::downgrade(&self)));
-        tokio::spawn(retry::fire(Arc::downgrade(&self)));
+        tokio::spawn(delay::deliver(Arc::downgrade(&self)));
         while let Some(connection) = listener.accept().await {
             let broker = Arc::clone(&self);
             tokio::spawn(session::Session::run(broker, connection));

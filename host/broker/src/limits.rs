@@ -50,16 +50,20 @@ pub(crate) const RETRY_DELAYS: [u32; 16] = [
 ];
 /// Delays a group may have …
 pub(crate) const RETRY_DELAY_COUNT: usize = 64;
-/// … and the longest, ms. The log keeps all that came after a message that waits.
+/// … and the longest, ms.
 pub(crate) const RETRY_DELAY: u32 = 24 * 60 * 60 * 1000;
 /// Dead letters sent back at once, and bytes, the last apart.
 pub(crate) const RESEND: u32 = 256;
 pub(crate) const RESEND_BYTES: usize = 4 * 1024 * 1024;
-/// Messages whose time has come are looked for this often …
-pub(crate) const TIMER_TICK: Duration = Duration::from_millis(100);
+/// Messages whose time has come are looked for this often at the least …
+pub(crate) const TIMER_TICK: Duration = Duration::from_millis(50);
+/// … with such a rest between …
+pub(crate) const TIMER_REST: Duration = Duration::from_millis(2);
 /// … and delivered so many at once, and bytes, the last apart.
-pub(crate) const FIRED: usize = 256;
+pub(crate) const FIRED: usize = 2_048;
 pub(crate) const FIRED_BYTES: usize = 4 * 1024 * 1024;
+/// Delayed messages listed at once.
+pub(crate) const LISTED: usize = 256;
 /// Who shares out the queues of a group that names nobody.
 pub(crate) const STRATEGY: &str = "averagely";
 /// Names of plugins taken in, and versions of each.

@@ -9,14 +9,14 @@ use quern_protocol::operation::Operation;
 use quern_protocol::{
     BeginUpload, ChangePlugin, Code, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic,
     DescribeGroup, DescribePlugin, DescribeTopic, FinishUpload, Heartbeat, Hello, JoinGroup,
-    LeaseQueues, LeaveGroup, ListGroups, ListPlugins, ListTopics, OffsetAt, OffsetRange,
-    QueryOffsets, Reconsume, Request, ResendDeadLetters, Send, SendSelected, SetGroup, SetTopic,
-    Status, TopicSettings, UploadChunk, WireError,
+    LeaseQueues, LeaveGroup, ListDelayed, ListGroups, ListPlugins, ListTopics, OffsetAt,
+    OffsetRange, QueryOffsets, RecallMessage, Reconsume, Request, ResendDeadLetters, Send,
+    SendSelected, SetGroup, SetTopic, Status, TopicSettings, UploadChunk, WireError,
 };
 
 use crate::{
-    Broker, admin, durability, group_admin, group_settings, join, lease, offsets, plugin_admin,
-    pull, retry, select, send, session, status, upload,
+    Broker, admin, delay, durability, group_admin, group_settings, join, lease, offsets,
+    plugin_admin, pull, retry, select, send, session, status, upload,
 };
 
 /// Answers one frame.
@@ -39,6 +39,8 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
             let reply = select::send_selected(broker, it, frame.body, patience).await?;
             self::reply::<SendSelected>(reply)
         }
+        Request::RecallMessage(it) => reply::<RecallMessage>(delay::recall(broker, it).await?),
+        Request::ListDelayed(it) => reply::<ListDelayed>(delay::list(broker, it).await?),
         Request::Pull(it) => pull::pull(broker, it).await,
 
         Request::CommitOffsets(it) => reply::<CommitOffsets>(offsets::commit(broker, it).await?),

@@ -3,7 +3,7 @@
 //! where they come from. The message's bytes stay the producer's; where it comes from and why it was given
 //! back stands in notes of its record.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quern_protocol::block::Pairs;
@@ -15,7 +15,7 @@ use quern_protocol::{
     RecordKind, RecordView, ResendDeadLetters, ResendDeadLettersReply, TopicName, WireError,
     limits as wire,
 };
-use quern_store::{AppendOne, ReadError, Timer};
+use quern_store::{AppendOne, ReadError};
 
 use crate::offsets::Commit;
 use crate::topics::Topic;
@@ -198,65 +198,4 @@ fn back(broker: &Broker, record: &Bytes) -> Result<AppendOne, WireError> {
         block: record.slice(view.header.size()..),
         ..AppendOne::default()
     })
-}
-
-/// Delivers messages whose time has come, for as long as the broker is there.
-pub(crate) async fn fire(broker: Weak<Broker>) {
-    let mut ticks = tokio::time::interval(limits::TIMER_TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let Some(broker) = broker.upgrade() else {
-            return;
-        };
-        loop {
-            let due = due(&broker);
-            if due.is_empty() || broker.is_draining() {
-                break;
-            }
-            if let Err(error) = deliver(&broker, due).await {
-                tracing::warn!(%error, "messages whose time has come wait longer");
-                break;
-            }
-        }
-    }
-}
-
-/// What is delivered together.
-fn due(broker: &Broker) -> Vec<Timer> {
-    let store = &broker.store;
-    let mut due = store.due_timers(store.now_ms(), limits::FIRED);
-    let mut bytes = 0;
-    due.retain(|timer| {
-        let fits = bytes < limits::FIRED_BYTES;
-        bytes += timer.size as usize;
-        fits
-    });
-    due
-}
-
-/// All of them are waited for: one that is tried again while it is under way would come twice.
-async fn deliver(broker: &Broker, due: Vec<Timer>) -> Result<(), WireError> {
-    broker.store.ready().await;
-    let store = broker.store.clone();
-    let read = move || {
-        let fired = due.into_iter().map(|timer| (timer, store.fire(&timer)));
-        fired.collect::<Vec<_>>()
-    };
-    let mut outcome = Ok(());
-    for (timer, fired) in broker.cold.run(&None, read).await? {
-        match fired {
-            Ok(pending) => {
-                if let Err(error) = pending.await {
-                    outcome = Err(reply::append_failed(&error));
-                }
-            }
-            Err(error @ ReadError::Damaged { .. }) => {
-                tracing::error!(code = "Q-4007", %error, "a message that waited is lost");
-                broker.store.forget_timer(&timer);
-            }
-            Err(error) => outcome = Err(reply::read_failed(&error)),
-        }
-    }
-    outcome
 }

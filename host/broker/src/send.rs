@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quern_protocol::block::blocks;
-use quern_protocol::message::{ORDER_KEY, UNIQUE_KEY, is_reserved};
-use quern_protocol::{Block, Code, CreateTopic, Send, SendReply, TopicName, WireError, limits};
+use quern_protocol::message::{MessageError, ORDER_KEY, UNIQUE_KEY, is_reserved};
+use quern_protocol::{
+    Block, Code, CreateTopic, MessageType, Send, SendReply, TopicName, WireError, limits,
+};
 use quern_store::Append;
 
 use crate::topics::Topic;
-use crate::{Broker, admin, durability, reply};
+use crate::{Broker, admin, delay, durability, reply};
 
 pub(crate) async fn send(
     broker: &Broker,
@@ -27,18 +29,23 @@ pub(crate) async fn send(
     }
     check_blocks(request.messages, &body)?;
     let topic = topic(broker, &request.topic).await?;
-    check_rules(&topic, &body)?;
+    check_rules(&topic, &body, request.later.is_some())?;
+    let due = request.later.map(|it| delay::due(broker, it)).transpose()?;
     reply::queue_exists(&topic, request.queue, topic.has_write_queue(request.queue))?;
     let late = pin!(tokio::time::sleep(patience));
     let acknowledge = durability::of_send(broker, &topic, request.durability)?;
-    let pending = broker.store.submit(Append {
+    let append = Append {
         topic: topic.id,
         queue: request.queue,
         blocks: body,
         count: request.messages,
         producer: request.batch,
         acknowledge,
-    });
+    };
+    let pending = match due {
+        None => broker.store.submit(append),
+        Some(due) => broker.store.submit_later(append, due),
+    };
     let (status, appended) = durability::reached(pending, acknowledge, late).await?;
     broker.metrics.messages_in.add(request.messages.into());
     Ok(SendReply {
@@ -87,17 +94,27 @@ pub(crate) fn check_blocks(messages: u32, body: &Bytes) -> Result<(), WireError>
 }
 
 /// What the topic allows. The blocks have been verified.
-pub(crate) fn check_rules(topic: &Topic, body: &Bytes) -> Result<(), WireError> {
+pub(crate) fn check_rules(
+    topic: &Topic,
+    body: &Bytes,
+    is_for_later: bool,
+) -> Result<(), WireError> {
     reply::topic_is_open(topic, "send", topic.rules.permission.can_write())?;
-    let Some(messages) = topic.rules.messages else {
+    if topic.rules.messages.is_none() && !is_for_later {
         return Ok(());
-    };
+    }
     for (index, block) in blocks(body).flatten().enumerate() {
-        let mut properties = block.properties();
-        if !messages.takes(properties.any(|(name, _)| name == ORDER_KEY)) {
+        let has_order_key = block.properties().any(|(name, _)| name == ORDER_KEY);
+        let found = MessageType::of(has_order_key, is_for_later);
+        if has_order_key && is_for_later {
+            let error = MessageError::OrderedAndDelayed;
+            let why = format!("message {index} of the request: {error}");
+            return Err(WireError::new(error.code(), why));
+        }
+        if let Some(messages) = topic.rules.messages.filter(|it| *it != found) {
             let name = &topic.name;
             let why = format!(
-                "topic \"{name}\" takes {messages} messages only, and message {index} of the request is none"
+                "topic \"{name}\" takes {messages} messages only, and message {index} of the request is {found}"
             );
             return Err(WireError::new(Code::WRONG_TYPE, why));
         }

@@ -160,6 +160,10 @@ impl Topics {
         self.0.read().expect(POISONED).by_name.get(name).cloned()
     }
 
+    pub(crate) fn by_id(&self, id: TopicId) -> Option<Arc<Topic>> {
+        self.0.read().expect(POISONED).by_id.get(&id).cloned()
+    }
+
     pub(crate) fn exists(&self, id: TopicId) -> bool {
         self.0.read().expect(POISONED).by_id.contains_key(&id)
     }

@@ -6,23 +6,12 @@ use serde::Serialize;
 use crate::connect::Options;
 use crate::failure::Failure;
 use crate::group::behind;
-use crate::output;
+use crate::{output, time};
 
-/// A number of ms, s, m or h, in ms.
+/// A delay, in ms.
 pub(crate) fn delay(text: &str) -> Result<u32, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err("a delay is a number of ms, s, m or h, as 30s".to_owned()),
-    };
-    let number: u32 = digits
-        .parse()
-        .map_err(|_| format!("{text:?} has no number"))?;
-    let ms = number.checked_mul(factor);
-    ms.ok_or_else(|| format!("{text:?} is too long"))
+    let ms = time::delay(text)?;
+    u32::try_from(ms).map_err(|_| format!("{text:?} is too long"))
 }
 
 #[derive(Serialize)]
@@ -75,18 +64,4 @@ pub(crate) async fn set(
         },
         "there are no brokers",
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_have_units() {
-        assert_eq!(delay("500ms"), Ok(500));
-        assert_eq!(delay("2h"), Ok(7_200_000));
-        for bad in ["", "10", "s", "9999999h", "1d", "1 s"] {
-            assert!(delay(bad).is_err(), "{bad}");
-        }
-    }
 }

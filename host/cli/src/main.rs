@@ -7,6 +7,7 @@
 mod bench;
 mod connect;
 mod consume;
+mod delay;
 mod demo;
 mod dlq;
 mod exec;
@@ -23,6 +24,7 @@ mod produce;
 mod read;
 mod start;
 mod store;
+mod time;
 mod topic;
 
 use std::num::NonZero;
@@ -63,6 +65,9 @@ enum Command {
     /// Plugins: build, test, upload, activate, roll back, look at.
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// Messages that wait for their time.
+    #[command(subcommand)]
+    Delay(delay::Command),
     /// Dead letters: messages that a group has given back too often.
     #[command(subcommand)]
     Dlq(dlq::Command),
@@ -135,6 +140,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Topic(command) => topic::run(command).await,
         Command::Group(command) => group::run(command).await,
         Command::Plugin(command) => plugin::run(command).await,
+        Command::Delay(command) => delay::run(command).await,
         Command::Dlq(command) => dlq::run(command).await,
         Command::Store(command) => store::run(command).await,
         Command::Bench(command) => bench::run(command).await,

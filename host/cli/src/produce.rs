@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, IsTerminal as _, Read};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::connect::Connect;
 use crate::failure::Failure;
 use crate::output::{self, thousands};
+use crate::time;
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
@@ -41,6 +42,8 @@ pub(crate) struct Args {
     /// Messages with one order key share a queue and keep their order.
     #[arg(long, value_name = "KEY")]
     order_key: Option<String>,
+    #[command(flatten)]
+    later: Later,
     /// The plugin on the broker that chooses each message's queue: hash, fifo, round-robin, random,
     /// least-latency, machine-room, or one of yours.
     #[arg(long, value_name = "SELECTOR")]
@@ -63,6 +66,34 @@ pub(crate) struct Args {
     count: u64,
     #[command(flatten)]
     connect: Connect,
+}
+
+/// When messages are to be delivered.
+#[derive(Debug, ClapArgs)]
+#[group(multiple = false, conflicts_with_all = ["order_key", "select"])]
+struct Later {
+    /// Deliver every message so long after it is stored: a number of ms, s, m, h or d, as 30s.
+    #[arg(long, value_name = "DELAY", value_parser = time::delay)]
+    delay: Option<u64>,
+    /// Deliver them not before then: 2030-01-31T08:00:00Z, or ms since 1970.
+    #[arg(long, value_name = "TIME", value_parser = time::moment)]
+    at: Option<u64>,
+    /// Deliver them after the delay that the broker has under this number: 1 = 1 s, 2 = 5 s … 18 = 2 h.
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..))]
+    delay_level: Option<u8>,
+}
+
+impl Later {
+    fn dress(&self, message: Message) -> Message {
+        match (self.delay, self.at, self.delay_level) {
+            (Some(ms), ..) => message.delay(Duration::from_millis(ms)),
+            (_, Some(ms), _) => {
+                message.deliver_at(SystemTime::UNIX_EPOCH + Duration::from_millis(ms))
+            }
+            (.., Some(level)) => message.delay_level(level),
+            (None, None, None) => message,
+        }
+    }
 }
 
 /// Sends under way at once.
@@ -179,6 +210,13 @@ fn print_one(sent: &SendResult) -> Result<(), Failure> {
     let queue = sent.queue();
     let by = sent.selector().map(|it| format!(" by {it}"));
     warn_if_not_durable(1, sent.status());
+    if let Some(handle) = sent.delayed() {
+        return output::print(&format!(
+            "{} waits as {handle} for queue {}\n",
+            sent.message_id(),
+            queue.queue
+        ));
+    }
     output::print(&format!(
         "{} {} queue {} offset {}{}\n",
         sent.message_id(),
@@ -224,7 +262,7 @@ impl Args {
         for (name, value) in &self.properties {
             message = message.prop(name, value);
         }
-        message
+        self.later.dress(message)
     }
 
     /// The message a line stands for.

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
-use quern_node::{Config, Identity, Node, ReadMode, Retention, Roles};
+use quern_node::{Config, Delays, Identity, Node, ReadMode, Retention, Roles};
 use quern_protocol::{BrokerName, Durability};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::Failure;
+use crate::time;
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Args {
@@ -93,6 +94,33 @@ pub(crate) struct Args {
         default_value_t = 5_000
     )]
     sync_flush_timeout: u64,
+    /// Delays that messages may name by a number, from 1 on (messageDelayLevel).
+    #[arg(
+        long,
+        env = "QUERN_DELAY_LEVELS",
+        value_name = "DELAYS",
+        value_delimiter = ' ',
+        default_value = "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h",
+        value_parser = time::delay
+    )]
+    delay_levels: Vec<u64>,
+    /// No message may be for later than that (timerMaxDelaySec).
+    #[arg(
+        long,
+        env = "QUERN_DELAY_MAX",
+        value_name = "DELAY",
+        default_value = "40d",
+        value_parser = time::delay
+    )]
+    delay_max: u64,
+    /// So many messages may wait for their time; each takes about 100 bytes of memory.
+    #[arg(
+        long,
+        env = "QUERN_DELAYED_MAX",
+        value_name = "COUNT",
+        default_value_t = 2_000_000
+    )]
+    delayed_max: usize,
     /// Hours that messages are kept (fileReservedTime); 0 keeps them for ever.
     #[arg(
         long,
@@ -162,6 +190,16 @@ impl Args {
             segment_size: self.segment_size,
             durability: self.durability,
             flush_timeout: Duration::from_millis(self.sync_flush_timeout),
+            delays: Delays {
+                levels: self
+                    .delay_levels
+                    .iter()
+                    .copied()
+                    .map(Duration::from_millis)
+                    .collect(),
+                longest: Duration::from_millis(self.delay_max),
+            },
+            most_delayed: self.delayed_max,
             retention: Retention {
                 age: (self.file_reserved_time > 0)
                     .then(|| Duration::from_secs(self.file_reserved_time.saturating_mul(3_600))),

@@ -15,6 +15,7 @@ use crate::exercise::{self, Exercise};
 use crate::failure::Failure;
 use crate::format::hex;
 use crate::output::{self, Output, thousands};
+use crate::time;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -318,7 +319,7 @@ impl Inspect {
                     position.to_string(),
                     bytes.to_string(),
                     records.to_string(),
-                    time(*stored_at),
+                    time::shown(*stored_at),
                     durable_upto.to_string(),
                     (*kind).to_owned(),
                 ],
@@ -336,16 +337,6 @@ impl Inspect {
             }
             _ => None,
         }
-    }
-}
-
-fn time(ms: u64) -> String {
-    let at = i64::try_from(ms)
-        .ok()
-        .map(jiff::Timestamp::from_millisecond);
-    match at {
-        Some(Ok(at)) => format!("{at:.3}"),
-        _ => ms.to_string(),
     }
 }
 
@@ -382,7 +373,7 @@ fn record(header: &RecordHeader, topic: Option<&TopicName>, block: &Block<'_>) -
             name,
             of_message(header.queue.to_string()),
             of_message(header.queue_offset.to_string()),
-            time(header.stored_at),
+            time::shown(header.stored_at),
             header.len.to_string(),
             block.tag().to_owned(),
             block.keys().to_owned(),

@@ -67,7 +67,8 @@ pub(crate) struct Rules {
     /// What clients may do: rw, r, w, none (or RocketMQ's 6, 4, 2, 0).
     #[arg(long, value_name = "PERM")]
     perm: Option<Permission>,
-    /// Which messages it takes: normal = without an order key, fifo = with one, mixed = both.
+    /// Which messages it takes: normal = without an order key, fifo = with one, delay = for
+    /// later, mixed = all.
     #[arg(long = "type", value_name = "TYPE", value_parser = message_type)]
     messages: Option<Messages>,
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use quern_broker::Delays;
 use quern_protocol::{BrokerName, Code, Durability};
 use quern_store::{ReadMode, Retention};
 
@@ -62,6 +63,10 @@ pub struct Config {
     pub durability: Durability,
     /// A send that waits longer for the disk is answered `FlushDiskTimeout`. Default: 5 s.
     pub flush_timeout: Duration,
+    /// What messages for later may ask for.
+    pub delays: Delays,
+    /// Messages that may wait for their time; each takes about 100 bytes of memory. Default: 2,000,000.
+    pub most_delayed: usize,
     /// How long messages are kept.
     pub retention: Retention,
     /// How old messages are read.
@@ -91,6 +96,8 @@ impl Config {
             segment_size: None,
             durability: Durability::Local,
             flush_timeout: Duration::from_secs(5),
+            delays: Delays::default(),
+            most_delayed: quern_store::DEFAULT_TIMERS,
             retention: Retention::default(),
             read_mode: ReadMode::default(),
             compiler: None,

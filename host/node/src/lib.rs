@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quern_broker::Broker;
+pub use quern_broker::Delays;
 use quern_nameserver::NameServer;
 use quern_plugins::{Compiler, Runtime};
 use quern_protocol::{BrokerName, Code};
@@ -206,6 +207,7 @@ async fn start_broker(
         auto_create_queues: config.auto_create_queues,
         durability: config.durability,
         flush_timeout: config.flush_timeout,
+        delays: config.delays.clone(),
         ..quern_broker::Config::new(
             config.name.clone(),
             advertise.unwrap_or_else(|| listener.local_addr().to_string()),
@@ -214,6 +216,7 @@ async fn start_broker(
     let store = quern_store::Config {
         segment_size: config.segment_size,
         retention: config.retention.clone(),
+        most_timers: config.most_delayed,
         read_mode: config.read_mode,
         ..quern_store::Config::new(config.data.clone())
     };

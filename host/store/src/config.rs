@@ -23,6 +23,9 @@ pub struct Config {
     pub checkpoint_every: u64,
     pub retention: Retention,
     pub read_mode: ReadMode,
+    /// Messages that may wait for their time; more are refused. Each takes about 100 bytes of memory.
+    /// Default: 2,000,000.
+    pub most_timers: usize,
 }
 
 /// How runs of messages are read from segments that no longer change.
@@ -45,6 +48,7 @@ impl Config {
             checkpoint_every: limits::CHECKPOINT,
             retention: Retention::default(),
             read_mode: ReadMode::default(),
+            most_timers: limits::TIMERS,
         }
     }
 }

@@ -126,7 +126,14 @@ impl Derived {
                 self.timers.remove(origin.root);
             }
         } else if batch.kind == RecordKind::Timer {
-            written.timers().for_each(|it| self.timers.add(it));
+            for (timer, at) in written.timers() {
+                match batch.carried {
+                    true => self.timers.moved(timer, at),
+                    false => self.timers.put(timer, at),
+                }
+            }
+        } else if let (RecordKind::TimerCancel, Some(origin)) = (batch.kind, batch.origin) {
+            self.timers.remove(origin.root);
         } else if batch.kind.is_state() {
             self.state(batch.kind, appended.position, written.state_body());
         }
@@ -204,8 +211,8 @@ impl Derived {
         for sent in contents.producers {
             self.producers.recall(sent);
         }
-        for timer in contents.timers {
-            self.timers.add(timer);
+        for (timer, at) in contents.timers {
+            self.timers.put(timer, at);
         }
         for StateRecord { kind, body } in contents.state {
             self.state(kind, LogPosition(0), &body);
@@ -287,14 +294,13 @@ impl Derived {
         }
         self.producers.apply_record(header);
         if header.kind == RecordKind::Timer {
-            self.timers.add(Timer::of(header));
+            self.timers.put(Timer::of(header), header.position);
         }
-        if let Some(origin) = header.extensions.origin
-            && header.kind.is_queued()
-        {
+        let decides = header.kind.is_queued() || header.kind == RecordKind::TimerCancel;
+        if let (true, Some(origin)) = (decides, header.extensions.origin) {
             self.timers.remove(origin.root);
         }
-        if !header.kind.is_state() {
+        if !header.kind.is_state() || header.kind == RecordKind::TimerCancel {
             return;
         }
         let body = block.body();
@@ -362,13 +368,21 @@ impl Written {
         })
     }
 
-    fn timers(&self) -> impl Iterator<Item = Timer> {
-        let due_at = self.batch.origin.map_or(0, |it| it.due_at);
-        self.entries().map(move |entry| Timer {
-            position: entry.position,
-            due_at,
-            size: entry.size,
-            topic: self.batch.key.0,
+    /// Each with the place of its record.
+    fn timers(&self) -> impl Iterator<Item = (Timer, LogPosition)> {
+        let origin = self.batch.origin(self.appended.stored_at);
+        let origin = origin.unwrap_or_default();
+        self.entries().map(move |entry| {
+            let timer = Timer {
+                position: match self.batch.carried {
+                    true => origin.root,
+                    false => entry.position,
+                },
+                due_at: origin.due_at,
+                size: entry.size,
+                topic: self.batch.key.0,
+            };
+            (timer, entry.position)
         })
     }
 

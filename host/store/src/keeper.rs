@@ -55,6 +55,8 @@ pub(crate) struct Keeper {
     pub(crate) looked_at: Option<u64>,
     pub(crate) level: DiskLevel,
     pub(crate) scrub: Scrub,
+    /// Records that have to stay are on their way to the end of the log.
+    pub(crate) is_carrying: bool,
     /// What the scrub has found.
     pub(crate) damage: Arc<Mutex<Vec<Damage>>>,
 }
@@ -92,6 +94,7 @@ impl Keeper {
 
     fn pause(&self) -> u64 {
         match self.level {
+            _ if self.is_carrying => limits::KEEPER_PAUSE_WHEN_CARRYING,
             DiskLevel::Refusing => limits::KEEPER_PAUSE_WHEN_FULL,
             _ => limits::KEEPER_PAUSE,
         }
@@ -175,7 +178,11 @@ impl Keeper {
         let (as_of, items) = {
             let derived = &mut self.dispatcher().derived;
             let mut items = derived.items();
-            items.extend(derived.timers.all().into_iter().map(Item::Timer));
+            let timers = derived.timers.all().into_iter();
+            items.extend(timers.map(|(timer, at)| match at == timer.position {
+                true => Item::Timer(timer),
+                false => Item::Carried(timer, at),
+            }));
             (derived.applied, items)
         };
         let (queue_log_end, lowest) = self.queues.flush(below)?;
@@ -224,15 +231,20 @@ impl Keeper {
     fn retire(&mut self) -> Result<(), Later> {
         let now = self.log_clock.now(&*self.env.clock);
         let (sealed, active) = self.segments.sealed();
+        self.is_carrying = false;
         let Some(head) = self.retention.head(&sealed, active, now, self.level) else {
             return Ok(());
         };
-        let (snapshot, timer) = {
+        let (snapshot, timers) = {
             let derived = &self.dispatcher().derived;
-            (derived.snapshot, derived.timers.oldest())
+            (derived.snapshot, Arc::clone(&derived.timers))
         };
-        // A message that waits is not expired, however old it is.
-        let head = timer.map_or(head, |it| head.min(it.0));
+        // A message that waits is not expired, however old it is: it moves to the end, and what is before it
+        // goes the next time.
+        let copies = timers.carry(&self.segments, head)?;
+        self.is_carrying = !copies.is_empty();
+        copies.into_iter().for_each(|it| self.queue.submit(it));
+        let head = timers.oldest().map_or(head, |it| head.min(it.0));
         let covered = snapshot.map_or(0, |snapshot| snapshot.as_of);
         let ends = sealed.iter().map(|segment| segment.end);
         let possible = ends.take_while(|end| *end <= head.min(covered)).last();

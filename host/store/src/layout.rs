@@ -41,11 +41,11 @@ impl Layout {
         let next = tail.next_offsets.entry(batch.key).or_default();
         let appended = Appended {
             position: LogPosition(self.position + self.bytes.len() as u64),
-            first: QueueOffset(*next),
+            first: QueueOffset(if batch.kind.is_queued() { *next } else { 0 }),
             stored_at: self.stored_at,
         };
         let head_len = batch.head_len();
-        let mut extensions = batch.extensions();
+        let mut extensions = batch.extensions(self.stored_at);
         let (mut at, mut left) = (0, batch.facts.len());
         for block in &batch.facts {
             left -= 1;

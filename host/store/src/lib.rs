@@ -55,8 +55,8 @@ use bytes::Bytes;
 use quern_protocol::block::state_block;
 use quern_protocol::record::RecordError;
 use quern_protocol::{
-    Block, Epoch, LogPosition, ProducerBatch, ProducerStamp, QueueId, QueueOffset, RecordHeader,
-    RecordKind, Tag, TopicId,
+    Block, Epoch, LogPosition, ProducerBatch, QueueId, QueueOffset, RecordHeader, RecordKind, Tag,
+    TopicId,
 };
 
 use crate::audit::Damage;
@@ -79,7 +79,7 @@ pub use crate::recovery::TornTail;
 pub use crate::retention::{DiskLevel, Retention};
 pub use crate::segment::FORMAT;
 pub use crate::steps::{Part, Steps};
-pub use crate::timers::{AppendOne, Timer};
+pub use crate::timers::{AppendOne, DEFAULT_TIMERS, Decided, Due, Timer};
 
 /// Message blocks for one queue, verified by the caller, appended together or not at all.
 #[derive(Debug, Clone, Default)]
@@ -124,6 +124,7 @@ struct Shared {
     queues: Arc<ConsumeQueues>,
     keys: Arc<KeyIndex>,
     timers: Arc<Timers>,
+    most_timers: usize,
     damage: Arc<Mutex<Vec<Damage>>>,
     durable: Arc<AtomicU64>,
     running: Mutex<Option<Running>>,
@@ -175,23 +176,16 @@ impl Store {
             key_index::hashes(append.topic, block, |hash| keys.push((index, hash)));
         });
         debug_assert_eq!(facts.len(), append.count as usize, "count says how many");
-        self.enqueue(Batch {
-            key: (append.topic, append.queue),
-            kind: RecordKind::Message,
-            producer: append.producer.map(|it| ProducerStamp {
-                id: it.producer,
-                epoch: it.epoch,
-                sequence: it.sequence,
-                to_follow: 0,
-            }),
-            origin: None,
-            attempts: 0,
-            notes: Bytes::new(),
-            blocks: append.blocks,
+        let mut batch = Batch::new(
+            RecordKind::Message,
+            (append.topic, append.queue),
             facts,
-            keys,
-            slot: Slot::new(append.acknowledge),
-        })
+            append.blocks,
+            Slot::new(append.acknowledge),
+        );
+        batch.producer = append.producer.map(Into::into);
+        batch.keys = keys;
+        self.enqueue(batch)
     }
 
     /// Appends a state record; the observer has applied it when the future resolves.
@@ -368,18 +362,8 @@ impl Shared {
 /// A record of the broker's own, in no queue.
 fn state_batch(kind: RecordKind, body: &[u8], born_at: u64, slot: Slot) -> Batch {
     let blocks = state_block(body, born_at);
-    Batch {
-        key: (TopicId(0), QueueId(0)),
-        kind,
-        producer: None,
-        origin: None,
-        attempts: 0,
-        notes: Bytes::new(),
-        facts: facts(&blocks, 1, |_, _| {}),
-        keys: Vec::new(),
-        blocks,
-        slot,
-    }
+    let facts = facts(&blocks, 1, |_, _| {});
+    Batch::new(kind, (TopicId(0), QueueId(0)), facts, blocks, slot)
 }
 
 /// What the appender has to know of each block. The blocks have been verified.

@@ -45,8 +45,12 @@ pub(crate) const CLOCK_JUMP: u64 = 5 * 60 * 1000;
 pub(crate) const SCRUB_SLICE: u64 = 16 * 1024 * 1024;
 /// Damaged ranges that are remembered.
 pub(crate) const DAMAGE: usize = 1_000;
-/// Messages that wait for their time; each takes about 100 bytes of memory.
-pub(crate) const TIMERS: usize = 256 * 1024;
+/// Messages that wait for their time, unless it is said otherwise; each takes about 100 bytes of memory.
+pub(crate) const TIMERS: usize = 2_000_000;
+/// So many bytes of records that have to stay are appended again at once, the last apart …
+pub(crate) const CARRIED_AT_ONCE: usize = 8 * 1024 * 1024;
+/// … and more after this, ms.
+pub(crate) const KEEPER_PAUSE_WHEN_CARRYING: u64 = 100;
 /// A producer that has sent nothing for so long is forgotten, ms of the log's time.
 pub(crate) const PRODUCER_AGE: u64 = 24 * 60 * 60 * 1000;
 /// Producers, by queue, that are remembered.

@@ -226,8 +226,7 @@ impl Read {
         let clock = self.log_clock();
         let end = self.found.end;
         let snapshot_at = self.derived.snapshot.map_or(0, |it| it.as_of);
-        let found = self.found.segments;
-        let segments = Segments::new(found, LogPosition(end), config.read_mode);
+        let segments = Segments::new(self.found.segments, LogPosition(end), config.read_mode);
         let shared = Shared {
             dir: self.dir,
             env: self.env,
@@ -237,6 +236,7 @@ impl Read {
             queues: Arc::clone(&self.derived.queues),
             keys: Arc::clone(&self.derived.keys),
             timers: Arc::clone(&self.derived.timers),
+            most_timers: config.most_timers,
             damage: Arc::default(),
             durable: Arc::new(AtomicU64::new(end)),
             running: Mutex::new(None),
@@ -264,6 +264,7 @@ impl Read {
             looked_at: None,
             level: DiskLevel::default(),
             scrub: Scrub::default(),
+            is_carrying: false,
             damage: Arc::clone(&shared.damage),
         };
         let maker = Maker {

@@ -35,6 +35,10 @@ pub(crate) struct Batch {
     pub(crate) kind: RecordKind,
     pub(crate) producer: Option<ProducerStamp>,
     pub(crate) origin: Option<Origin>,
+    /// The origin's due time is so many ms after it is stored.
+    pub(crate) due_in: Option<u64>,
+    /// Copies of records that are to go; a full disk takes them.
+    pub(crate) carried: bool,
     /// How often its messages have been delivered before.
     pub(crate) attempts: u16,
     /// Encoded pairs, at most [`quern_protocol::limits::NOTES`] bytes; empty = none.
@@ -47,19 +51,54 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Of each of its records.
-    pub(crate) fn extensions(&self) -> Extensions {
+    /// Blocks of nobody in particular, that come from nowhere.
+    pub(crate) fn new(
+        kind: RecordKind,
+        key: Key,
+        facts: Vec<BlockFacts>,
+        blocks: Bytes,
+        slot: Slot,
+    ) -> Self {
+        Self {
+            key,
+            kind,
+            producer: None,
+            origin: None,
+            due_in: None,
+            carried: false,
+            attempts: 0,
+            notes: Bytes::new(),
+            blocks,
+            facts,
+            keys: Vec::new(),
+            slot,
+        }
+    }
+
+    /// Of each of its records, stored then.
+    pub(crate) fn extensions(&self, stored_at: u64) -> Extensions {
         Extensions {
             producer: self.producer,
-            origin: self.origin,
+            origin: self.origin(stored_at),
+            carried: self.carried,
             notes_len: self.notes.len() as u16,
-            ..Extensions::default()
         }
+    }
+
+    /// The origin of a batch stored then.
+    pub(crate) fn origin(&self, stored_at: u64) -> Option<Origin> {
+        self.origin.map(|origin| Origin {
+            due_at: match self.due_in {
+                Some(ms) => stored_at.saturating_add(ms),
+                None => origin.due_at,
+            },
+            ..origin
+        })
     }
 
     /// Bytes of each of its records before the block.
     pub(crate) fn head_len(&self) -> u32 {
-        (RECORD_HEADER + self.extensions().size()) as u32
+        (RECORD_HEADER + self.extensions(0).size()) as u32
     }
 
     /// Bytes it takes in the log.
@@ -186,7 +225,7 @@ impl DiskLevel {
     /// Whether there is still room for such a batch: records of the broker's own are small, and some make
     /// room.
     fn takes(self, batch: &Batch) -> bool {
-        self < Self::Refusing || batch.kind.is_state()
+        self < Self::Refusing || batch.kind.is_state() || batch.carried
     }
 }
 

@@ -22,7 +22,7 @@ use std::io;
 use std::path::Path;
 
 use quern_protocol::block::crc_around;
-use quern_protocol::{QueueId, RecordKind, TopicId};
+use quern_protocol::{LogPosition, QueueId, RecordKind, TopicId};
 use serde::{Deserialize, Serialize};
 
 use crate::consume_queue::Key;
@@ -50,6 +50,8 @@ pub(crate) enum Item {
     Producer(Sent),
     /// Only in the file: of every timer the log has the record.
     Timer(Timer),
+    /// The same of one that was appended again, there.
+    Carried(Timer, LogPosition),
 }
 
 /// Part of a snapshot in the log.
@@ -97,7 +99,7 @@ pub(crate) fn state_of(body: &[u8]) -> Vec<(RecordKind, Vec<u8>)> {
     let items = decode(body).map_or_else(Vec::new, |chunk| chunk.items);
     let state = items.into_iter().filter_map(|item| match item {
         Item::State(kind, body) => Some((RecordKind::from_number(kind)?, body)),
-        Item::Queue(..) | Item::Producer(_) | Item::Timer(_) => None,
+        Item::Queue(..) | Item::Producer(_) | Item::Timer(_) | Item::Carried(..) => None,
     });
     state.collect()
 }
@@ -145,7 +147,8 @@ pub(crate) struct Contents {
     pub(crate) state: Vec<StateRecord>,
     pub(crate) queues: HashMap<Key, (u64, u64)>,
     pub(crate) producers: Vec<Sent>,
-    pub(crate) timers: Vec<Timer>,
+    /// Each with the place of its record.
+    pub(crate) timers: Vec<(Timer, LogPosition)>,
 }
 
 impl Contents {
@@ -162,7 +165,8 @@ impl Contents {
                     this.queues.insert((topic, queue), (min, next));
                 }
                 Item::Producer(sent) => this.producers.push(sent),
-                Item::Timer(timer) => this.timers.push(timer),
+                Item::Timer(timer) => this.timers.push((timer, timer.position)),
+                Item::Carried(timer, at) => this.timers.push((timer, at)),
             }
         }
         Ok(this)

@@ -25,6 +25,8 @@ use quern_protocol::{
     TopicSettings, TopicSettingsReply, TopicSummary, WireError, WriteQueues,
 };
 
+#[path = "frozen/delay.rs"]
+mod delay;
 #[path = "frozen/groups.rs"]
 mod groups;
 #[path = "frozen/plugins.rs"]
@@ -324,9 +326,10 @@ fn the_wire_is_as_it_was() {
     };
     let batch = Send {
         batch: Some(batch),
-        ..send
+        ..send.clone()
     };
     all.request(&batch, "request of a batch");
+    delay::sends(&mut all, &send);
     for status in [
         SendStatus::FlushDiskTimeout,
         SendStatus::FlushReplicaTimeout,
@@ -411,6 +414,7 @@ fn the_wire_is_as_it_was() {
         placements: vec![placement(late, false)],
     };
     all.reply::<SendSelected>(&late, "reply not yet durable");
+    delay::delays(&mut all);
     let at = vec![QueuePosition { queue, offset }];
     let commit = CommitOffsets {
         group: group(),

@@ -279,6 +279,20 @@ impl Node {
         self.process.take().context("it runs")?.kill()
     }
 
+    /// Takes everything away from its directory but the entries of these names. It does not run.
+    pub fn strip(&self, kept: &[&str]) -> Result<()> {
+        for entry in std::fs::read_dir(&self.data)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default();
+            match path.is_dir() {
+                _ if kept.iter().any(|it| name == *it) => {}
+                true => std::fs::remove_dir_all(path)?,
+                false => std::fs::remove_file(path)?,
+            }
+        }
+        Ok(())
+    }
+
     /// SIGTERM, and its exit code.
     pub fn stop(&mut self) -> Result<Option<i32>> {
         self.process.take().context("it runs")?.terminate()

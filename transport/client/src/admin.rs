@@ -1,10 +1,11 @@
 //! Topics, groups, routes and brokers, for tools and set-up code.
 
 use quern_protocol::{
-    BrokerEntry, BrokerName, BrokerRoute, Code, CreateTopic, DeleteGroup, DeleteTopic,
-    DescribeGroup, DescribeGroupReply, DescribeTopic, DescribeTopicReply, GroupSetting,
-    GroupSummary, ListGroups, ListTopics, Operation, ResendDeadLetters, SetGroup, SetTopic, Status,
-    StatusReply, TopicName, TopicSetting, TopicSettings, TopicSummary,
+    BrokerEntry, BrokerName, BrokerRoute, Code, CreateTopic, DelayedMessage, DeleteGroup,
+    DeleteTopic, DescribeGroup, DescribeGroupReply, DescribeTopic, DescribeTopicReply,
+    GroupSetting, GroupSummary, ListDelayed, ListGroups, ListTopics, LogPosition, Operation,
+    ResendDeadLetters, SetGroup, SetTopic, Status, StatusReply, TopicName, TopicSetting,
+    TopicSettings, TopicSummary,
 };
 
 use crate::client::{self, Client};
@@ -141,6 +142,34 @@ impl Admin {
             topic: TopicName::new(name)?,
         };
         self.ask_those_who_have_it(&request).await
+    }
+
+    /// Messages of a topic that wait for their time, at most so many of each broker, the soonest first.
+    pub async fn list_delayed(
+        &self,
+        topic: &str,
+        most: usize,
+    ) -> Result<Vec<(BrokerName, DelayedMessage)>> {
+        let topic = TopicName::new(topic)?;
+        let mut all = Vec::new();
+        for broker in self.0.0.routes.of(&topic, false).await?.iter() {
+            let (mut behind, mut left) = ((0, LogPosition(0)), most);
+            while left > 0 {
+                let request = ListDelayed {
+                    topic: topic.clone(),
+                    behind,
+                    messages: u32::try_from(left).unwrap_or(u32::MAX),
+                };
+                let found = self.0.call(&broker.address, &request).await?.messages;
+                let Some(last) = found.last() else { break };
+                behind = (last.due_at, last.position);
+                left = left.saturating_sub(found.len());
+                all.extend(found.into_iter().map(|it| (broker.broker.clone(), it)));
+            }
+        }
+        all.sort_by_key(|(_, it)| (it.due_at, it.position));
+        all.truncate(most);
+        Ok(all)
     }
 
     /// All topics of all brokers.

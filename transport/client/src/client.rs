@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quern_protocol::{BrokerRoute, Code, GroupName, Operation, TopicName};
+use quern_protocol::{
+    BrokerRoute, Code, DelayedHandle, DelayedMessage, GroupName, Operation, RecallMessage,
+    TopicName,
+};
 use quern_quic::{Connector, DevAuthority, Door, NodeIdentity, Trust};
 
 use crate::admin::Admin;
@@ -71,6 +74,23 @@ impl Client {
     /// A consumer that goes on where its group has stopped.
     pub fn consumer(&self, group: &str) -> ConsumerBuilder {
         ConsumerBuilder::new(self.clone(), group)
+    }
+
+    /// Takes a message for later back, so that it is never delivered; returns what it was. An error with
+    /// [`Code::NOT_FOUND`] when it does not wait any more: it was delivered, or taken back before.
+    pub async fn recall(&self, topic: &str, handle: &DelayedHandle) -> Result<DelayedMessage> {
+        let topic = TopicName::new(topic)?;
+        let route = self.0.routes.of(&topic, false).await?;
+        let broker = route.iter().find(|it| it.broker == handle.broker);
+        let broker = broker.ok_or_else(|| {
+            let text = format!("broker {} does not serve topic \"{topic}\"", handle.broker);
+            Error::new(Code::NO_ROUTE, text)
+        })?;
+        let request = RecallMessage {
+            topic: topic.clone(),
+            position: handle.position,
+        };
+        Ok(self.call(&broker.address, &request).await?.message)
     }
 
     /// Topics, routes, brokers.

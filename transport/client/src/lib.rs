@@ -47,12 +47,12 @@ pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
 pub use crate::routes::MessageQueue;
 pub use quern_protocol::retry;
 pub use quern_protocol::{
-    Activation, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
-    ComponentDigest, DescribeGroupReply, DescribePluginReply, Disagreement, Durability, Filter,
-    GroupMember, GroupQueue, GroupSetting, GroupSummary, LogPosition, Message, MessageType,
-    Permission, PluginAbout, PluginChange, PluginFigures, PluginFilter, PluginKind, PluginName,
-    PluginRef, PluginSummary, PluginTrial, QueueId, QueueOffset, ReconsumeReply, Selector,
-    SendStatus, Stall, StatusReply, TopicName, TopicSetting, TopicSummary, TrialKind, TrialReport,
-    VersionReport, VersionState,
+    Activation, BadHandle, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
+    ComponentDigest, DelayedHandle, DelayedMessage, DescribeGroupReply, DescribePluginReply,
+    Disagreement, Durability, Filter, GroupMember, GroupQueue, GroupSetting, GroupSummary,
+    LogPosition, Message, MessageType, Permission, PluginAbout, PluginChange, PluginFigures,
+    PluginFilter, PluginKind, PluginName, PluginRef, PluginSummary, PluginTrial, QueueId,
+    QueueOffset, ReconsumeReply, Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting,
+    TopicSummary, TrialKind, TrialReport, VersionReport, VersionState,
 };
 pub use quern_quic::{NodeIdentity, Trust};

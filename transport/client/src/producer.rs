@@ -10,6 +10,9 @@
 //! a plugin on the broker chooses it. Such frames of a topic go one at a time, so that messages keep
 //! their order.
 //!
+//! Messages for later go by their times: those of one delay, or one moment, share frames, and those take
+//! the queues in turn; no selector is asked.
+//!
 //! Frames for a queue carry numbers, so that one whose answer was lost can be sent again and is stored
 //! once: `docs/decisions/0009-producers-number-by-themselves.md`.
 
@@ -26,7 +29,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use quern_protocol::{
-    Code, Durability, LogPosition, Message, QueueOffset, Selector, SendReply, SendStatus,
+    Code, DelayedHandle, Durability, LogPosition, Message, QueueOffset, Selector, SendReply,
+    SendStatus,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -153,7 +157,18 @@ pub struct SendResult {
     offset: QueueOffset,
     position: LogPosition,
     stored_at: u64,
-    selector: Option<String>,
+    how: How,
+}
+
+/// What else is known of a message that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum How {
+    /// It went to the queue whose turn it was.
+    InTurn,
+    /// A plugin chose its queue: name and version.
+    Selected(String),
+    /// It is in no queue before its time.
+    Later(DelayedHandle),
 }
 
 impl SendResult {
@@ -172,7 +187,7 @@ impl SendResult {
         &self.queue
     }
 
-    /// Its place in the queue.
+    /// Its place in the queue; 0 for a message that is for later, which has none yet.
     pub fn offset(&self) -> QueueOffset {
         self.offset
     }
@@ -189,7 +204,19 @@ impl SendResult {
 
     /// Name and version of the plugin that chose the queue; `None` = the producer did.
     pub fn selector(&self) -> Option<&str> {
-        self.selector.as_deref()
+        match &self.how {
+            How::Selected(selector) => Some(selector),
+            How::InTurn | How::Later(_) => None,
+        }
+    }
+
+    /// What a message for later can be taken back by, until it is due: [`Client::recall`]. `None` = it was
+    /// for now.
+    pub fn delayed(&self) -> Option<&DelayedHandle> {
+        match &self.how {
+            How::Later(handle) => Some(handle),
+            How::InTurn | How::Selected(_) => None,
+        }
     }
 }
 
@@ -213,7 +240,7 @@ impl Job {
     }
 
     /// Tells where the message is. Whoever asked may have gone; it is stored all the same.
-    fn stored(self, queue: MessageQueue, reply: &SendReply, selector: Option<String>) {
+    fn stored(self, queue: MessageQueue, reply: &SendReply, how: How) {
         let _ = self.answer.send(Ok(SendResult {
             message_id: self.id,
             status: reply.status,
@@ -221,7 +248,7 @@ impl Job {
             offset: reply.first,
             position: reply.position,
             stored_at: reply.stored_at,
-            selector,
+            how,
         }));
     }
 }
@@ -294,13 +321,16 @@ impl Producer {
     }
 
     fn prepare(&self, message: Message) -> Result<(Destination, String, Bytes)> {
+        let later = message.later();
         let selector = match &self.selector {
+            _ if later.is_some() => None,
             Some(selector) => Some(Arc::clone(selector)),
             None => message.is_ordered().then(|| Arc::clone(&self.by_key)),
         };
         let destination = Destination {
             topic: message.topic()?,
             selector,
+            later,
         };
         let id = message_id::next();
         let born = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

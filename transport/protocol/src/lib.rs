@@ -6,6 +6,7 @@
 //! a pure function of its input and can be frozen in `tests/golden`.
 
 pub mod block;
+pub mod delay;
 pub mod durability;
 pub mod error;
 pub mod frame;
@@ -31,6 +32,10 @@ mod topic_rules;
 
 pub use block::{Block, BlockError};
 pub use broker::{PluginReport, Status, StatusReply};
+pub use delay::{
+    BadHandle, DelayedHandle, DelayedMessage, Later, ListDelayed, ListDelayedReply, RecallMessage,
+    RecallMessageReply,
+};
 pub use durability::Durability;
 pub use error::{Code, Retry, WireError};
 pub use group::{

@@ -1,8 +1,11 @@
 //! A message as an application makes it, and what it may say.
 
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
 
 use crate::block::{Parts, lay_out};
+use crate::delay::Later;
 use crate::ids::TopicName;
 use crate::limits;
 
@@ -90,6 +93,8 @@ pub enum MessageError {
     PropertiesTooLong { len: usize },
     #[error("body is {len} bytes, the limit is {max}", max = limits::MESSAGE_BODY)]
     BodyTooLarge { len: usize },
+    #[error("a message with an order key is delivered in its order, and cannot be for later")]
+    OrderedAndDelayed,
 }
 
 impl MessageError {
@@ -97,9 +102,10 @@ impl MessageError {
         use crate::Code;
         match self {
             Self::Topic(_) => Code::BAD_NAME,
-            Self::TagCharacter { .. } | Self::KeyCharacter { .. } | Self::PropertyName => {
-                Code::BAD_MESSAGE
-            }
+            Self::TagCharacter { .. }
+            | Self::KeyCharacter { .. }
+            | Self::PropertyName
+            | Self::OrderedAndDelayed => Code::BAD_MESSAGE,
             Self::ReservedProperty { .. } => Code::RESERVED_NAME,
             Self::TagTooLong { .. }
             | Self::KeysTooLong { .. }
@@ -144,6 +150,7 @@ pub struct Message {
     order_key: Option<String>,
     properties: Vec<(String, String)>,
     body: Bytes,
+    later: Option<Later>,
 }
 
 impl Message {
@@ -156,6 +163,7 @@ impl Message {
             order_key: None,
             properties: Vec::new(),
             body: body.into(),
+            later: None,
         }
     }
 
@@ -188,6 +196,36 @@ impl Message {
         self
     }
 
+    /// Delivered not before so long after it is stored, to the millisecond.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.later = Some(Later::In(ms));
+        self
+    }
+
+    /// Delivered not before then, by the broker's clock; at once if that is over.
+    #[must_use]
+    pub fn deliver_at(mut self, time: SystemTime) -> Self {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        let ms = since.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+        self.later = Some(Later::At(ms));
+        self
+    }
+
+    /// Delivered after the delay that the broker has under this number, from 1 on; RocketMQ's levels unless
+    /// it is said otherwise there: 1 s 5 s 10 s 30 s, 1 to 10 min by minutes, 20 min, 30 min, 1 h, 2 h.
+    #[must_use]
+    pub fn delay_level(mut self, level: u8) -> Self {
+        self.later = Some(Later::Level(level));
+        self
+    }
+
+    /// When it is to be delivered; `None` = at once.
+    pub fn later(&self) -> Option<Later> {
+        self.later
+    }
+
     /// Whether it has an order key.
     pub fn is_ordered(&self) -> bool {
         self.order_key.is_some()
@@ -200,6 +238,9 @@ impl Message {
     /// Checks the message and lays it out. `unique_key` becomes its id.
     pub fn encode(&self, unique_key: &str, born_at: u64) -> Result<Bytes, MessageError> {
         Tag::check(&self.tag)?;
+        if self.later.is_some() && self.is_ordered() {
+            return Err(MessageError::OrderedAndDelayed);
+        }
         if self.keys.len() > limits::KEYS {
             return Err(MessageError::KeysTooLong {
                 len: self.keys.len(),

@@ -59,7 +59,7 @@ pub(crate) fn encode_request<O: Operation>(request: &O) -> (u8, Vec<u8>) {
 
 macro_rules! operations {
     ($($number:literal $request:ident $request_place:ident => $reply:ident $reply_place:ident
-        $(, version 2 appends $appended:literal)?;)*) => {
+        $(, version 2 appends $second:literal $(, version 3 appends $third:literal)?)?;)*) => {
         /// The number of an operation on the wire.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u16)]
@@ -116,9 +116,13 @@ macro_rules! operations {
             const REPLY: Place = Place::$reply_place;
             type Reply = crate::$reply;
             $(
-                const APPENDED: &'static [usize] = &[$appended];
+                const APPENDED: &'static [usize] = &[$second $(, $third)?];
                 fn version(&self) -> u8 {
-                    1 + u8::from(self.says_more_than_version_1())
+                    let version = 1 + u8::from(self.says_more_than_version_1());
+                    $(if $third > 0 && self.says_more_than_version_2() {
+                        return 3;
+                    })?
+                    version
                 }
             )?
         })*
@@ -139,9 +143,11 @@ operations! {
     23 DeleteTopic    Header => DeleteTopicReply    Header;
     24 SetTopic       Header => SetTopicReply       Header;
     25 TopicSettings  Header => TopicSettingsReply  Header;
-    30 Send           Header => SendReply           Header, version 2 appends 2;
+    30 Send           Header => SendReply           Header, version 2 appends 2, version 3 appends 1;
     31 Pull           Header => PullReply           Header;
     32 SendSelected   Header => SendSelectedReply   Table, version 2 appends 1;
+    33 RecallMessage  Header => RecallMessageReply  Header;
+    34 ListDelayed    Header => ListDelayedReply    Table;
     40 CommitOffsets  Table  => CommitOffsetsReply  Header, version 2 appends 1;
     41 QueryOffsets   Header => QueryOffsetsReply   Table;
     42 OffsetRange    Header => OffsetRangeReply    Header;

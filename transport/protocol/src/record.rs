@@ -27,6 +27,7 @@ use bytes::Bytes;
 use crate::block::{Block, BlockError, Pairs, crc_around};
 use crate::ids::{Epoch, LogPosition, ProducerId, QueueId, QueueOffset, TopicId};
 use crate::limits;
+use crate::send::ProducerBatch;
 
 /// Bytes before extensions and block.
 pub const RECORD_HEADER: usize = 56;
@@ -108,6 +109,18 @@ pub struct ProducerStamp {
     pub sequence: u32,
     /// Records of the batch behind this one.
     pub to_follow: u16,
+}
+
+impl From<ProducerBatch> for ProducerStamp {
+    /// Of a batch of one record.
+    fn from(batch: ProducerBatch) -> Self {
+        Self {
+            id: batch.producer,
+            epoch: batch.epoch,
+            sequence: batch.sequence,
+            to_follow: 0,
+        }
+    }
 }
 
 /// Where a record comes from, and when it is due.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::delay::Later;
 use crate::durability::Durability;
 use crate::ids::{LogPosition, ProducerId, QueueId, QueueOffset, TopicName};
 
@@ -16,6 +17,8 @@ pub struct Send {
     pub durability: Option<Durability>,
     /// So that a batch sent twice is stored once; `None` = it is not recognised. Since version 2.
     pub batch: Option<ProducerBatch>,
+    /// When the messages are to be in their queue; `None` = at once. Since version 3.
+    pub later: Option<Later>,
 }
 
 /// Which of a producer's batches for a queue one is.
@@ -38,11 +41,16 @@ impl Send {
             messages,
             durability: None,
             batch: None,
+            later: None,
         }
     }
 
     pub(crate) fn says_more_than_version_1(&self) -> bool {
-        self.durability.is_some() || self.batch.is_some()
+        self.durability.is_some() || self.batch.is_some() || self.says_more_than_version_2()
+    }
+
+    pub(crate) fn says_more_than_version_2(&self) -> bool {
+        self.later.is_some()
     }
 }
 
@@ -69,9 +77,10 @@ impl SendStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendReply {
     pub status: SendStatus,
-    /// Offset of the first message; the others follow without a gap.
+    /// Offset of the first message; the others follow without a gap. 0 for messages that are for later:
+    /// they have none yet.
     pub first: QueueOffset,
-    /// Log position of the first message.
+    /// Log position of the first message's record; the others' follow without a gap.
     pub position: LogPosition,
     /// By the log's clock, ms since 1970.
     pub stored_at: u64,

@@ -45,20 +45,28 @@ pub enum MessageType {
     Normal,
     /// An order key: those that have the same are delivered in their order.
     Fifo,
+    /// A time before which they are not delivered.
+    Delay,
 }
 
 impl MessageType {
-    pub const ALL: &'static [Self] = &[Self::Normal, Self::Fifo];
+    pub const ALL: &'static [Self] = &[Self::Normal, Self::Fifo, Self::Delay];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Normal => "normal",
             Self::Fifo => "fifo",
+            Self::Delay => "delay",
         }
     }
 
-    pub fn takes(self, has_order_key: bool) -> bool {
-        has_order_key == (self == Self::Fifo)
+    /// What a message is, by what it says.
+    pub fn of(has_order_key: bool, is_for_later: bool) -> Self {
+        match (has_order_key, is_for_later) {
+            (true, _) => Self::Fifo,
+            (false, true) => Self::Delay,
+            (false, false) => Self::Normal,
+        }
     }
 }
 
@@ -102,7 +110,7 @@ impl FromStr for MessageType {
         let named = Self::ALL.iter().find(|it| it.name() == text).copied();
         named.ok_or_else(|| UnknownRule {
             word: text.to_owned(),
-            known: "normal, fifo",
+            known: "normal, fifo, delay",
         })
     }
 }

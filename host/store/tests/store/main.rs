@@ -39,7 +39,9 @@ impl Wake for Unpark {
 }
 
 /// Waits for an append on this thread.
-fn wait(pending: Pending) -> Result<Appended, AppendError> {
+fn wait(
+    pending: impl Future<Output = Result<Appended, AppendError>>,
+) -> Result<Appended, AppendError> {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut pending = pin!(pending);

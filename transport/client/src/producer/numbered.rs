@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quern_protocol::{BrokerRoute, Code, Send, SendReply, TopicName};
+use quern_protocol::{BrokerRoute, Code, Later, Send, SendReply, TopicName};
 use quern_quic::CallError;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -20,6 +20,7 @@ use crate::routes::MessageQueue;
 struct Frame<'a> {
     client: &'a Client,
     topic: &'a TopicName,
+    later: Option<Later>,
     sender: &'a Sender,
     blocks: Vec<Bytes>,
     until: Instant,
@@ -30,13 +31,14 @@ struct Frame<'a> {
 pub(super) async fn try_send(
     client: &Client,
     numbers: &Numbers,
-    (topic, sender): (&TopicName, &Sender),
+    (topic, later, sender): (&TopicName, Option<Later>, &Sender),
     turn: usize,
     jobs: &[Job],
 ) -> Result<(MessageQueue, SendReply)> {
     let frame = Frame {
         client,
         topic,
+        later,
         sender,
         blocks: jobs.iter().map(|job| job.block.clone()).collect(),
         // Those of one frame were handed over within moments.
@@ -127,6 +129,7 @@ impl Frame<'_> {
         let request = Send {
             durability: self.sender.durability,
             batch: Some(*batch),
+            later: self.later,
             ..Send::new(self.topic.clone(), queue.queue, self.blocks.len() as u32)
         };
         let left = self.until.saturating_duration_since(Instant::now());

@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use quern_protocol::{BrokerRoute, Code, QueueId, Selector, Send, SendReply, TopicName};
+use quern_protocol::delay::delayed_record_len;
+use quern_protocol::{
+    BrokerRoute, Code, DelayedHandle, Later, QueueId, Selector, Send, SendReply, TopicName,
+};
 use quern_quic::CallError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::numbers::Numbers;
 use super::selected::{self, Sender, Stored};
-use super::{Job, numbered};
+use super::{How, Job, numbered};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::limits;
@@ -28,6 +31,7 @@ pub(super) struct Destination {
     pub(super) topic: TopicName,
     /// `None` = this producer, in turn.
     pub(super) selector: Option<Arc<Selector>>,
+    pub(super) later: Option<Later>,
 }
 
 impl Destination {
@@ -120,6 +124,8 @@ pub(super) struct Task {
     /// `None` = frames have none: one that comes again is stored again.
     numbers: Option<Arc<Numbers>>,
     topics: HashMap<Destination, Topic>,
+    /// Frames for later given a queue so far: their destinations come and go.
+    later_turn: usize,
     under_way: FuturesUnordered<Frame>,
 }
 
@@ -136,6 +142,7 @@ impl Task {
             sender,
             numbers,
             topics: HashMap::new(),
+            later_turn: 0,
             under_way: FuturesUnordered::new(),
         }
     }
@@ -194,12 +201,16 @@ impl Task {
                 let jobs = topic.take();
                 let who = (self.client.clone(), self.sender.clone());
                 let numbers = self.numbers.clone();
+                let nth = match destination.later {
+                    Some(_) => &mut self.later_turn,
+                    None => &mut topic.turn,
+                };
                 let turn = Turn {
-                    nth: topic.turn,
+                    nth: *nth,
                     was_known: topic.queues > 0,
                 };
+                *nth += 1;
                 let frame = send(who, numbers, destination.clone(), turn, jobs);
-                topic.turn += 1;
                 topic.unanswered += 1;
                 self.under_way.push(Box::pin(frame));
             }
@@ -215,21 +226,38 @@ impl Task {
             let known = &self.client.0.routes;
             let queues = known.write_queues(&answered.destination.topic);
             topic.queues = queues.unwrap_or(topic.queues);
+            // Every time is a destination of its own.
+            let is_over = topic.unanswered == 0 && topic.waiting.is_empty();
+            if is_over && answered.destination.later.is_some() {
+                self.topics.remove(&answered.destination);
+            }
         }
         match answered.outcome {
+            Outcome::Stored(queue, reply) if answered.destination.later.is_some() => {
+                let is_numbered = self.numbers.is_some();
+                let mut position = reply.position;
+                for job in answered.jobs {
+                    let handle = DelayedHandle {
+                        broker: queue.broker.clone(),
+                        position,
+                    };
+                    position.0 += delayed_record_len(job.block.len(), is_numbered);
+                    job.stored(queue.clone(), &reply, How::Later(handle));
+                }
+            }
             Outcome::Stored(queue, reply) => {
                 for (index, job) in answered.jobs.into_iter().enumerate() {
                     let reply = SendReply {
                         first: reply.first.plus(index as u64),
                         ..reply.clone()
                     };
-                    job.stored(queue.clone(), &reply, None);
+                    job.stored(queue.clone(), &reply, How::InTurn);
                 }
             }
             Outcome::Placed(outcomes) => {
                 for (job, outcome) in answered.jobs.into_iter().zip(outcomes) {
                     match outcome {
-                        Ok(it) => job.stored(it.queue, &it.reply, Some(it.selector)),
+                        Ok(it) => job.stored(it.queue, &it.reply, How::Selected(it.selector)),
                         Err(error) => drop(job.answer.send(Err(error))),
                     }
                 }
@@ -274,15 +302,15 @@ async fn send(
     jobs: Vec<Job>,
 ) -> Answered {
     let attempts = jobs.iter().map(|job| job.attempts).max().unwrap_or(0);
-    let topic = &destination.topic;
+    let (topic, later) = (&destination.topic, destination.later);
     let stored = |(queue, reply)| Outcome::Stored(queue, reply);
     let tried = match (&destination.selector, &numbers) {
         (None, None) => {
-            let sent = try_send(&client, topic, &sender, nth, &jobs).await;
+            let sent = try_send(&client, (topic, later), &sender, nth, &jobs).await;
             sent.map(stored)
         }
         (None, Some(numbers)) => {
-            let what = (topic, &sender);
+            let what = (topic, later, &sender);
             let sent = numbered::try_send(&client, numbers, what, nth, &jobs).await;
             sent.map(stored)
         }
@@ -320,7 +348,7 @@ async fn send(
 
 async fn try_send(
     client: &Client,
-    topic: &TopicName,
+    (topic, later): (&TopicName, Option<Later>),
     sender: &Sender,
     turn: usize,
     jobs: &[Job],
@@ -330,6 +358,7 @@ async fn try_send(
     let live = client.live(broker).await?;
     let request = Send {
         durability: sender.durability,
+        later,
         ..Send::new(topic.clone(), queue, jobs.len() as u32)
     };
     let body = jobs.iter().map(|job| job.block.clone()).collect();

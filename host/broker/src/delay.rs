@@ -1,0 +1,194 @@
+//! Messages for later: what `Send` says of them, their delivery when they are due, `RecallMessage` and
+//! `ListDelayed`. Retries wait in the same way.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use quern_protocol::message::UNIQUE_KEY;
+use quern_protocol::{
+    Block, Code, DelayedMessage, Later, ListDelayed, ListDelayedReply, LogPosition, QueueId,
+    RecallMessage, RecallMessageReply, TopicId, TopicName, WireError,
+};
+use quern_store::{AppendOne, Due, ReadError, Timer};
+
+use crate::topics::Topic;
+use crate::{Broker, limits, reply};
+
+/// When messages of a send are due, if the broker takes such a delay.
+pub(crate) fn due(broker: &Broker, later: Later) -> Result<Due, WireError> {
+    let levels = &broker.config.delays.levels;
+    let due = match later {
+        Later::In(ms) => Due::In(ms),
+        Later::At(ms) => Due::At(ms),
+        Later::Level(level) => {
+            let delay = usize::from(level)
+                .checked_sub(1)
+                .and_then(|it| levels.get(it));
+            let delay = delay.ok_or_else(|| {
+                let text = format!("delay level {level} is none of 1 to {}", levels.len());
+                reply::bad_request(text)
+            })?;
+            Due::In(ms(*delay))
+        }
+    };
+    let now = broker.store.now_ms();
+    let delay = match due {
+        Due::In(ms) => ms,
+        Due::At(at) => at.saturating_sub(now),
+    };
+    let longest = ms(broker.config.delays.longest);
+    if delay > longest {
+        return Err(reply::bad_request(format!(
+            "a message waits {longest} ms at most here, and this one would {delay} ms; the bound is --delay-max (timerMaxDelaySec)"
+        )));
+    }
+    Ok(due)
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A topic whose messages clients may see.
+fn topic(broker: &Broker, name: &TopicName) -> Result<Arc<Topic>, WireError> {
+    reply::not_reserved(name)?;
+    broker.topic(name)
+}
+
+pub(crate) async fn recall(
+    broker: &Arc<Broker>,
+    request: RecallMessage,
+) -> Result<RecallMessageReply, WireError> {
+    if broker.is_draining() {
+        return Err(reply::going_away());
+    }
+    let topic = topic(broker, &request.topic)?;
+    let gone = || {
+        let text = format!(
+            "no message of topic \"{}\" waits at {}: it has been delivered or taken back, or never was there",
+            request.topic, request.position
+        );
+        WireError::new(Code::NOT_FOUND, text)
+    };
+    let message = waiting(broker, topic.id, vec![request.position]).await?;
+    let message = message.into_iter().next().ok_or_else(gone)?;
+    let decided = broker.store.cancel_timer(request.position);
+    let decided = decided.ok_or_else(gone)?.await;
+    decided.map_err(|error| reply::append_failed(&error))?;
+    Ok(RecallMessageReply { message })
+}
+
+pub(crate) async fn list(
+    broker: &Arc<Broker>,
+    request: ListDelayed,
+) -> Result<ListDelayedReply, WireError> {
+    let topic = topic(broker, &request.topic)?;
+    let most = limits::LISTED.min(request.messages as usize);
+    let timers = broker.store.waiting(topic.id, request.behind, most);
+    let positions = timers.into_iter().map(|it| it.position);
+    let messages = waiting(broker, topic.id, positions.collect()).await?;
+    Ok(ListDelayedReply { messages })
+}
+
+/// Those of these messages that wait for this topic.
+async fn waiting(
+    broker: &Broker,
+    topic: TopicId,
+    positions: Vec<LogPosition>,
+) -> Result<Vec<DelayedMessage>, WireError> {
+    let store = broker.store.clone();
+    let read = move || {
+        let messages = positions.into_iter().filter_map(|position| {
+            let found = store.waiting_message(position).transpose()?;
+            Some(found.map(|it| (it.topic == topic).then(|| about(position, &it))))
+        });
+        messages.collect::<Result<Vec<_>, ReadError>>()
+    };
+    let found = broker.cold.run(&None, read).await?;
+    let found = found.map_err(|error| reply::read_failed(&error))?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn about(position: LogPosition, message: &AppendOne) -> DelayedMessage {
+    let block = Block::lengths(&message.block).ok();
+    let block = block.as_ref();
+    let id = block.and_then(|it| it.properties().find(|(name, _)| *name == UNIQUE_KEY));
+    DelayedMessage {
+        position,
+        due_at: message.due_at.unwrap_or(0),
+        queue: message.queue,
+        message_id: id.map_or_else(String::new, |(_, id)| id.to_owned()),
+        tag: block.map_or("", |it| it.tag()).to_owned(),
+        keys: block.map_or("", |it| it.keys()).to_owned(),
+        body_bytes: block.map_or(0, |it| it.body().len() as u32),
+    }
+}
+
+/// Delivers messages whose time has come, for as long as the broker is there.
+pub(crate) async fn deliver(broker: Weak<Broker>) {
+    loop {
+        let Some(broker) = broker.upgrade() else {
+            return;
+        };
+        let now = broker.store.now_ms();
+        let due = due_now(&broker, now);
+        if due.is_empty() || broker.is_draining() {
+            let next = broker.store.next_due().map(|it| it.saturating_sub(now));
+            let next = next.map_or(limits::TIMER_TICK, Duration::from_millis);
+            drop(broker);
+            // One that comes meanwhile may be due before those that wait.
+            tokio::time::sleep(next.clamp(limits::TIMER_REST, limits::TIMER_TICK)).await;
+        } else if let Err(error) = fire(&broker, due).await {
+            tracing::warn!(%error, "messages whose time has come wait longer");
+            drop(broker);
+            tokio::time::sleep(limits::TIMER_TICK).await;
+        }
+    }
+}
+
+/// What is delivered together.
+fn due_now(broker: &Broker, now: u64) -> Vec<Timer> {
+    let mut due = broker.store.due_timers(now, limits::FIRED);
+    let mut bytes = 0;
+    due.retain(|timer| {
+        let fits = bytes < limits::FIRED_BYTES;
+        bytes += timer.size as usize;
+        fits
+    });
+    due
+}
+
+/// The queue of a message whose time has come: its topic may have fewer by now.
+fn place(broker: &Broker, topic: TopicId, queue: QueueId) -> QueueId {
+    let queues = broker.state.topics.by_id(topic).map(|it| it.write_queues);
+    QueueId(queues.map_or(queue.0, |queues| queue.0 % queues.max(1)))
+}
+
+async fn fire(broker: &Arc<Broker>, due: Vec<Timer>) -> Result<(), WireError> {
+    broker.store.ready().await;
+    let reader = Arc::clone(broker);
+    let read = move || {
+        let fired = due.into_iter().map(|timer| {
+            let place = |topic, queue| place(&reader, topic, queue);
+            (timer, reader.store.fire(&timer, place))
+        });
+        fired.collect::<Vec<_>>()
+    };
+    let mut outcome = Ok(());
+    for (timer, fired) in broker.cold.run(&None, read).await? {
+        match fired {
+            Ok(None) => {}
+            Ok(Some(decided)) => {
+                if let Err(error) = decided.await {
+                    outcome = Err(reply::append_failed(&error));
+                }
+            }
+            Err(error @ ReadError::Damaged { .. }) => {
+                tracing::error!(code = "Q-4007", %error, "a message that waited is lost");
+                broker.store.forget_timer(&timer);
+            }
+            Err(error) => outcome = Err(reply::read_failed(&error)),
+        }
+    }
+    outcome
+}

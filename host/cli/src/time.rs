@@ -1,0 +1,68 @@
+//! Times and delays, as people write and read them.
+
+use jiff::Timestamp;
+
+/// A number of ms, s, m, h or d, in ms.
+pub(crate) fn delay(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err("a delay is a number of ms, s, m, h or d, as 30s".to_owned()),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("{text:?} has no number"))?;
+    let ms = number.checked_mul(factor);
+    ms.ok_or_else(|| format!("{text:?} is too long"))
+}
+
+/// A moment: RFC 3339, or ms since 1970. In ms since 1970.
+pub(crate) fn moment(text: &str) -> Result<u64, String> {
+    if let Ok(ms) = text.parse() {
+        return Ok(ms);
+    }
+    let parsed: Result<Timestamp, _> = text.parse();
+    let ms = parsed.ok().map(|it| it.as_millisecond());
+    ms.and_then(|ms| u64::try_from(ms).ok())
+        .ok_or_else(|| "a time is as 2030-01-31T08:00:00Z, or ms since 1970".to_owned())
+}
+
+/// ms since 1970, as a moment to read.
+pub(crate) fn shown(ms: u64) -> String {
+    let at = i64::try_from(ms).ok().map(Timestamp::from_millisecond);
+    match at {
+        Some(Ok(at)) => format!("{at:.3}"),
+        _ => ms.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_have_units() {
+        assert_eq!(delay("500ms"), Ok(500));
+        assert_eq!(delay("2h"), Ok(7_200_000));
+        assert_eq!(delay("40d"), Ok(3_456_000_000));
+        for bad in ["", "10", "s", "1w", "1 s", "99999999999999999d"] {
+            assert!(delay(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn moments_are_read_as_they_are_shown() {
+        for ms in [0, 1_700_000_000_123] {
+            assert_eq!(moment(&shown(ms)), Ok(ms));
+            assert_eq!(moment(&ms.to_string()), Ok(ms));
+        }
+        assert_eq!(moment("2026-11-27T18:00:00+01:00"), Ok(1_795_798_800_000));
+        for bad in ["", "tomorrow", "2026-11-27", "-5", "1960-01-01T00:00:00Z"] {
+            assert!(moment(bad).is_err(), "{bad}");
+        }
+    }
+}
