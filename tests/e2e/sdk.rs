@@ -188,3 +188,33 @@ fn what_cannot_be_sent_is_refused_by_kind_and_harms_no_other_send() -> Result<()
         Ok(())
     })
 }
+
+/// Consumers are known by the client they belong to, in RocketMQ's words.
+#[test]
+fn a_client_has_an_id_and_its_consumers_are_known_by_it() -> Result<()> {
+    let (world, node) = world_with_node(&[])?;
+    Runtime::new()?.block_on(async {
+        let authority = world.path(".local/share/quern/dev-ca/ca.pem");
+        let client = Client::builder()
+            .namesrv([&node.namesrv])
+            .trust(Trust::ca_file(&authority)?)
+            .instance_name("billing-1")
+            .unit_name("eu")
+            .build()
+            .await?;
+        ensure!(client.id() == "127.0.0.1@billing-1@eu", "{}", client.id());
+        client.admin().create_topic("t", 2).await?;
+        let consumer = || client.consumer("g").subscribe("t", Filter::All);
+        let (one, other) = (consumer().start().await?, consumer().start().await?);
+        ensure!(one.member() == client.id());
+        ensure!(other.member() == format!("{}#2", client.id()));
+        let described = client.admin().describe_group("g").await?;
+        let members = described.iter().flat_map(|(_, it)| &it.members);
+        let mut members: Vec<_> = members.map(|it| it.member.as_str()).collect();
+        members.sort_unstable();
+        ensure!(members == [one.member(), other.member()], "{members:?}");
+        one.shutdown().await?;
+        other.shutdown().await?;
+        Ok(())
+    })
+}

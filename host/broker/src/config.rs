@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quern_plugins::Plugin;
-use quern_protocol::{BrokerName, Durability};
+use quern_protocol::{BrokerName, ConfigEntry, Durability, Permission, limits};
 
 /// A broker's settings. RocketMQ's names are given where they differ.
 #[derive(Debug, Clone)]
@@ -19,6 +19,12 @@ pub struct Config {
     pub name_servers: Vec<String>,
     /// `autoCreateTopicEnable`: queues of a topic made by the first send to it; `None` = refuse.
     pub auto_create_queues: Option<u32>,
+    /// `autoCreateSubscriptionGroup`: a group exists as soon as somebody consumes for it. Default: yes.
+    pub auto_create_groups: bool,
+    /// `brokerPermission`: what clients may do with all topics. Default: read and write.
+    pub permission: Permission,
+    /// `maxMessageSize`: largest body of a message, bytes. Default: 4 MiB, the most there can be.
+    pub max_message_size: usize,
     /// Threads that run filters and selectors. Default: one per processor, 2 to 16.
     pub delivery_threads: usize,
     /// `flushDiskType`: how safe messages are whose send and topic do not say. Default: on this
@@ -30,6 +36,8 @@ pub struct Config {
     pub delays: Delays,
     /// Filters besides the tag filter, each with a language of its own. Default: none.
     pub filters: Vec<Arc<Plugin>>,
+    /// What it says when it is asked for its settings. Default: nothing.
+    pub settings: Vec<ConfigEntry>,
 }
 
 /// What messages for later may ask for.
@@ -64,12 +72,16 @@ impl Config {
             advertise: advertise.into(),
             name_servers: Vec::new(),
             auto_create_queues: None,
+            auto_create_groups: true,
+            permission: Permission::ReadWrite,
+            max_message_size: limits::MESSAGE_BODY,
             delivery_threads: std::thread::available_parallelism()
                 .map_or(2, |n| n.get().clamp(2, 16)),
             durability: Durability::Local,
             flush_timeout: Duration::from_secs(5),
             delays: Delays::default(),
             filters: Vec::new(),
+            settings: Vec::new(),
         }
     }
 }

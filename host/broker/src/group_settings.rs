@@ -14,6 +14,7 @@ use crate::{Broker, limits, reply};
 pub(crate) struct Settings {
     pub(crate) retries: u16,
     delays: Vec<u32>,
+    consume: bool,
 }
 
 impl Default for Settings {
@@ -21,6 +22,7 @@ impl Default for Settings {
         Self {
             retries: limits::RETRIES,
             delays: limits::RETRY_DELAYS.to_vec(),
+            consume: true,
         }
     }
 }
@@ -37,6 +39,7 @@ impl Settings {
         match setting {
             GroupSetting::Retries(retries) => self.retries = retries,
             GroupSetting::RetryDelays(delays) => self.delays = delays,
+            GroupSetting::Consume(consume) => self.consume = consume,
         }
     }
 
@@ -44,6 +47,7 @@ impl Settings {
         vec![
             GroupSetting::Retries(self.retries),
             GroupSetting::RetryDelays(self.delays.clone()),
+            GroupSetting::Consume(self.consume),
         ]
     }
 }
@@ -75,6 +79,11 @@ impl GroupSettings {
         groups.get(group).cloned().unwrap_or_default()
     }
 
+    fn may_consume(&self, group: &GroupName) -> bool {
+        let groups = self.0.lock().expect(POISONED);
+        groups.get(group).is_none_or(|settings| settings.consume)
+    }
+
     fn count(&self) -> usize {
         self.0.lock().expect(POISONED).len()
     }
@@ -87,6 +96,28 @@ impl GroupSettings {
             settings: settings.all(),
         };
         groups.iter().map(change).collect()
+    }
+}
+
+/// Whether a group may consume here: it is known, or made by consuming.
+pub(crate) fn admit(broker: &Broker, group: &GroupName) -> Result<(), WireError> {
+    let state = &broker.state;
+    let is_known = || {
+        state.group_settings.knows(group)
+            || state.offsets.count(group) > 0
+            || state.leases.in_use(broker.store.steady_ms(), group)
+    };
+    match broker.config.auto_create_groups || is_known() {
+        true => Ok(()),
+        false => Err(reply::no_group(group)),
+    }
+}
+
+/// Whether a group is allowed to consume.
+pub(crate) fn is_open(broker: &Broker, group: &GroupName) -> Result<(), WireError> {
+    match broker.state.group_settings.may_consume(group) {
+        true => Ok(()),
+        false => Err(reply::group_closed(group)),
     }
 }
 
@@ -106,6 +137,8 @@ pub(crate) async fn set(broker: &Broker, request: SetGroup) -> Result<SetGroupRe
             settings: request.settings,
         };
         broker.log(RecordKind::Group, &change).await?;
+        // A pull that is held may not be answered any more.
+        broker.waits.wake_all();
     }
     Ok(SetGroupReply {
         settings: known.of(&request.group).all(),
@@ -114,7 +147,7 @@ pub(crate) async fn set(broker: &Broker, request: SetGroup) -> Result<SetGroupRe
 
 fn check(setting: &GroupSetting) -> Result<(), WireError> {
     match setting {
-        GroupSetting::Retries(_) => Ok(()),
+        GroupSetting::Retries(_) | GroupSetting::Consume(_) => Ok(()),
         GroupSetting::RetryDelays(delays) => {
             let is_delay = |delay: &u32| (1..=limits::RETRY_DELAY).contains(delay);
             let is_count = (1..=limits::RETRY_DELAY_COUNT).contains(&delays.len());

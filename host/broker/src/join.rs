@@ -9,7 +9,7 @@ use quern_protocol::{
     GroupName, JoinGroup, JoinGroupReply, LeaveGroup, LeaveGroupReply, WireError, limits as wire,
 };
 
-use crate::{Broker, allocation, limits, reply};
+use crate::{Broker, allocation, group_settings, limits, reply};
 
 pub(crate) async fn join(
     broker: &Arc<Broker>,
@@ -20,6 +20,10 @@ pub(crate) async fn join(
     }
     if let Some(beyond) = request.beyond_limits() {
         return Err(reply::bad_request(beyond));
+    }
+    group_settings::admit(broker, &request.group)?;
+    if request.generation == 0 {
+        group_settings::is_open(broker, &request.group)?;
     }
     let wait = Duration::from_millis(request.wait_ms.min(wire::GROUP_WAIT_MS).into());
     let mut over = pin!(tokio::time::sleep(wait));

@@ -11,7 +11,7 @@ use quern_protocol::{
 
 use crate::leases::GroupChange;
 use crate::topics::Topic;
-use crate::{Broker, limits, reply};
+use crate::{Broker, group_settings, limits, reply};
 
 pub(crate) async fn lease(
     broker: &Broker,
@@ -30,6 +30,7 @@ pub(crate) async fn lease(
     if request.member.is_empty() || request.member.len() > wire::NAME {
         return Err(reply::bad_request("a member id is 1 to 127 bytes"));
     }
+    group_settings::admit(broker, &request.group)?;
     let topic = broker.topic(&request.topic)?;
     let wait = Duration::from_millis(request.wait_ms.min(wire::GROUP_WAIT_MS).into());
     let mut over = pin!(tokio::time::sleep(wait));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::Body;
 use crate::topics::Topic;
-use crate::{Broker, lease, reply};
+use crate::{Broker, group_settings, lease, reply};
 
 /// The body of an offset commit (kind 18), version 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +131,7 @@ pub(crate) async fn commit(
     broker: &Broker,
     request: CommitOffsets,
 ) -> Result<CommitOffsetsReply, WireError> {
+    group_settings::admit(broker, &request.group)?;
     let topic = broker.topic(&request.topic)?;
     for at in &request.offsets {
         reply::queue_exists(&topic, at.queue, topic.has_read_queue(at.queue))?;

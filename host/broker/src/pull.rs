@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quern_protocol::frame::Outgoing;
-use quern_protocol::{Code, Pull, PullReply, Stall, WireError, limits as wire};
+use quern_protocol::{Code, Permission, Pull, PullReply, Stall, WireError, limits as wire};
 
 use crate::filters::{self, View};
 use crate::scan::{Scan, Scanned, look};
-use crate::{Broker, reply};
+use crate::{Broker, group_settings, reply};
 
 pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing, WireError> {
     let topic = broker.topic(&request.topic)?;
-    reply::topic_is_open(&topic, "read", topic.rules.permission.can_read())?;
+    reply::topic_is_open(broker, &topic, "read", Permission::can_read)?;
     reply::queue_exists(&topic, request.queue, topic.has_read_queue(request.queue))?;
     check(&request)?;
     // A bad expression is refused at once, not when the first message comes.
@@ -36,6 +36,9 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
     loop {
         let mut bell = std::pin::pin!(waiter.bell());
         bell.as_mut().enable();
+        if let Some(group) = &request.group {
+            group_settings::is_open(broker, group)?;
+        }
         let (min, max) = broker.store.range(topic.id, request.queue);
         if !(min..=max).contains(&scan.from) {
             let next = scan.from.clamp(min, max);

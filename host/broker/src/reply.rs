@@ -4,9 +4,10 @@ use std::io;
 
 use quern_plugins::LoadError;
 use quern_protocol::retry::is_reserved_topic;
-use quern_protocol::{BlockError, Code, QueueId, TopicName, WireError};
+use quern_protocol::{BlockError, Code, GroupName, Permission, QueueId, TopicName, WireError};
 use quern_store::{AppendError, ReadError};
 
+use crate::Broker;
 use crate::topics::Topic;
 
 pub(crate) fn no_topic(name: &TopicName) -> WireError {
@@ -39,18 +40,46 @@ pub(crate) fn not_reserved(name: &TopicName) -> Result<(), WireError> {
     Err(WireError::new(Code::RESERVED_NAME, text))
 }
 
-/// `to` says what for; `allowed` whether the topic's permission includes it.
-pub(crate) fn topic_is_open(topic: &Topic, to: &str, allowed: bool) -> Result<(), WireError> {
-    if allowed {
-        return Ok(());
-    }
+/// `to` says what for; `allows` whether a permission includes it.
+pub(crate) fn topic_is_open(
+    broker: &Broker,
+    topic: &Topic,
+    to: &str,
+    allows: fn(Permission) -> bool,
+) -> Result<(), WireError> {
     let (name, permission) = (&topic.name, topic.rules.permission);
-    Err(WireError::new(
-        Code::TOPIC_CLOSED,
-        format!(
+    let closed = |text: String| Err(WireError::new(Code::TOPIC_CLOSED, text));
+    if !allows(broker.config.permission) {
+        return closed(format!(
+            "broker \"{}\" is closed to those who {to}: its brokerPermission is {}; start it with 6 to open it",
+            broker.config.name, broker.config.permission
+        ));
+    }
+    if !allows(permission) {
+        return closed(format!(
             "topic \"{name}\" is closed to those who {to}: its permission is {permission}; open it: quern topic set {name} --perm rw"
+        ));
+    }
+    Ok(())
+}
+
+pub(crate) fn group_closed(group: &GroupName) -> WireError {
+    WireError::new(
+        Code::GROUP_CLOSED,
+        format!(
+            "group \"{group}\" is not allowed to consume; allow it: quern group set {group} --consume on"
         ),
-    ))
+    )
+    .after_ms(1_000)
+}
+
+pub(crate) fn no_group(group: &GroupName) -> WireError {
+    WireError::new(
+        Code::NO_GROUP,
+        format!(
+            "group \"{group}\" does not exist here, and its consumers do not make it (autoCreateSubscriptionGroup is false); make it: quern group create {group}"
+        ),
+    )
 }
 
 pub(crate) fn bad_request(text: impl Into<String>) -> WireError {

@@ -8,8 +8,8 @@ use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
     BeginUpload, ChangePlugin, Code, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic,
-    DescribeGroup, DescribePlugin, DescribeTopic, FinishUpload, Heartbeat, Hello, JoinGroup,
-    LeaseQueues, LeaveGroup, ListDelayed, ListGroups, ListPlugins, ListTopics, OffsetAt,
+    DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic, FinishUpload, Heartbeat, Hello,
+    JoinGroup, LeaseQueues, LeaveGroup, ListDelayed, ListGroups, ListPlugins, ListTopics, OffsetAt,
     OffsetRange, QueryOffsets, RecallMessage, Reconsume, Request, ResendDeadLetters, Send,
     SendSelected, SetGroup, SetTopic, Status, TopicSettings, UploadChunk, WireError,
 };
@@ -82,6 +82,7 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         }
 
         Request::Status(_) => reply::<Status>(status::status(broker)),
+        Request::DescribeConfig(_) => reply::<DescribeConfig>(status::config(broker)),
 
         // Taken by the transport, or a name server's.
         it @ (Request::Cancel(_)

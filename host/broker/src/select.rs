@@ -32,9 +32,9 @@ pub(crate) async fn send_selected(
     if let Some(beyond) = request.beyond_limits() {
         return Err(reply::bad_request(beyond));
     }
-    send::check_blocks(request.messages, &body)?;
+    send::check_blocks(broker, request.messages, &body)?;
     let topic = send::topic(broker, &request.topic).await?;
-    send::check_rules(&topic, &body, false)?;
+    send::check_rules(broker, &topic, &body, false)?;
     let acknowledge = durability::of_send(broker, &topic, request.durability)?;
     own_queues(broker, &topic, &mut request.route);
     let plugin = broker.named_plugin(&request.selector.plugin, Kind::QueueSelector);

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use quern_protocol::block::blocks;
 use quern_protocol::message::{MessageError, ORDER_KEY, UNIQUE_KEY, is_reserved};
 use quern_protocol::{
-    Block, Code, CreateTopic, MessageType, Send, SendReply, TopicName, WireError, limits,
+    Block, Code, CreateTopic, MessageType, Permission, Send, SendReply, TopicName, WireError,
+    limits,
 };
 use quern_store::Append;
 
@@ -27,9 +28,9 @@ pub(crate) async fn send(
     if broker.is_draining() {
         return Err(reply::going_away());
     }
-    check_blocks(request.messages, &body)?;
+    check_blocks(broker, request.messages, &body)?;
     let topic = topic(broker, &request.topic).await?;
-    check_rules(&topic, &body, request.later.is_some())?;
+    check_rules(broker, &topic, &body, request.later.is_some())?;
     let due = request.later.map(|it| delay::due(broker, it)).transpose()?;
     reply::queue_exists(&topic, request.queue, topic.has_write_queue(request.queue))?;
     let late = pin!(tokio::time::sleep(patience));
@@ -66,7 +67,7 @@ pub(crate) async fn topic(broker: &Broker, name: &TopicName) -> Result<Arc<Topic
 }
 
 /// Every block is verified before any is stored.
-pub(crate) fn check_blocks(messages: u32, body: &Bytes) -> Result<(), WireError> {
+pub(crate) fn check_blocks(broker: &Broker, messages: u32, body: &Bytes) -> Result<(), WireError> {
     if body.len() > limits::SEND_BYTES {
         return Err(WireError::new(
             Code::TOO_LARGE,
@@ -81,6 +82,7 @@ pub(crate) fn check_blocks(messages: u32, body: &Bytes) -> Result<(), WireError>
     for (index, block) in blocks(body).enumerate() {
         let block = block.map_err(|error| reply::bad_block(index, &error))?;
         check_properties(index, &block)?;
+        check_size(index, &block, broker.config.max_message_size)?;
         found += 1;
     }
     if found != messages as usize || found == 0 || found > limits::SEND_MESSAGES {
@@ -95,11 +97,12 @@ pub(crate) fn check_blocks(messages: u32, body: &Bytes) -> Result<(), WireError>
 
 /// What the topic allows. The blocks have been verified.
 pub(crate) fn check_rules(
+    broker: &Broker,
     topic: &Topic,
     body: &Bytes,
     is_for_later: bool,
 ) -> Result<(), WireError> {
-    reply::topic_is_open(topic, "send", topic.rules.permission.can_write())?;
+    reply::topic_is_open(broker, topic, "send", Permission::can_write)?;
     if topic.rules.messages.is_none() && !is_for_later {
         return Ok(());
     }
@@ -120,6 +123,19 @@ pub(crate) fn check_rules(
         }
     }
     Ok(())
+}
+
+fn check_size(index: usize, block: &Block<'_>, most: usize) -> Result<(), WireError> {
+    let size = block.body().len();
+    if size <= most {
+        return Ok(());
+    }
+    Err(WireError::new(
+        Code::TOO_LARGE,
+        format!(
+            "message {index} of the request has a body of {size} bytes, this broker's limit (maxMessageSize) is {most}"
+        ),
+    ))
 }
 
 fn check_properties(index: usize, block: &Block<'_>) -> Result<(), WireError> {

@@ -1,7 +1,7 @@
-//! `Status`: what this broker says of itself.
+//! `Status` and `DescribeConfig`: what this broker says of itself.
 
 use quern_plugins::Plugin;
-use quern_protocol::{PluginReport, StatusReply};
+use quern_protocol::{DescribeConfigReply, PluginReport, StatusReply};
 
 use crate::Broker;
 
@@ -22,6 +22,12 @@ pub(crate) fn status(broker: &Broker) -> StatusReply {
         cpu_us: cpu_us(),
         rss_bytes: rss_bytes(),
         plugins: broker.shelf.in_use().iter().map(|it| plugin(it)).collect(),
+    }
+}
+
+pub(crate) fn config(broker: &Broker) -> DescribeConfigReply {
+    DescribeConfigReply {
+        entries: broker.config.settings.clone(),
     }
 }
 

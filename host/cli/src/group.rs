@@ -1,4 +1,4 @@
-//! `quern group …`: ls, describe, members, lag, reset, skip, clone, rm.
+//! `quern group …`: create, ls, describe, members, lag, reset, skip, clone, rm.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::connect::Options;
 use crate::consume::begin;
 use crate::failure::Failure;
-use crate::group_set::{delay, set};
+use crate::group_set::{Settings, create, set};
 use crate::output::{self, thousands};
 use crate::read::Begin;
 
@@ -51,15 +51,19 @@ pub(crate) enum Command {
         #[command(flatten)]
         change: Change,
     },
+    /// Make a group on every broker, where consumers do not make it (autoCreateSubscriptionGroup).
+    Create {
+        group: String,
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Change what holds for a group on every broker, or show it.
     Set {
         group: String,
-        /// A message is given to the group so many times more before it is a dead letter. Usually 16.
-        #[arg(long, value_name = "COUNT")]
-        retries: Option<u16>,
-        /// How long each time is waited: 10s,30s,1m; the last for all that follow. Usually 10s to 2h.
-        #[arg(long, value_name = "DELAYS", value_delimiter = ',', value_parser = delay)]
-        retry_delays: Vec<u32>,
+        #[command(flatten)]
+        settings: Settings,
         #[command(flatten)]
         options: Options,
     },
@@ -110,12 +114,16 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             to,
             change,
         } => reset(&group, &topic, to, &change).await,
+        Command::Create {
+            group,
+            settings,
+            options,
+        } => create(&group, settings, &options).await,
         Command::Set {
             group,
-            retries,
-            retry_delays,
+            settings,
             options,
-        } => set(&group, retries, retry_delays, &options).await,
+        } => set(&group, settings, &options).await,
         Command::Skip {
             group,
             topic,

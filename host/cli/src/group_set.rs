@@ -1,5 +1,6 @@
-//! `quern group set`: how often, and how much later, a group gets again what it has given back.
+//! `quern group create` and `set`: whether a group may consume, how often, and how much later, a group gets again what it has given back.
 
+use clap::{Args, ValueEnum};
 use quern_client::{BrokerName, GroupSetting};
 use serde::Serialize;
 
@@ -19,32 +20,78 @@ struct SettingRow {
     broker: String,
     retries: u16,
     retry_delays_ms: Vec<u32>,
+    consume: bool,
+}
+
+/// What can be set of a group.
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
+    /// A message is given to the group so many times more before it is a dead letter. Usually 16.
+    #[arg(long, value_name = "COUNT")]
+    retries: Option<u16>,
+    /// How long each time is waited: 10s,30s,1m; the last for all that follow. Usually 10s to 2h.
+    #[arg(long, value_name = "DELAYS", value_delimiter = ',', value_parser = delay)]
+    retry_delays: Vec<u32>,
+    /// Whether the group may consume (consumeEnable). Off, its members keep their queues and wait.
+    #[arg(long, value_enum)]
+    consume: Option<Switch>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+impl Settings {
+    fn all(self) -> Vec<GroupSetting> {
+        let delays = self.retry_delays;
+        let delays = (!delays.is_empty()).then_some(GroupSetting::RetryDelays(delays));
+        let consume = self
+            .consume
+            .map(|it| GroupSetting::Consume(it == Switch::On));
+        let retries = self.retries.map(GroupSetting::Retries);
+        [retries, delays, consume].into_iter().flatten().collect()
+    }
+}
+
+/// Makes a group on every broker, for those that do not let consumers make it.
+pub(crate) async fn create(
+    group: &str,
+    settings: Settings,
+    options: &Options,
+) -> Result<(), Failure> {
+    let mut settings = settings.all();
+    if settings.is_empty() {
+        settings.push(GroupSetting::Consume(true));
+    }
+    change(group, settings, options).await
 }
 
 /// Changes what is given, and shows what holds.
-pub(crate) async fn set(
+pub(crate) async fn set(group: &str, settings: Settings, options: &Options) -> Result<(), Failure> {
+    change(group, settings.all(), options).await
+}
+
+async fn change(
     group: &str,
-    retries: Option<u16>,
-    retry_delays: Vec<u32>,
+    settings: Vec<GroupSetting>,
     options: &Options,
 ) -> Result<(), Failure> {
     let client = options.connect.client().await?;
-    let delays = (!retry_delays.is_empty()).then_some(GroupSetting::RetryDelays(retry_delays));
-    let settings = retries.map(GroupSetting::Retries).into_iter().chain(delays);
-    let holds = client
-        .admin()
-        .change_group(group, settings.collect())
-        .await?;
+    let holds = client.admin().change_group(group, settings).await?;
     let row = |(broker, settings): (BrokerName, Vec<GroupSetting>)| {
         let mut row = SettingRow {
             broker: broker.to_string(),
             retries: 0,
             retry_delays_ms: Vec::new(),
+            consume: true,
         };
         for setting in settings {
             match setting {
                 GroupSetting::Retries(retries) => row.retries = retries,
                 GroupSetting::RetryDelays(delays) => row.retry_delays_ms = delays,
+                GroupSetting::Consume(consume) => row.consume = consume,
             }
         }
         row
@@ -53,14 +100,20 @@ pub(crate) async fn set(
     output::rows(
         options.output,
         &rows,
-        &["BROKER", "RETRIES", "DELAYS"],
+        &["BROKER", "CONSUME", "RETRIES", "DELAYS"],
         |row| {
             let delays = row
                 .retry_delays_ms
                 .iter()
                 .map(|ms| behind(Some(u64::from(*ms))));
             let delays = delays.collect::<Vec<_>>().join(", ");
-            vec![row.broker.clone(), row.retries.to_string(), delays]
+            let consume = if row.consume { "on" } else { "off" };
+            vec![
+                row.broker.clone(),
+                consume.to_owned(),
+                row.retries.to_string(),
+                delays,
+            ]
         },
         "there are no brokers",
     )

@@ -5,6 +5,8 @@
 //! stderr.
 
 mod bench;
+mod command;
+mod config;
 mod connect;
 mod consume;
 mod delay;
@@ -14,6 +16,7 @@ mod exec;
 mod exercise;
 mod explain;
 mod failure;
+mod flags;
 mod format;
 mod group;
 mod group_set;
@@ -30,9 +33,10 @@ mod topic;
 use std::num::NonZero;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
+use crate::command::{Command, run};
 use crate::failure::Failure;
 
 #[global_allocator]
@@ -44,41 +48,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run a name server, a broker, or both in this process.
-    Start(start::Args),
-    /// Run a node, send it real messages and consume them through a WebAssembly filter.
-    Demo(demo::Args),
-    /// Send messages.
-    Produce(produce::Args),
-    /// Receive messages.
-    Consume(consume::Args),
-    /// Create, list, describe, route and remove topics.
-    #[command(subcommand)]
-    Topic(topic::Command),
-    /// Groups of consumers: who is in them, how far they are, and where they go on.
-    #[command(subcommand)]
-    Group(group::Command),
-    /// Plugins: build, test, upload, activate, roll back, look at.
-    #[command(subcommand)]
-    Plugin(plugin::Command),
-    /// Messages that wait for their time.
-    #[command(subcommand)]
-    Delay(delay::Command),
-    /// Dead letters: messages that a group has given back too often.
-    #[command(subcommand)]
-    Dlq(dlq::Command),
-    /// Check, inspect and export the data directory of a node that does not run.
-    #[command(subcommand)]
-    Store(store::Command),
-    /// Measure a broker beside the ceilings of this machine.
-    #[command(subcommand)]
-    Bench(bench::Command),
-    /// What an error code means and what to do about it.
-    Explain(explain::Args),
 }
 
 /// One core is left to the threads of the log and of deliveries. On two cores a second worker costs
@@ -128,22 +97,5 @@ fn end(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
-    }
-}
-
-async fn run(command: Command) -> Result<(), Failure> {
-    match command {
-        Command::Start(args) => start::run(args).await,
-        Command::Demo(args) => demo::run(args).await,
-        Command::Produce(args) => produce::run(args).await,
-        Command::Consume(args) => consume::run(args).await,
-        Command::Topic(command) => topic::run(command).await,
-        Command::Group(command) => group::run(command).await,
-        Command::Plugin(command) => plugin::run(command).await,
-        Command::Delay(command) => delay::run(command).await,
-        Command::Dlq(command) => dlq::run(command).await,
-        Command::Store(command) => store::run(command).await,
-        Command::Bench(command) => bench::run(command).await,
-        Command::Explain(args) => explain::run(&args),
     }
 }

@@ -2,23 +2,7 @@
 
 use jiff::Timestamp;
 
-/// A number of ms, s, m, h or d, in ms.
-pub(crate) fn delay(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err("a delay is a number of ms, s, m, h or d, as 30s".to_owned()),
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| format!("{text:?} has no number"))?;
-    let ms = number.checked_mul(factor);
-    ms.ok_or_else(|| format!("{text:?} is too long"))
-}
+pub(crate) use quern_node::settings::delay;
 
 /// A moment: RFC 3339, or ms since 1970. In ms since 1970.
 pub(crate) fn moment(text: &str) -> Result<u64, String> {
@@ -43,16 +27,6 @@ pub(crate) fn shown(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn delays_have_units() {
-        assert_eq!(delay("500ms"), Ok(500));
-        assert_eq!(delay("2h"), Ok(7_200_000));
-        assert_eq!(delay("40d"), Ok(3_456_000_000));
-        for bad in ["", "10", "s", "1w", "1 s", "99999999999999999d"] {
-            assert!(delay(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn moments_are_read_as_they_are_shown() {

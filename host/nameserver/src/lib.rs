@@ -10,6 +10,7 @@ mod session;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use quern_protocol::ConfigEntry;
 use quern_quic::Listener;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -22,6 +23,7 @@ pub type WallClock = Box<dyn Fn() -> u64 + Send + Sync>;
 pub struct NameServer {
     name: String,
     wall_clock: WallClock,
+    settings: Vec<ConfigEntry>,
     started: Instant,
     routes: Mutex<Routes>,
     connections: AtomicU64,
@@ -29,10 +31,16 @@ pub struct NameServer {
 
 impl NameServer {
     /// `wall_clock` is only told to those who greet; the table runs on steady time.
-    pub fn new(name: impl Into<String>, wall_clock: WallClock) -> Arc<Self> {
+    /// `settings` are what it says when it is asked for them.
+    pub fn new(
+        name: impl Into<String>,
+        wall_clock: WallClock,
+        settings: Vec<ConfigEntry>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name: name.into(),
             wall_clock,
+            settings,
             started: Instant::now(),
             routes: Mutex::default(),
             connections: AtomicU64::new(0),
@@ -74,6 +82,10 @@ impl NameServer {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn settings(&self) -> Vec<ConfigEntry> {
+        self.settings.clone()
     }
 
     fn now_ms(&self) -> u64 {

@@ -3,8 +3,8 @@
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
-    Brokers, BrokersReply, Code, Heartbeat, Hello, PublishTopics, RegisterBroker, Request, Route,
-    RouteReply, WireError,
+    Brokers, BrokersReply, Code, DescribeConfig, Heartbeat, Hello, PublishTopics, RegisterBroker,
+    Request, Route, RouteReply, WireError,
 };
 
 use crate::session::Session;
@@ -28,6 +28,7 @@ fn answer(session: &Session, frame: &Frame) -> Result<Outgoing, WireError> {
             let brokers = session.routes(|routes, now| routes.brokers(now));
             reply::<Brokers>(&BrokersReply { brokers })
         }
+        Request::DescribeConfig(_) => reply::<DescribeConfig>(&session.config()),
         // Taken by the transport, or a broker's.
         other => Err(WireError::new(
             Code::UNSUPPORTED,

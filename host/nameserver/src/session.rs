@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::{
-    Code, Heartbeat, HeartbeatReply, Hello, HelloReply, PublishTopics, PublishTopicsReply,
-    RegisterBroker, RegisterBrokerReply, Role, WireError,
+    Code, DescribeConfigReply, Heartbeat, HeartbeatReply, Hello, HelloReply, PublishTopics,
+    PublishTopicsReply, RegisterBroker, RegisterBrokerReply, Role, WireError,
 };
 use quern_quic::{Connection, Door, Handler};
 
@@ -40,6 +40,12 @@ impl Session {
 
     pub(crate) fn hello(&self, hello: &Hello) -> Result<HelloReply, WireError> {
         hello.answer(Role::NameServer, self.server.name(), self.server.now_ms())
+    }
+
+    pub(crate) fn config(&self) -> DescribeConfigReply {
+        DescribeConfigReply {
+            entries: self.server.settings(),
+        }
     }
 
     pub(crate) fn heartbeat(&self, beat: &Heartbeat) -> Result<HeartbeatReply, WireError> {

@@ -1,15 +1,17 @@
 //! What one process is asked to be: roles, addresses, directory, identity.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use quern_broker::Delays;
-use quern_protocol::{BrokerName, Code, Durability};
+use quern_protocol::{BrokerName, Code, Durability, Permission, limits};
 use quern_store::{ReadMode, Retention};
 
+use crate::settings::Origins;
+
 /// Which roles run in this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Roles {
     /// Name server and broker.
     Both,
@@ -24,6 +26,11 @@ impl Roles {
 
     pub fn has_broker(self) -> bool {
         self != Self::NameServer
+    }
+
+    /// Whether there is a role in both.
+    pub fn overlap(self, other: Self) -> bool {
+        self.has_broker() && other.has_broker() || self.has_name_server() && other.has_name_server()
     }
 }
 
@@ -52,10 +59,21 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `HOST:PORT` clients reach the broker at. Default: the address it listens on.
     pub advertise: Option<String>,
+    /// Host clients reach the broker at, at the port it listens on; `advertise` goes before it.
+    /// Default: none.
+    pub advertise_host: Option<String>,
     /// Other name servers to register with, `HOST:PORT` each; the one in this process is added.
     pub name_servers: Vec<String>,
-    /// Queues of a topic made by the first send to it; `None` = topics are made explicitly.
-    pub auto_create_queues: Option<u32>,
+    /// Topics are made by the first send to them. Default: no, they are made explicitly.
+    pub auto_create_topics: bool,
+    /// Queues of such a topic. Default: 8.
+    pub default_queues: u32,
+    /// Groups exist as soon as somebody consumes for them. Default: yes.
+    pub auto_create_groups: bool,
+    /// What clients may do with all topics of the broker. Default: read and write.
+    pub permission: Permission,
+    /// Largest body of a message, bytes; at most 4 MiB, the default.
+    pub max_message_size: usize,
     pub identity: Identity,
     /// Size of a log segment, bytes; `None` = by the size of the file system.
     pub segment_size: Option<u64>,
@@ -75,6 +93,8 @@ pub struct Config {
     /// process of its own with limits. `None` = only the plugins built into this program run, and
     /// no others are taken in.
     pub compiler: Option<PathBuf>,
+    /// Who gave which value, for those who ask the running node.
+    pub origins: Origins,
 }
 
 impl Config {
@@ -88,8 +108,13 @@ impl Config {
             namesrv_listen: SocketAddr::from(([127, 0, 0, 1], 9876)),
             listen: SocketAddr::from(([127, 0, 0, 1], 10911)),
             advertise: None,
+            advertise_host: None,
             name_servers: Vec::new(),
-            auto_create_queues: None,
+            auto_create_topics: false,
+            default_queues: 8,
+            auto_create_groups: true,
+            permission: Permission::ReadWrite,
+            max_message_size: limits::MESSAGE_BODY,
             identity: Identity::Development {
                 allow_remote: false,
             },
@@ -101,7 +126,40 @@ impl Config {
             retention: Retention::default(),
             read_mode: ReadMode::default(),
             compiler: None,
+            origins: Origins::default(),
         }
+    }
+
+    /// Where clients shall connect to, if somebody has said so.
+    pub(crate) fn advertised(&self) -> Option<String> {
+        let at_port = |host: &String| match host.contains(':') {
+            true => format!("[{host}]:{}", self.listen.port()),
+            false => format!("{host}:{}", self.listen.port()),
+        };
+        let advertise = self.advertise.clone();
+        advertise.or_else(|| self.advertise_host.as_ref().map(at_port))
+    }
+
+    /// Name servers to register with: the one in this process, and the others.
+    pub(crate) fn all_name_servers(&self) -> Vec<String> {
+        if !self.roles.has_name_server() {
+            return self.name_servers.clone();
+        }
+        let own = self.namesrv_listen;
+        // Registered twice, a broker would be taken for two that quarrel about a name.
+        let is_own = |address: &str| {
+            let parts = address.rsplit_once(':');
+            parts.is_some_and(|(host, port)| {
+                let host = host.trim_matches(['[', ']']);
+                let ip = host.parse::<IpAddr>().ok();
+                let is_here = host == "localhost" || ip.is_some_and(|ip| ip.is_loopback());
+                let hears_here = own.ip().is_loopback() || own.ip().is_unspecified();
+                let is_same = ip == Some(own.ip()) || is_here && hears_here;
+                is_same && port == own.port().to_string()
+            })
+        };
+        let others = self.name_servers.iter().filter(|it| !is_own(it)).cloned();
+        std::iter::once(own.to_string()).chain(others).collect()
     }
 
     /// Settings that are each legal and make no sense together.
@@ -122,7 +180,7 @@ impl Config {
                 && self.roles.has_broker()
                 && address == self.listen
                 && address.ip().is_unspecified()
-                && self.advertise.is_none()
+                && self.advertised().is_none()
             {
                 return Err(BadConfig::NoAdvertise(address));
             }

@@ -7,6 +7,7 @@ mod config;
 mod exercise;
 mod identity;
 pub mod offline;
+pub mod settings;
 pub mod workbench;
 
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use quern_broker::Broker;
 pub use quern_broker::Delays;
 use quern_nameserver::NameServer;
 use quern_plugins::{Compiler, Runtime};
-use quern_protocol::{BrokerName, Code};
+use quern_protocol::{BrokerName, Code, ConfigEntry};
 use quern_quic::{BindError, CloseReason, Connector, Door, ListenConfig, Listener, TlsError};
 use quern_store::{Env, Report};
 pub use quern_store::{ReadMode, Retention};
@@ -71,6 +72,7 @@ pub struct Node {
     namesrv: Option<Arc<Listener>>,
     broker: Option<RunningBroker>,
     fingerprint: Option<String>,
+    ignored: Vec<ConfigEntry>,
 }
 
 #[derive(Debug)]
@@ -82,28 +84,30 @@ struct RunningBroker {
 
 impl Node {
     /// Starts the roles: name server first, so that the broker finds it.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
         config.check()?;
-        let names: Vec<String> = config.advertise.iter().map(|it| host(it)).collect();
+        let advertised = config.advertised();
+        let names: Vec<String> = advertised.iter().map(|it| host(it)).collect();
         let credentials = Credentials::load(&config.identity, config.name.as_str(), &names)?;
         let env = Env::real();
         let mut node = Self {
             namesrv: None,
             broker: None,
             fingerprint: credentials.fingerprint.clone(),
+            ignored: config.ignored(),
         };
-        let mut name_servers = config.name_servers.clone();
         if config.roles.has_name_server() {
             let listener = bind("the name server", config.namesrv_listen, &credentials)?;
-            name_servers.insert(0, listener.local_addr().to_string());
+            config.namesrv_listen = listener.local_addr();
             let clock = Arc::clone(&env.clock);
             let name = listener.local_addr().to_string();
-            let server = NameServer::new(name, Box::new(move || clock.wall_ms()));
+            let settings = config.entries(Roles::NameServer);
+            let server = NameServer::new(name, Box::new(move || clock.wall_ms()), settings);
             tokio::spawn(server.serve(Arc::clone(&listener)));
             node.namesrv = Some(listener);
         }
         if config.roles.has_broker() {
-            let started = start_broker(&config, name_servers, &credentials, env).await;
+            let started = start_broker(config, &credentials, env).await;
             match started {
                 Ok(broker) => node.broker = Some(broker),
                 Err(error) => {
@@ -138,6 +142,11 @@ impl Node {
     /// Of the development CA, when that is used.
     pub fn fingerprint(&self) -> Option<&str> {
         self.fingerprint.as_deref()
+    }
+
+    /// Settings that were given and have no effect, with the reason.
+    pub fn ignored(&self) -> &[ConfigEntry] {
+        &self.ignored
     }
 
     /// Deregisters, finishes what is under way, flushes, and closes every connection with a reason.
@@ -184,8 +193,7 @@ fn bind(
 }
 
 async fn start_broker(
-    config: &Config,
-    name_servers: Vec<String>,
+    mut config: Config,
     credentials: &Credentials,
     env: Env,
 ) -> Result<RunningBroker, StartError> {
@@ -200,11 +208,16 @@ async fn start_broker(
     })?;
     // Bound before the log is read: a port in use is told at once. Connections wait until then.
     let listener = bind("the broker", config.listen, credentials)?;
-    let advertise = config.advertise.clone();
+    config.listen = listener.local_addr();
+    let advertise = config.advertised();
     let broker = quern_broker::Config {
+        settings: config.entries(Roles::Broker),
         cluster: config.cluster.clone(),
-        name_servers,
-        auto_create_queues: config.auto_create_queues,
+        name_servers: config.all_name_servers(),
+        auto_create_queues: config.auto_create_topics.then_some(config.default_queues),
+        auto_create_groups: config.auto_create_groups,
+        permission: config.permission,
+        max_message_size: config.max_message_size,
         durability: config.durability,
         flush_timeout: config.flush_timeout,
         delays: config.delays.clone(),

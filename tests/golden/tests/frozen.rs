@@ -25,6 +25,8 @@ use quern_protocol::{
     TopicSettings, TopicSettingsReply, TopicSummary, WireError, WriteQueues,
 };
 
+#[path = "frozen/config.rs"]
+mod config;
 #[path = "frozen/delay.rs"]
 mod delay;
 #[path = "frozen/groups.rs"]
@@ -485,6 +487,7 @@ fn the_wire_is_as_it_was() {
     plugins::plugins(&mut all, &pull);
     groups::groups(&mut all, lease);
     retries::retries(&mut all);
+    config::config(&mut all);
     assert_eq!(all.1, Kind::ALL, "every operation has a sample");
 
     let error = WireError::new(Code::NO_ROUTE, "topic \"orders\" has no route").after_ms(100);

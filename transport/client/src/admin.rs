@@ -1,11 +1,11 @@
 //! Topics, groups, routes and brokers, for tools and set-up code.
 
 use quern_protocol::{
-    BrokerEntry, BrokerName, BrokerRoute, Code, CreateTopic, DelayedMessage, DeleteGroup,
-    DeleteTopic, DescribeGroup, DescribeGroupReply, DescribeTopic, DescribeTopicReply,
-    GroupSetting, GroupSummary, ListDelayed, ListGroups, ListTopics, LogPosition, Operation,
-    ResendDeadLetters, SetGroup, SetTopic, Status, StatusReply, TopicName, TopicSetting,
-    TopicSettings, TopicSummary,
+    BrokerEntry, BrokerName, BrokerRoute, Code, ConfigEntry, CreateTopic, DelayedMessage,
+    DeleteGroup, DeleteTopic, DescribeConfig, DescribeGroup, DescribeGroupReply, DescribeTopic,
+    DescribeTopicReply, GroupSetting, GroupSummary, ListDelayed, ListGroups, ListTopics,
+    LogPosition, Operation, ResendDeadLetters, SetGroup, SetTopic, Status, StatusReply, TopicName,
+    TopicSetting, TopicSettings, TopicSummary,
 };
 
 use crate::client::{self, Client};
@@ -170,6 +170,32 @@ impl Admin {
         all.sort_by_key(|(_, it)| (it.due_at, it.position));
         all.truncate(most);
         Ok(all)
+    }
+
+    /// The settings each broker runs with.
+    pub async fn broker_settings(&self) -> Result<Vec<(BrokerName, Vec<ConfigEntry>)>> {
+        let mut all = Vec::new();
+        for broker in self.some_broker().await? {
+            let entries = self.settings_at(&broker.address).await?;
+            all.push((broker.broker, entries));
+        }
+        Ok(all)
+    }
+
+    /// The settings each name server that was given to this client runs with, by its address.
+    pub async fn name_server_settings(&self) -> Result<Vec<(String, Vec<ConfigEntry>)>> {
+        let mut all = Vec::new();
+        for address in self.0.0.routes.name_servers() {
+            let entries = self.settings_at(address).await?;
+            all.push((address.clone(), entries));
+        }
+        Ok(all)
+    }
+
+    /// The settings of the broker or name server at this address, `HOST:PORT`.
+    pub async fn settings_at(&self, address: &str) -> Result<Vec<ConfigEntry>> {
+        let reply = self.0.call(address, &DescribeConfig {}).await?;
+        Ok(reply.entries)
     }
 
     /// All topics of all brokers.

@@ -1,12 +1,14 @@
 //! The client: name servers, trust, time-outs; what producers, consumers and administration share.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use quern_protocol::{
     BrokerRoute, Code, DelayedHandle, DelayedMessage, GroupName, Operation, RecallMessage,
-    TopicName,
+    TopicName, limits,
 };
 use quern_quic::{Connector, DevAuthority, Door, NodeIdentity, Trust};
 
@@ -17,6 +19,8 @@ use crate::error::{Error, Result};
 use crate::producer::ProducerBuilder;
 use crate::routes::Routes;
 
+const POISONED: &str = "no code that can panic runs under the consumers lock";
+
 /// A client of one cluster. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
 pub struct Client(pub(crate) Arc<Shared>);
@@ -26,6 +30,9 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<Connections>,
     pub(crate) routes: Routes,
     pub(crate) within: Duration,
+    id: String,
+    /// Consumers started so far, by group.
+    consumers: Mutex<HashMap<GroupName, u32>>,
 }
 
 /// Settings of a [`Client`].
@@ -35,6 +42,8 @@ pub struct ClientBuilder {
     trust: Option<Trust>,
     identity: Option<NodeIdentity>,
     request_timeout: Duration,
+    instance_name: Option<String>,
+    unit_name: Option<String>,
 }
 
 impl Client {
@@ -51,6 +60,8 @@ impl Client {
             trust: None,
             identity: None,
             request_timeout: Duration::from_secs(3),
+            instance_name: None,
+            unit_name: None,
         }
     }
 
@@ -96,6 +107,22 @@ impl Client {
     /// Topics, routes, brokers.
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
+    }
+
+    /// What servers know this client by: `ip@instanceName`, or `ip@instanceName@unitName`.
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// The id of a new member of a group: this client's, with a number from the second on.
+    pub(crate) fn member_id(&self, group: &GroupName) -> String {
+        let mut consumers = self.0.consumers.lock().expect(POISONED);
+        let count = consumers.entry(group.clone()).or_default();
+        *count += 1;
+        match *count {
+            1 => self.0.id.clone(),
+            n => format!("{}#{n}", self.0.id),
+        }
     }
 
     /// Says goodbye to all servers. What is under way fails.
@@ -164,6 +191,21 @@ impl ClientBuilder {
         self
     }
 
+    /// Tells apart several clients of one machine (RocketMQ's `instanceName`). Default: the process id, `#`
+    /// and 8 random digits.
+    #[must_use]
+    pub fn instance_name(mut self, name: impl Into<String>) -> Self {
+        self.instance_name = Some(name.into());
+        self
+    }
+
+    /// A name for where this client stands, the last part of its id (RocketMQ's `unitName`). Default: none.
+    #[must_use]
+    pub fn unit_name(mut self, name: impl Into<String>) -> Self {
+        self.unit_name = Some(name.into());
+        self
+    }
+
     /// Connects to a name server.
     pub async fn build(self) -> Result<Client> {
         let mut name_servers = self.name_servers;
@@ -180,17 +222,67 @@ impl ClientBuilder {
         let connector = Connector::new(trust, self.identity, Door::Client)?;
         let connections = Arc::new(Connections::new(connector));
         let within = self.request_timeout;
-        let client = Client(Arc::new(Shared {
-            routes: Routes::new(name_servers, Arc::clone(&connections), within),
+        let routes = Routes::new(name_servers, Arc::clone(&connections), within);
+        routes.brokers().await?;
+        let ip = routes.local_ip().await;
+        Ok(Client(Arc::new(Shared {
+            routes,
             connections,
             within,
-        }));
-        client.0.routes.brokers().await?;
-        Ok(client)
+            id: id(ip, self.instance_name, self.unit_name)?,
+            consumers: Mutex::default(),
+        })))
+    }
+}
+
+/// The id of a client, of RocketMQ's parts.
+fn id(ip: Option<IpAddr>, instance: Option<String>, unit: Option<String>) -> Result<String> {
+    let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let random = || format!("{}#{:08x}", std::process::id(), fastrand::u32(..));
+    let instance = instance.unwrap_or_else(random);
+    let unit = unit.map(|unit| format!("@{unit}")).unwrap_or_default();
+    let id = format!("{ip}@{instance}{unit}");
+    // Room for a number.
+    let is_id = id.len() <= limits::NAME - 8 && !id.contains(char::is_control);
+    match is_id && !instance.is_empty() && unit != "@" {
+        true => Ok(id),
+        false => Err(Error::new(
+            Code::BAD_CONFIG,
+            format!(
+                "instance_name and unit_name make {id:?} of this client's id: each has 1 or more characters, none of them a control character, and all of it at most {} bytes",
+                limits::NAME - 8
+            ),
+        )),
     }
 }
 
 /// Checks a group's name.
 pub(crate) fn group(name: &str) -> Result<GroupName> {
     Ok(GroupName::new(name)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_the_parts_rocketmq_gives_it() {
+        let ip = Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7)));
+        let of = |instance: Option<&str>, unit: Option<&str>| {
+            id(ip, instance.map(str::to_owned), unit.map(str::to_owned))
+        };
+        assert_eq!(of(Some("billing"), None).unwrap(), "10.0.0.7@billing");
+        assert_eq!(
+            of(Some("billing"), Some("eu")).unwrap(),
+            "10.0.0.7@billing@eu"
+        );
+        let (one, other) = (of(None, None).unwrap(), of(None, None).unwrap());
+        assert!(one.starts_with(&format!("10.0.0.7@{}#", std::process::id())));
+        assert_ne!(one, other);
+        for (instance, unit) in [("", None), ("a", Some("")), ("a\n", None)] {
+            let error = of(Some(instance), unit).unwrap_err();
+            assert_eq!(error.coded(), Code::BAD_CONFIG);
+        }
+        assert!(of(Some(&"a".repeat(127)), None).is_err());
+    }
 }

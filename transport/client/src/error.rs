@@ -111,9 +111,11 @@ fn kind(code: Code) -> ErrorKind {
     match code {
         Code::CONNECT | Code::CONNECTION_LOST | Code::NO_NAME_SERVER => ErrorKind::Connect,
         Code::DEADLINE => ErrorKind::Timeout,
-        Code::NOT_FOUND | Code::NO_ROUTE => ErrorKind::NotFound,
+        Code::NOT_FOUND | Code::NO_ROUTE | Code::NO_GROUP => ErrorKind::NotFound,
         Code::ALREADY_EXISTS | Code::BROKER_NAME_TAKEN | Code::PLUGIN_IN_USE => ErrorKind::Exists,
-        Code::FORBIDDEN | Code::UNTRUSTED | Code::TOPIC_CLOSED => ErrorKind::Permission,
+        Code::FORBIDDEN | Code::UNTRUSTED | Code::TOPIC_CLOSED | Code::GROUP_CLOSED => {
+            ErrorKind::Permission
+        }
         Code::DISK_FULL
         | Code::STORAGE_FAILED
         | Code::GOING_AWAY

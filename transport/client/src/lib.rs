@@ -48,11 +48,11 @@ pub use crate::routes::MessageQueue;
 pub use quern_protocol::retry;
 pub use quern_protocol::{
     Activation, BadHandle, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
-    ComponentDigest, DelayedHandle, DelayedMessage, DescribeGroupReply, DescribePluginReply,
-    Disagreement, Durability, Filter, GroupMember, GroupQueue, GroupSetting, GroupSummary,
-    LogPosition, Message, MessageType, Permission, PluginAbout, PluginChange, PluginFigures,
-    PluginFilter, PluginKind, PluginName, PluginRef, PluginSummary, PluginTrial, QueueId,
-    QueueOffset, ReconsumeReply, Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting,
-    TopicSummary, TrialKind, TrialReport, VersionReport, VersionState,
+    ComponentDigest, ConfigEntry, ConfigOrigin, DelayedHandle, DelayedMessage, DescribeGroupReply,
+    DescribePluginReply, Disagreement, Durability, Filter, GroupMember, GroupQueue, GroupSetting,
+    GroupSummary, LogPosition, Message, MessageType, Permission, PluginAbout, PluginChange,
+    PluginFigures, PluginFilter, PluginKind, PluginName, PluginRef, PluginSummary, PluginTrial,
+    QueueId, QueueOffset, ReconsumeReply, Selector, SendStatus, Stall, StatusReply, TopicName,
+    TopicSetting, TopicSummary, TrialKind, TrialReport, VersionReport, VersionState,
 };
 pub use quern_quic::{NodeIdentity, Trust};

@@ -1,6 +1,7 @@
 //! Which brokers serve a topic, asked of any name server and remembered for a while.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -58,6 +59,11 @@ impl Routes {
         }
     }
 
+    /// Those that were given.
+    pub(crate) fn name_servers(&self) -> &[String] {
+        &self.name_servers
+    }
+
     /// Brokers that serve a topic; `to_produce` includes those that would create it.
     pub(crate) async fn of(
         &self,
@@ -106,6 +112,13 @@ impl Routes {
                 ),
             )
         })
+    }
+
+    /// The address of this machine that the name server asked last is reached from.
+    pub(crate) async fn local_ip(&self) -> Option<IpAddr> {
+        let preferred = self.preferred.load(Ordering::Relaxed);
+        let live = self.connections.to(&self.name_servers[preferred]).await;
+        live.ok()?.connection.local_ip()
     }
 
     pub(crate) async fn brokers(&self) -> Result<Vec<BrokerEntry>> {

@@ -118,6 +118,12 @@ codes! {
     2010 TOPIC_CLOSED Elsewhere
         "The topic's permission on this broker does not allow it: to read, or to write."
         "`quern topic set NAME` shows it; `quern topic set NAME --perm rw` opens the topic.";
+    2011 NO_GROUP Never
+        "The broker does not let groups be made by consuming for them (`autoCreateSubscriptionGroup` is false), and it knows none of this name."
+        "`quern group create NAME` makes it on every broker.";
+    2012 GROUP_CLOSED Here
+        "The group's settings do not allow it to consume (`consumeEnable`). Its members keep their queues and go on once it may."
+        "`quern group set NAME` shows it; `quern group set NAME --consume on` allows it again.";
     3001 OUT_OF_SEQUENCE Here
         "A batch came before its predecessor."
         "The client sends the predecessor first, by itself.";

@@ -6,6 +6,7 @@
 //! a pure function of its input and can be frozen in `tests/golden`.
 
 pub mod block;
+pub mod config;
 pub mod delay;
 pub mod durability;
 pub mod error;
@@ -32,6 +33,7 @@ mod topic_rules;
 
 pub use block::{Block, BlockError};
 pub use broker::{PluginReport, Status, StatusReply};
+pub use config::{ConfigEntry, ConfigOrigin, DescribeConfig, DescribeConfigReply};
 pub use delay::{
     BadHandle, DelayedHandle, DelayedMessage, Later, ListDelayed, ListDelayedReply, RecallMessage,
     RecallMessageReply,

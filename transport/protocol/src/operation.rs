@@ -168,6 +168,7 @@ operations! {
     80 Reconsume      Header => ReconsumeReply      Header;
     81 SetGroup       Header => SetGroupReply       Header;
     82 ResendDeadLetters Header => ResendDeadLettersReply Header;
+    90 DescribeConfig Header => DescribeConfigReply Table;
 }
 
 fn decode_request<O: Operation>(frame: &Frame) -> Result<O, WireError> {

@@ -73,6 +73,8 @@ pub enum GroupSetting {
     Retries(u16),
     /// How long each of these times is waited, ms; the last for all that follow.
     RetryDelays(Vec<u32>),
+    /// Whether the group may consume; it may, unless it is set otherwise.
+    Consume(bool),
 }
 
 /// Changes settings of a group on one broker: all of them or none. Without any, only tells what holds.

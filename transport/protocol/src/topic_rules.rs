@@ -32,6 +32,18 @@ impl Permission {
         matches!(self, Self::ReadWrite | Self::Write)
     }
 
+    /// What both allow.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let read = self.can_read() && other.can_read();
+        match (read, self.can_write() && other.can_write()) {
+            (true, true) => Self::ReadWrite,
+            (true, false) => Self::Read,
+            (false, true) => Self::Write,
+            (false, false) => Self::Nothing,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         let named = Self::ALL.iter().find(|(it, ..)| *it == self);
         named.map_or("", |(_, name, _)| name)
@@ -125,6 +137,15 @@ mod tests {
             assert_eq!(permission.to_string(), *name);
             assert_eq!(name.parse(), Ok(*permission));
             assert_eq!(number.parse(), Ok(*permission));
+            assert_eq!(permission.and(Permission::ReadWrite), *permission);
+            for (other, ..) in Permission::ALL {
+                let both = permission.and(*other);
+                assert_eq!(both.can_read(), permission.can_read() && other.can_read());
+                assert_eq!(
+                    both.can_write(),
+                    permission.can_write() && other.can_write()
+                );
+            }
         }
         for it in MessageType::ALL {
             assert_eq!(it.to_string().parse(), Ok(*it));

@@ -1,7 +1,7 @@
 //! A connection: opens and accepts framed streams, says hello, makes single calls, and ends with a
 //! reason. A cheap handle; when the last one and the last stream are gone, the connection closes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -77,6 +77,11 @@ impl Connection {
     pub fn remote_addr(&self) -> SocketAddr {
         let address = self.0.link.quinn.remote_address();
         SocketAddr::new(address.ip().to_canonical(), address.port())
+    }
+
+    /// The address of this machine that the peer is reached from, where the system tells it.
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        self.0.link.quinn.local_ip().map(|ip| ip.to_canonical())
     }
 
     /// The round-trip time as QUIC measures it now.

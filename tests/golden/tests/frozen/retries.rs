@@ -32,6 +32,11 @@ pub(crate) fn retries(all: &mut Samples) {
         settings: settings.clone(),
     };
     all.add(&set, &SetGroupReply { settings });
+    let closed = SetGroup {
+        group: group(),
+        settings: vec![GroupSetting::Consume(false)],
+    };
+    all.request(&closed, "request that closes");
     let resend = ResendDeadLetters {
         group: group(),
         messages: 100,

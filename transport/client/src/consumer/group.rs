@@ -95,7 +95,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// This member's id, unique in its group. Default: the process id, `@` and 8 random digits.
+    /// This member's id, unique in its group. Default: the client's id ([`Client::id`]), with a number
+    /// from the client's second consumer of the group on.
     #[must_use]
     pub fn member(mut self, id: impl Into<String>) -> Self {
         self.member = Some(id.into());
@@ -110,7 +111,6 @@ impl ConsumerBuilder {
         let topics = topics.map(|(topic, filter)| Ok((TopicName::new(topic)?, filter)));
         let subscriptions = topics.collect::<Result<Vec<_>>>()?;
         let pull = self.client.pull_consumer();
-        let random = || format!("{}@{:08x}", std::process::id(), fastrand::u32(..));
         let (batches, received) = mpsc::channel(limits::PULLED_AHEAD);
         let shared = Arc::new(Shared {
             ends: match self.from {
@@ -118,9 +118,12 @@ impl ConsumerBuilder {
                 _ => HashMap::new(),
             },
             pull,
+            member: match self.member {
+                Some(member) => member,
+                None => self.client.member_id(&group),
+            },
             client: self.client,
             group,
-            member: self.member.unwrap_or_else(random),
             subscriptions,
             from: self.from,
             progress: Progress::default(),

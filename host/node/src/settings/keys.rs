@@ -1,0 +1,583 @@
+//! Every setting of a node: its name, which is RocketMQ's where RocketMQ has it, its flag, what it may be,
+//! how it acts. The command's flags, the papers and what a running node says of itself come from here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use quern_protocol::{BrokerName, Durability, Permission, limits};
+use quern_store::ReadMode;
+
+use super::values::{
+    at_least, at_most, delay_levels, directory, flush_disk_type, host_port, hours, ip, listen,
+    longest_delay, name_servers, number, only, or_word, segment_size, shown_hours, shown_levels,
+    store_read, switch, unless_word, word,
+};
+use crate::config::{Config, Identity, Roles};
+
+/// Takes a value; why not, in words that follow it.
+type Act = fn(&mut Draft, &str) -> Result<(), String>;
+/// What holds, written as in a file.
+type Show = fn(&Config) -> String;
+/// Keys and the value of each.
+pub(super) type Expanded = Vec<(&'static str, String)>;
+
+/// A setting.
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    /// Whose it is, hence in whose file it may stand.
+    pub of: Roles,
+    /// Other spellings that are read.
+    pub also: &'static [&'static str],
+    pub flag: Option<Flag>,
+    /// What it is, for people.
+    pub help: &'static str,
+    /// What it may be, in words.
+    pub allowed: &'static str,
+    pub(super) act: Act,
+    pub(super) show: Show,
+}
+
+/// How a command takes a setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Flag {
+    /// Without the hyphens.
+    pub long: &'static str,
+    pub short: Option<char>,
+    pub env: Option<&'static str>,
+    /// What stands for the value in a help text; `None` = on or off, and on without a value.
+    pub value: Option<&'static str>,
+}
+
+/// A flag that gives several settings at once.
+#[derive(Debug)]
+pub struct Shorthand {
+    pub flag: Flag,
+    pub of: Roles,
+    pub help: &'static str,
+    pub keys: &'static [&'static str],
+    /// Of a value, the keys and what each becomes.
+    pub(super) expand: fn(&str) -> Result<Expanded, String>,
+    pub(super) show: Show,
+}
+
+/// A configuration in the making.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) config: Config,
+    /// Directories that were named, and where below the data directory each has to be.
+    pub(super) places: Vec<Place>,
+}
+
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) key: &'static str,
+    pub(super) given: PathBuf,
+    pub(super) below: &'static str,
+}
+
+impl Key {
+    /// What it is if nobody says anything.
+    pub fn default(&self) -> String {
+        (self.show)(&Config::new(Roles::Both))
+    }
+
+    const fn new(
+        of: Roles,
+        name: &'static str,
+        help: &'static str,
+        allowed: &'static str,
+        how: (Act, Show),
+    ) -> Self {
+        Self {
+            name,
+            of,
+            also: &[],
+            flag: None,
+            help,
+            allowed,
+            act: how.0,
+            show: how.1,
+        }
+    }
+
+    const fn also(mut self, also: &'static [&'static str]) -> Self {
+        self.also = also;
+        self
+    }
+
+    const fn flag(mut self, flag: Flag) -> Self {
+        self.flag = Some(flag);
+        self
+    }
+}
+
+impl Flag {
+    const fn new(long: &'static str, env: &'static str, value: &'static str) -> Self {
+        Self {
+            long,
+            short: None,
+            env: Some(env),
+            value: Some(value),
+        }
+    }
+
+    const fn switch(long: &'static str, env: Option<&'static str>) -> Self {
+        Self {
+            long,
+            short: None,
+            env,
+            value: None,
+        }
+    }
+
+    const fn short(mut self, short: char) -> Self {
+        self.short = Some(short);
+        self
+    }
+}
+
+impl Shorthand {
+    /// Whether a setting is one of those it gives.
+    pub(super) fn gives(&self, key: &str) -> bool {
+        self.keys.contains(&key)
+    }
+
+    /// What it is if nobody says anything.
+    pub fn default(&self) -> String {
+        (self.show)(&Config::new(Roles::Both))
+    }
+}
+
+const HOUR: u64 = 60 * 60;
+
+/// Flags that stand for several keys.
+pub const SHORTHANDS: &[Shorthand] = &[
+    Shorthand {
+        flag: Flag::new("listen", "QUERN_LISTEN", "ADDR"),
+        of: Roles::Broker,
+        help: "UDP address of the broker (bindAddress and listenPort)",
+        keys: &["bindAddress", "listenPort"],
+        expand: listen,
+        show: |config| config.listen.to_string(),
+    },
+    Shorthand {
+        flag: Flag::new("namesrv-listen", "QUERN_NAMESRV_LISTEN", "ADDR"),
+        of: Roles::NameServer,
+        help: "UDP address of the name server (its bindAddress and listenPort)",
+        keys: &["bindAddress", "listenPort"],
+        expand: listen,
+        show: |config| config.namesrv_listen.to_string(),
+    },
+    Shorthand {
+        flag: Flag::switch("dev", None),
+        of: Roles::Broker,
+        help: "For development: topics are made by the first message sent to them (autoCreateTopicEnable)",
+        keys: &["autoCreateTopicEnable"],
+        expand: |value| Ok(vec![("autoCreateTopicEnable", switch(value)?.to_string())]),
+        show: |_| "false".to_owned(),
+    },
+];
+
+/// Every setting that acts.
+pub const KEYS: &[Key] = &[
+    Key::new(
+        Roles::Broker,
+        "brokerClusterName",
+        "The cluster's name",
+        "1 to 127 characters, no control characters",
+        (|it, value| word(value).map(|name| it.config.cluster = name), |it| it.cluster.clone()),
+    )
+    .flag(Flag::new("cluster", "QUERN_CLUSTER", "NAME")),
+    Key::new(
+        Roles::Broker,
+        "brokerName",
+        "The broker's name, unique in its cluster",
+        "1 to 127 of A-Z a-z 0-9 _ - .",
+        (
+            |it, value| {
+                let name = BrokerName::new(value).map_err(|_| "is no such name")?;
+                it.config.name = name;
+                Ok(())
+            },
+            |it| it.name.to_string(),
+        ),
+    )
+    .flag(Flag::new("name", "QUERN_BROKER_NAME", "NAME")),
+    Key::new(
+        Roles::Broker,
+        "brokerId",
+        "0 is a master",
+        "0; there are no replicas yet",
+        (|_, value| only(value, "0"), |_| "0".to_owned()),
+    ),
+    Key::new(
+        Roles::Broker,
+        "brokerRole",
+        "What a broker is to its replicas",
+        "ASYNC_MASTER; the others promise a second copy, and there are no replicas yet",
+        (|_, value| only(value, "ASYNC_MASTER"), |_| "ASYNC_MASTER".to_owned()),
+    ),
+    Key::new(
+        Roles::Broker,
+        "namesrvAddr",
+        "Name servers to register with, separated by commas or quoted semicolons; one in the same process is added",
+        "HOST:PORT, several separated by ; or ,",
+        (name_servers, |it| it.name_servers.join(";")),
+    )
+    .flag(Flag::new("namesrv", "NAMESRV_ADDR", "ADDR").short('n')),
+    Key::new(
+        Roles::Broker,
+        "bindAddress",
+        "The broker listens on this address of the machine",
+        "an IP address",
+        (
+            |it, value| ip(value).map(|ip| it.config.listen.set_ip(ip)),
+            |it| it.listen.ip().to_string(),
+        ),
+    ),
+    Key::new(
+        Roles::Broker,
+        "listenPort",
+        "The broker's UDP port",
+        "0 to 65535; 0 = any that is free",
+        (
+            |it, value| number(value).map(|port| it.config.listen.set_port(port)),
+            |it| it.listen.port().to_string(),
+        ),
+    ),
+    Key::new(
+        Roles::NameServer,
+        "bindAddress",
+        "The name server listens on this address of the machine",
+        "an IP address",
+        (
+            |it, value| ip(value).map(|ip| it.config.namesrv_listen.set_ip(ip)),
+            |it| it.namesrv_listen.ip().to_string(),
+        ),
+    ),
+    Key::new(
+        Roles::NameServer,
+        "listenPort",
+        "The name server's UDP port",
+        "0 to 65535; 0 = any that is free",
+        (
+            |it, value| number(value).map(|port| it.config.namesrv_listen.set_port(port)),
+            |it| it.namesrv_listen.port().to_string(),
+        ),
+    ),
+    Key::new(
+        Roles::Broker,
+        "advertise",
+        "Where clients reach the broker, if that is not what it listens on",
+        "HOST:PORT",
+        (
+            |it, value| host_port(value).map(|at| it.config.advertise = Some(at)),
+            |it| it.advertise.clone().unwrap_or_default(),
+        ),
+    )
+    .flag(Flag::new("advertise", "QUERN_ADVERTISE", "ADDR")),
+    Key::new(
+        Roles::Broker,
+        "brokerIP1",
+        "Where clients reach the broker, at the port it listens on",
+        "a host name or an IP address",
+        (
+            |it, value| word(value).map(|host| it.config.advertise_host = Some(host)),
+            |it| it.advertise_host.clone().unwrap_or_default(),
+        ),
+    ),
+    Key::new(
+        Roles::Broker,
+        "storePathRootDir",
+        "Where the broker keeps its data",
+        "a directory, which is made if it is not there",
+        (
+            |it, value| directory(value).map(|dir| it.config.data = dir),
+            |it| it.data.display().to_string(),
+        ),
+    )
+    .flag(Flag::new("data", "QUERN_DATA", "DIR")),
+    place("storePathCommitLog", |it| below(it, "commitlog"), |it, value| {
+        named(it, ("storePathCommitLog", "commitlog"), value)
+    }),
+    place("storePathConsumeQueue", |it| below(it, "consumequeue"), |it, value| {
+        named(it, ("storePathConsumeQueue", "consumequeue"), value)
+    })
+    .also(&["storePathConsumerQueue"]),
+    place("storePathIndex", |it| below(it, "index"), |it, value| {
+        named(it, ("storePathIndex", "index"), value)
+    }),
+    Key::new(
+        Roles::Broker,
+        "segmentSize",
+        "Bytes of a log segment",
+        "65536 or more; auto = 1/256 of the file system, 8 to 256 MiB",
+        (segment_size, |it| or_word(it.segment_size, "auto")),
+    )
+    .flag(Flag::new("segment-size", "QUERN_SEGMENT_SIZE", "BYTES")),
+    Key::new(
+        Roles::Broker,
+        "flushDiskType",
+        "How safe messages are whose send and topic do not say: on this broker's disk, or in its page cache",
+        "SYNC_FLUSH (local), ASYNC_FLUSH (fast)",
+        (flush_disk_type, |it| match it.durability {
+            Durability::Fast => "ASYNC_FLUSH".to_owned(),
+            _ => "SYNC_FLUSH".to_owned(),
+        }),
+    )
+    .flag(Flag::new("durability", "QUERN_DURABILITY", "CLASS")),
+    Key::new(
+        Roles::Broker,
+        "syncFlushTimeout",
+        "Milliseconds after which a send that waits for the disk is answered FLUSH_DISK_TIMEOUT",
+        "1 to 4294967295",
+        (
+            |it, value| {
+                let ms: u32 = at_least(1, number(value)?)?;
+                it.config.flush_timeout = Duration::from_millis(ms.into());
+                Ok(())
+            },
+            |it| it.flush_timeout.as_millis().to_string(),
+        ),
+    )
+    .flag(Flag::new("sync-flush-timeout", "QUERN_SYNC_FLUSH_TIMEOUT", "MS")),
+    Key::new(
+        Roles::Broker,
+        "messageDelayLevel",
+        "Delays that messages may name by a number, from 1 on",
+        "numbers of ms, s, m, h or d, separated by blanks",
+        (delay_levels, |it| shown_levels(&it.delays.levels)),
+    )
+    .flag(Flag::new("delay-levels", "QUERN_DELAY_LEVELS", "DELAYS")),
+    Key::new(
+        Roles::Broker,
+        "timerMaxDelaySec",
+        "No message may be for later than that",
+        "a number of seconds, or of ms, s, m, h or d",
+        (longest_delay, |it| it.delays.longest.as_secs().to_string()),
+    )
+    .flag(Flag::new("delay-max", "QUERN_DELAY_MAX", "DELAY")),
+    Key::new(
+        Roles::Broker,
+        "delayedMax",
+        "So many messages may wait for their time; each takes about 100 bytes of memory",
+        "a number of messages",
+        (
+            |it, value| number(value).map(|most| it.config.most_delayed = most),
+            |it| it.most_delayed.to_string(),
+        ),
+    )
+    .flag(Flag::new("delayed-max", "QUERN_DELAYED_MAX", "COUNT")),
+    Key::new(
+        Roles::Broker,
+        "fileReservedTime",
+        "Hours that messages are kept",
+        "a number of hours; 0 = for ever",
+        (
+            |it, value| {
+                let hours: u32 = number(value)?;
+                let age = Duration::from_secs(u64::from(hours) * HOUR);
+                it.config.retention.age = (hours > 0).then_some(age);
+                Ok(())
+            },
+            |it| it.retention.age.map_or(0, |age| age.as_secs() / HOUR).to_string(),
+        ),
+    )
+    .also(&["fileReserverdTime"])
+    .flag(Flag::new("file-reserved-time", "QUERN_FILE_RESERVED_TIME", "HOURS")),
+    Key::new(
+        Roles::Broker,
+        "deleteWhen",
+        "Hours of the day, UTC, in which expired segments go; at any hour once the disk is three quarters full",
+        "00 to 23, several separated by ; or ,",
+        (hours, |it| shown_hours(&it.retention)),
+    )
+    .flag(Flag::new("delete-when", "QUERN_DELETE_WHEN", "HOURS")),
+    Key::new(
+        Roles::Broker,
+        "logMaxBytes",
+        "Most bytes of log to keep: beyond, the oldest segments go at once",
+        "a number of bytes, or unlimited",
+        (
+            |it, value| {
+                it.config.retention.bytes = unless_word(value, "unlimited")?;
+                Ok(())
+            },
+            |it| or_word(it.retention.bytes, "unlimited"),
+        ),
+    )
+    .flag(Flag::new("log-max-bytes", "QUERN_LOG_MAX_BYTES", "BYTES")),
+    Key::new(
+        Roles::Broker,
+        "storeRead",
+        "How old messages are read: copied by the kernel, or mapped, which ends the process when the disk fails at the wrong moment",
+        "pread, mmap",
+        (store_read, |it| match it.read_mode {
+            ReadMode::Pread => "pread".to_owned(),
+            ReadMode::Mmap => "mmap".to_owned(),
+        }),
+    )
+    .flag(Flag::new("store-read", "QUERN_STORE_READ", "HOW")),
+    Key::new(
+        Roles::Broker,
+        "autoCreateTopicEnable",
+        "Make topics by the first message sent to them",
+        "true, false",
+        (
+            |it, value| switch(value).map(|on| it.config.auto_create_topics = on),
+            |it| it.auto_create_topics.to_string(),
+        ),
+    )
+    .flag(Flag::switch("auto-create-topic-enable", Some("QUERN_AUTO_CREATE_TOPIC_ENABLE"))),
+    Key::new(
+        Roles::Broker,
+        "defaultTopicQueueNums",
+        "Queues of a topic that is made by its first message",
+        "1 to 1024",
+        (
+            |it, value| {
+                let most = limits::QUEUES_PER_TOPIC;
+                it.config.default_queues = at_most(most, at_least(1, number(value)?)?)?;
+                Ok(())
+            },
+            |it| it.default_queues.to_string(),
+        ),
+    )
+    .flag(Flag::new("default-topic-queue-nums", "QUERN_DEFAULT_TOPIC_QUEUE_NUMS", "COUNT")),
+    Key::new(
+        Roles::Broker,
+        "autoCreateSubscriptionGroup",
+        "Let a group exist as soon as somebody consumes for it; otherwise it has to be made: quern group set NAME",
+        "true, false",
+        (
+            |it, value| switch(value).map(|on| it.config.auto_create_groups = on),
+            |it| it.auto_create_groups.to_string(),
+        ),
+    )
+    .flag(Flag::switch(
+        "auto-create-subscription-group",
+        Some("QUERN_AUTO_CREATE_SUBSCRIPTION_GROUP"),
+    )),
+    Key::new(
+        Roles::Broker,
+        "brokerPermission",
+        "What clients may do with all topics of this broker, besides what each topic allows",
+        "6 (rw), 4 (r), 2 (w), 0 (none)",
+        (
+            |it, value| {
+                let permission: Permission = value.parse().map_err(|_| "names no permission")?;
+                it.config.permission = permission;
+                Ok(())
+            },
+            |it| {
+                let all = Permission::ALL.iter();
+                let of = all.filter(|(permission, ..)| *permission == it.permission);
+                of.map(|(.., number)| *number).collect()
+            },
+        ),
+    )
+    .flag(Flag::new("broker-permission", "QUERN_BROKER_PERMISSION", "PERM")),
+    Key::new(
+        Roles::Broker,
+        "maxMessageSize",
+        "Largest body of a message, bytes",
+        "1 to 4194304",
+        (
+            |it, value| {
+                let most = limits::MESSAGE_BODY;
+                it.config.max_message_size = at_most(most, at_least(1, number(value)?)?)?;
+                Ok(())
+            },
+            |it| it.max_message_size.to_string(),
+        ),
+    )
+    .flag(Flag::new("max-message-size", "QUERN_MAX_MESSAGE_SIZE", "BYTES")),
+    replicas("totalReplicas", |_, value| only(value, "1")),
+    replicas("inSyncReplicas", |_, value| only(value, "1")),
+    replicas("minInSyncReplicas", |_, value| only(value, "1")),
+    off("enableDLegerCommitLog", "A log kept by DLedger", |_, value| only(value, "false")),
+    off("enableControllerMode", "Masters elected by a controller", |_, value| only(value, "false")),
+    off("aclEnable", "Access control", |_, value| only(value, "false")),
+    off("authenticationEnabled", "Users who prove who they are", |_, value| only(value, "false")),
+    off("authorizationEnabled", "Users who may do some things only", |_, value| only(value, "false")),
+    Key::new(
+        Roles::Both,
+        "tlsDir",
+        "node.pem, node.key and ca.pem, instead of the development CA",
+        "a directory",
+        (
+            |it, value| directory(value).map(|dir| it.config.identity = Identity::Files(dir)),
+            |it| match &it.identity {
+                Identity::Files(dir) => dir.display().to_string(),
+                Identity::Development { .. } => String::new(),
+            },
+        ),
+    )
+    .flag(Flag::new("tls-dir", "QUERN_TLS_DIR", "DIR")),
+    Key::new(
+        Roles::Both,
+        "allowDevCa",
+        "Let the development CA serve other machines",
+        "true, false",
+        (
+            |it, value| {
+                let allow_remote = switch(value)?;
+                if let Identity::Development { .. } = it.config.identity {
+                    it.config.identity = Identity::Development { allow_remote };
+                }
+                Ok(())
+            },
+            |it| (it.identity == Identity::Development { allow_remote: true }).to_string(),
+        ),
+    )
+    .flag(Flag::switch("allow-dev-ca", Some("QUERN_ALLOW_DEV_CA"))),
+];
+
+/// A directory that cannot be elsewhere than below the data directory.
+const fn place(name: &'static str, show: Show, act: Act) -> Key {
+    Key::new(
+        Roles::Broker,
+        name,
+        "Where a part of the data is",
+        "what it is below storePathRootDir; to have it on another disk, mount that there",
+        (act, show),
+    )
+}
+
+/// Something that is promised only if it is kept: copies of messages.
+const fn replicas(name: &'static str, act: Act) -> Key {
+    Key::new(
+        Roles::Broker,
+        name,
+        "Copies of a message",
+        "1; there are no replicas yet",
+        (act, |_| "1".to_owned()),
+    )
+}
+
+/// Something that is promised only if it is kept, and is not there.
+const fn off(name: &'static str, help: &'static str, act: Act) -> Key {
+    Key::new(
+        Roles::Broker,
+        name,
+        help,
+        "false; it is not there yet, and who asks for it must not run without it",
+        (act, |_| "false".to_owned()),
+    )
+}
+
+fn below(config: &Config, part: &str) -> String {
+    config.data.join(part).display().to_string()
+}
+
+fn named(
+    draft: &mut Draft,
+    (key, below): (&'static str, &'static str),
+    value: &str,
+) -> Result<(), String> {
+    let given = directory(value)?;
+    draft.places.retain(|it| it.key != key);
+    draft.places.push(Place { key, given, below });
+    Ok(())
+}
