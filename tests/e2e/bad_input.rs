@@ -190,7 +190,7 @@ fn bad_starts_get_a_code_and_change_nothing() -> Result<()> {
             2,
             "Q-1012",
         ),
-        (&["--name", "a b"], 2, "Q-2005"),
+        (&["--name", "a b"], 2, "Q-1012"),
     ];
     for (args, exit, code) in cases {
         world.fails(&[&["start"], *args].concat(), *exit, code)?;

@@ -18,6 +18,7 @@ use crate::connector::Alert;
 use crate::error::{CallError, CloseReason, EndedBy, Lost, StreamError};
 use crate::lane::Lane;
 use crate::limits;
+use crate::socket;
 use crate::stream::{FrameReceiver, FrameSender};
 
 /// A connection to another process.
@@ -81,7 +82,7 @@ impl Connection {
 
     /// The address of this machine that the peer is reached from, where the system tells it.
     pub fn local_ip(&self) -> Option<IpAddr> {
-        self.0.link.quinn.local_ip().map(|ip| ip.to_canonical())
+        socket::way_to(self.remote_addr())
     }
 
     /// The round-trip time as QUIC measures it now.

@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 use std::io::{self, IoSliceMut};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::{Arc, Once};
 use std::task::{Context, Poll, ready};
@@ -170,6 +170,17 @@ pub(crate) fn bind(address: SocketAddr, mtu: u16) -> io::Result<Arc<dyn AsyncUdp
 pub(crate) fn bind_any(mtu: u16) -> io::Result<Arc<dyn AsyncUdpSocket>> {
     bind((Ipv6Addr::UNSPECIFIED, 0).into(), mtu)
         .or_else(|_| bind((Ipv4Addr::UNSPECIFIED, 0).into(), mtu))
+}
+
+/// The address of this machine from which the system would send to another; nothing is sent.
+pub(crate) fn way_to(peer: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match peer {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let probe = UdpSocket::bind((any, 0)).ok()?;
+    probe.connect(peer).ok()?;
+    Some(probe.local_addr().ok()?.ip().to_canonical())
 }
 
 fn enlarge(socket: &Socket) {
