@@ -83,7 +83,7 @@ fn a_delay_that_cannot_be_is_refused() -> Result<()> {
     world.fails(&full, 1, "Q-1004")?;
     for handle in ["broker-a", "broker-a/x"] {
         let cancel = ["delay", "cancel", "d", handle, at[0], at[1]];
-        world.fails(&cancel, 2, "no handle of a delayed message")?;
+        world.fails(&cancel, 2, "no handle of a message that waits")?;
     }
     let elsewhere = ["delay", "cancel", "d", "broker-b/8", at[0], at[1]];
     world.fails(&elsewhere, 3, "Q-2003")?;
@@ -113,7 +113,7 @@ async fn send_and_recall(client: &Client) -> Result<HashMap<String, u64>> {
     for (n, sent) in (0..).zip(join_all(sends).await) {
         let sent = sent?;
         if n % 10 == 0 {
-            let handle = sent.delayed().context("a handle")?;
+            let handle = sent.handle().context("a handle")?;
             match client.recall("t", handle).await {
                 Ok(message) => {
                     ensure!(message.message_id == sent.message_id(), "{handle}");
@@ -128,10 +128,10 @@ async fn send_and_recall(client: &Client) -> Result<HashMap<String, u64>> {
 }
 
 /// Body and time of every message that is in a queue.
-async fn delivered(client: &Client) -> Result<Vec<(String, u64)>> {
+pub(crate) async fn delivered(client: &Client, topic: &str) -> Result<Vec<(String, u64)>> {
     let pull = client.pull_consumer();
     let mut all = Vec::new();
-    for queue in pull.queues("t").await? {
+    for queue in pull.queues(topic).await? {
         let (mut at, end) = pull.offset_range(&queue).await?;
         while at < end {
             let pulled = pull.pull(&queue, at, &PullOptions::default()).await?;
@@ -161,7 +161,7 @@ fn each_is_delivered_once_and_never_early_whoever_is_killed() -> Result<()> {
         node.start(&world, &[])?;
     }
     let client = runtime.block_on(connect(&world, &node))?;
-    let all = || runtime.block_on(delivered(&client));
+    let all = || runtime.block_on(delivered(&client, "t"));
     wait_until("all to be delivered", || Ok(all()?.len() >= due.len()))?;
     let mut late = Vec::new();
     let mut left = due.clone();

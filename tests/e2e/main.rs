@@ -15,6 +15,7 @@ mod sdk;
 mod sending;
 mod store;
 mod topics;
+mod transactions;
 
 use anyhow::Result;
 use quern_harness::{Node, World};

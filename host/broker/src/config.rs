@@ -34,6 +34,7 @@ pub struct Config {
     /// Default: 5 s.
     pub flush_timeout: Duration,
     pub delays: Delays,
+    pub transactions: Transactions,
     /// Filters besides the tag filter, each with a language of its own. Default: none.
     pub filters: Vec<Arc<Plugin>>,
     /// What it says when it is asked for its settings. Default: nothing.
@@ -63,6 +64,39 @@ impl Default for Delays {
     }
 }
 
+/// What becomes of transactions whose producers do not say how they ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transactions {
+    /// `transactionTimeOut`: a producer of the group is asked after so long. Default: 6 s.
+    pub first_check: Duration,
+    /// `transactionCheckInterval`: and again after so long, twice as long each time, up to 16 times. Default:
+    /// 30 s.
+    pub check_every: Duration,
+    /// `transactionCheckMax`: after so many answers that none knows, the message is set aside. Default: 15.
+    pub checks: u32,
+    /// One that nobody was there to ask about is set aside after so long. Default: 72 h.
+    pub longest: Duration,
+}
+
+impl Default for Transactions {
+    fn default() -> Self {
+        Self {
+            first_check: Duration::from_secs(6),
+            check_every: Duration::from_secs(30),
+            checks: 15,
+            longest: Duration::from_secs(72 * 60 * 60),
+        }
+    }
+}
+
+impl Transactions {
+    /// How long the answer is waited for of who was asked for so often, ms.
+    pub(crate) fn pause(&self, asked: u32) -> u64 {
+        let every = u64::try_from(self.check_every.as_millis()).unwrap_or(u64::MAX);
+        every.saturating_mul(1 << asked.saturating_sub(1).min(4))
+    }
+}
+
 impl Config {
     /// The defaults, for a broker clients reach at `advertise`.
     pub fn new(name: BrokerName, advertise: impl Into<String>) -> Self {
@@ -80,6 +114,7 @@ impl Config {
             durability: Durability::Local,
             flush_timeout: Duration::from_secs(5),
             delays: Delays::default(),
+            transactions: Transactions::default(),
             filters: Vec::new(),
             settings: Vec::new(),
         }

@@ -9,32 +9,30 @@ use quern_protocol::{
     Block, Code, DelayedMessage, Later, ListDelayed, ListDelayedReply, LogPosition, QueueId,
     RecallMessage, RecallMessageReply, TopicId, TopicName, WireError,
 };
-use quern_store::{AppendOne, Due, ReadError, Timer};
+use quern_store::{Append, AppendOne, Due, Pending, ReadError, Waiting};
 
 use crate::topics::Topic;
 use crate::{Broker, limits, reply};
 
-/// When messages of a send are due, if the broker takes such a delay.
-pub(crate) fn due(broker: &Broker, later: Later) -> Result<Due, WireError> {
-    let levels = &broker.config.delays.levels;
+/// Hands messages of a send to the log, for now or for later, if the broker takes such a delay.
+pub(crate) fn submit(
+    broker: &Broker,
+    append: Append,
+    later: Option<&Later>,
+) -> Result<Pending, WireError> {
+    let store = &broker.store;
     let due = match later {
-        Later::In(ms) => Due::In(ms),
-        Later::At(ms) => Due::At(ms),
-        Later::Level(level) => {
-            let delay = usize::from(level)
-                .checked_sub(1)
-                .and_then(|it| levels.get(it));
-            let delay = delay.ok_or_else(|| {
-                let text = format!("delay level {level} is none of 1 to {}", levels.len());
-                reply::bad_request(text)
-            })?;
-            Due::In(ms(*delay))
+        None => return Ok(store.submit(append)),
+        Some(half @ Later::OnCommit(_)) => {
+            return Ok(store.submit_half(append, half.notes().into()));
         }
+        Some(Later::In(ms)) => Due::In(*ms),
+        Some(Later::At(ms)) => Due::At(*ms),
+        Some(Later::Level(level)) => Due::In(of_level(broker, *level)?),
     };
-    let now = broker.store.now_ms();
     let delay = match due {
         Due::In(ms) => ms,
-        Due::At(at) => at.saturating_sub(now),
+        Due::At(at) => at.saturating_sub(store.now_ms()),
     };
     let longest = ms(broker.config.delays.longest);
     if delay > longest {
@@ -42,7 +40,19 @@ pub(crate) fn due(broker: &Broker, later: Later) -> Result<Due, WireError> {
             "a message waits {longest} ms at most here, and this one would {delay} ms; the bound is --delay-max (timerMaxDelaySec)"
         )));
     }
-    Ok(due)
+    Ok(store.submit_later(append, due))
+}
+
+fn of_level(broker: &Broker, level: u8) -> Result<u64, WireError> {
+    let levels = &broker.config.delays.levels;
+    let delay = usize::from(level)
+        .checked_sub(1)
+        .and_then(|it| levels.get(it));
+    let delay = delay.ok_or_else(|| {
+        let text = format!("delay level {level} is none of 1 to {}", levels.len());
+        reply::bad_request(text)
+    })?;
+    Ok(ms(*delay))
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -147,7 +157,7 @@ pub(crate) async fn deliver(broker: Weak<Broker>) {
 }
 
 /// What is delivered together.
-fn due_now(broker: &Broker, now: u64) -> Vec<Timer> {
+fn due_now(broker: &Broker, now: u64) -> Vec<Waiting> {
     let mut due = broker.store.due_timers(now, limits::FIRED);
     let mut bytes = 0;
     due.retain(|timer| {
@@ -158,24 +168,28 @@ fn due_now(broker: &Broker, now: u64) -> Vec<Timer> {
     due
 }
 
-/// The queue of a message whose time has come: its topic may have fewer by now.
-fn place(broker: &Broker, topic: TopicId, queue: QueueId) -> QueueId {
-    let queues = broker.state.topics.by_id(topic).map(|it| it.write_queues);
-    QueueId(queues.map_or(queue.0, |queues| queue.0 % queues.max(1)))
+/// The queue of a message that has waited: its topic may have fewer by now.
+pub(crate) fn place(broker: &Broker, message: &mut AppendOne) {
+    let topic = broker.state.topics.by_id(message.topic);
+    let queues = topic.map_or(u32::MAX, |it| it.write_queues.max(1));
+    message.queue = QueueId(message.queue.0 % queues);
 }
 
-async fn fire(broker: &Arc<Broker>, due: Vec<Timer>) -> Result<(), WireError> {
+async fn fire(broker: &Arc<Broker>, due: Vec<Waiting>) -> Result<(), WireError> {
     broker.store.ready().await;
     let reader = Arc::clone(broker);
     let read = move || {
         let fired = due.into_iter().map(|timer| {
-            let place = |topic, queue| place(&reader, topic, queue);
-            (timer, reader.store.fire(&timer, place))
+            let position = timer.position;
+            (
+                position,
+                reader.store.fire(position, |it| place(&reader, it)),
+            )
         });
         fired.collect::<Vec<_>>()
     };
     let mut outcome = Ok(());
-    for (timer, fired) in broker.cold.run(&None, read).await? {
+    for (position, fired) in broker.cold.run(&None, read).await? {
         match fired {
             Ok(None) => {}
             Ok(Some(decided)) => {
@@ -185,7 +199,7 @@ async fn fire(broker: &Arc<Broker>, due: Vec<Timer>) -> Result<(), WireError> {
             }
             Err(error @ ReadError::Damaged { .. }) => {
                 tracing::error!(code = "Q-4007", %error, "a message that waited is lost");
-                broker.store.forget_timer(&timer);
+                broker.store.forget_timer(position);
             }
             Err(error) => outcome = Err(reply::read_failed(&error)),
         }

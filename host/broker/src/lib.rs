@@ -7,6 +7,7 @@
 mod accepted;
 mod admin;
 mod allocation;
+mod checks;
 mod cold;
 mod config;
 mod delay;
@@ -39,6 +40,7 @@ mod shelf;
 mod state;
 mod status;
 mod topics;
+mod transactions;
 mod trials;
 mod upload;
 
@@ -53,8 +55,9 @@ use quern_store::{Dispatched, Env, Observer, OpenError, Report, StateRecord, Sto
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use crate::allocation::Allocation;
+use crate::checks::Checks;
 use crate::cold::ColdReads;
-pub use crate::config::{Config, Delays};
+pub use crate::config::{Config, Delays, Transactions};
 use crate::filters::Filters;
 use crate::groups::Groups;
 use crate::long_poll::LongPoll;
@@ -105,6 +108,7 @@ pub struct Broker {
     groups: Groups,
     delivery: Delivery,
     cold: ColdReads,
+    checks: Checks,
     metrics: Metrics,
     started_at: u64,
     topic_gate: Semaphore,
@@ -150,6 +154,7 @@ impl Broker {
             trials: Trials::default(),
             allocation: Allocation::default(),
             groups: Groups::default(),
+            checks: Checks::default(),
             metrics: Metrics::default(),
             started_at: store.now_ms(),
             topic_gate: Semaphore::new(1),
@@ -184,6 +189,7 @@ impl Broker {
     pub async fn serve(self: Arc<Self>, listener: Arc<Listener>) {
         tokio::spawn(join::miss(Arc::downgrade(&self)));
         tokio::spawn(delay::deliver(Arc::downgrade(&self)));
+        tokio::spawn(checks::watch(Arc::downgrade(&self)));
         while let Some(connection) = listener.accept().await {
             let broker = Arc::clone(&self);
             tokio::spawn(session::Session::run(broker, connection));

@@ -62,8 +62,17 @@ pub(crate) const TIMER_REST: Duration = Duration::from_millis(2);
 /// … and delivered so many at once, and bytes, the last apart.
 pub(crate) const FIRED: usize = 2_048;
 pub(crate) const FIRED_BYTES: usize = 4 * 1024 * 1024;
-/// Delayed messages listed at once.
+/// Messages that wait listed at once.
 pub(crate) const LISTED: usize = 256;
+/// Transactions that are open are looked at this often.
+pub(crate) const CHECK_TICK: Duration = Duration::from_millis(500);
+/// A producer is asked about so many at once, and bytes, the first apart.
+pub(crate) const CHECKS: usize = 64;
+pub(crate) const CHECKS_BYTES: usize = 1024 * 1024;
+/// How one ended that somebody else decides is looked for this often.
+pub(crate) const DECISION_REST: Duration = Duration::from_millis(5);
+/// Messages looked at that have the id of a transaction's.
+pub(crate) const SAME_ID: usize = 16;
 /// Who shares out the queues of a group that names nobody.
 pub(crate) const STRATEGY: &str = "averagely";
 /// Names of plugins taken in, and versions of each.

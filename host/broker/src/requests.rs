@@ -8,15 +8,16 @@ use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
     BeginUpload, ChangePlugin, Code, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic,
-    DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic, FinishUpload, Heartbeat, Hello,
-    JoinGroup, LeaseQueues, LeaveGroup, ListDelayed, ListGroups, ListPlugins, ListTopics, OffsetAt,
-    OffsetRange, QueryOffsets, RecallMessage, Reconsume, Request, ResendDeadLetters, Send,
-    SendSelected, SetGroup, SetTopic, Status, TopicSettings, UploadChunk, WireError,
+    DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic, EndTransaction, FinishUpload,
+    Heartbeat, Hello, JoinGroup, LeaseQueues, LeaveGroup, ListDelayed, ListGroups, ListPlugins,
+    ListTopics, ListTransactions, OffsetAt, OffsetRange, PollTransactions, QueryOffsets,
+    RecallMessage, Reconsume, Request, ResendDeadLetters, Send, SendSelected, SetGroup, SetTopic,
+    Status, TopicSettings, UploadChunk, WireError,
 };
 
 use crate::{
-    Broker, admin, delay, durability, group_admin, group_settings, join, lease, offsets,
-    plugin_admin, pull, retry, select, send, session, status, upload,
+    Broker, admin, checks, delay, durability, group_admin, group_settings, join, lease, offsets,
+    plugin_admin, pull, retry, select, send, session, status, transactions, upload,
 };
 
 /// Answers one frame.
@@ -41,6 +42,13 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         }
         Request::RecallMessage(it) => reply::<RecallMessage>(delay::recall(broker, it).await?),
         Request::ListDelayed(it) => reply::<ListDelayed>(delay::list(broker, it).await?),
+        Request::EndTransaction(it) => {
+            reply::<EndTransaction>(transactions::end(broker, it).await?)
+        }
+        Request::PollTransactions(it) => reply::<PollTransactions>(checks::poll(broker, it).await?),
+        Request::ListTransactions(it) => {
+            reply::<ListTransactions>(transactions::list(broker, it).await?)
+        }
         Request::Pull(it) => pull::pull(broker, it).await,
 
         Request::CommitOffsets(it) => reply::<CommitOffsets>(offsets::commit(broker, it).await?),

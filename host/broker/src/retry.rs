@@ -99,7 +99,10 @@ fn notes(request: &Reconsume, before: Option<Pairs<'_>>) -> Vec<u8> {
 }
 
 /// A topic that only the broker writes to.
-async fn system_topic(broker: &Broker, name: TopicName) -> Result<Arc<Topic>, WireError> {
+pub(crate) async fn system_topic(
+    broker: &Broker,
+    name: TopicName,
+) -> Result<Arc<Topic>, WireError> {
     if let Some(topic) = broker.state.topics.find(&name) {
         return Ok(topic);
     }

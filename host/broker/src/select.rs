@@ -34,7 +34,7 @@ pub(crate) async fn send_selected(
     }
     send::check_blocks(broker, request.messages, &body)?;
     let topic = send::topic(broker, &request.topic).await?;
-    send::check_rules(broker, &topic, &body, false)?;
+    send::check_rules(broker, &topic, &body, None)?;
     let acknowledge = durability::of_send(broker, &topic, request.durability)?;
     own_queues(broker, &topic, &mut request.route);
     let plugin = broker.named_plugin(&request.selector.plugin, Kind::QueueSelector);

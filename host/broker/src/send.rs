@@ -11,8 +11,8 @@ use bytes::Bytes;
 use quern_protocol::block::blocks;
 use quern_protocol::message::{MessageError, ORDER_KEY, UNIQUE_KEY, is_reserved};
 use quern_protocol::{
-    Block, Code, CreateTopic, MessageType, Permission, Send, SendReply, TopicName, WireError,
-    limits,
+    Block, Code, CreateTopic, Later, MessageType, Permission, Send, SendReply, TopicName,
+    WireError, limits,
 };
 use quern_store::Append;
 
@@ -30,8 +30,7 @@ pub(crate) async fn send(
     }
     check_blocks(broker, request.messages, &body)?;
     let topic = topic(broker, &request.topic).await?;
-    check_rules(broker, &topic, &body, request.later.is_some())?;
-    let due = request.later.map(|it| delay::due(broker, it)).transpose()?;
+    check_rules(broker, &topic, &body, request.later.as_ref())?;
     reply::queue_exists(&topic, request.queue, topic.has_write_queue(request.queue))?;
     let late = pin!(tokio::time::sleep(patience));
     let acknowledge = durability::of_send(broker, &topic, request.durability)?;
@@ -43,10 +42,7 @@ pub(crate) async fn send(
         producer: request.batch,
         acknowledge,
     };
-    let pending = match due {
-        None => broker.store.submit(append),
-        Some(due) => broker.store.submit_later(append, due),
-    };
+    let pending = delay::submit(broker, append, request.later.as_ref())?;
     let (status, appended) = durability::reached(pending, acknowledge, late).await?;
     broker.metrics.messages_in.add(request.messages.into());
     Ok(SendReply {
@@ -100,17 +96,17 @@ pub(crate) fn check_rules(
     broker: &Broker,
     topic: &Topic,
     body: &Bytes,
-    is_for_later: bool,
+    later: Option<&Later>,
 ) -> Result<(), WireError> {
     reply::topic_is_open(broker, topic, "send", Permission::can_write)?;
-    if topic.rules.messages.is_none() && !is_for_later {
+    if topic.rules.messages.is_none() && later.is_none() {
         return Ok(());
     }
     for (index, block) in blocks(body).flatten().enumerate() {
         let has_order_key = block.properties().any(|(name, _)| name == ORDER_KEY);
-        let found = MessageType::of(has_order_key, is_for_later);
-        if has_order_key && is_for_later {
-            let error = MessageError::OrderedAndDelayed;
+        let found = MessageType::of(has_order_key, later);
+        if has_order_key && later.is_some() {
+            let error = MessageError::OrderedAndWaiting;
             let why = format!("message {index} of the request: {error}");
             return Err(WireError::new(error.code(), why));
         }

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use crate::failure::Failure;
 use crate::{
     bench, config, consume, delay, demo, dlq, explain, group, plugin, produce, start, store, topic,
+    tx,
 };
 
 #[derive(Debug, Subcommand)]
@@ -29,6 +30,9 @@ pub(crate) enum Command {
     /// Messages that wait for their time.
     #[command(subcommand)]
     Delay(delay::Command),
+    /// Transactions: open ones, how one ended, ending one by hand.
+    #[command(subcommand)]
+    Tx(tx::Command),
     /// Dead letters: messages that a group has given back too often.
     #[command(subcommand)]
     Dlq(dlq::Command),
@@ -58,6 +62,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Group(command) => group::run(command).await,
         Command::Plugin(command) => plugin::run(command).await,
         Command::Delay(command) => delay::run(command).await,
+        Command::Tx(command) => tx::run(command).await,
         Command::Dlq(command) => dlq::run(command).await,
         Command::Store(command) => store::run(command).await,
         Command::Config(command) => config::run(command).await,

@@ -1,7 +1,7 @@
 //! `quern delay …`: messages that wait for their time: ls, cancel.
 
 use clap::Subcommand;
-use quern_client::{BrokerName, DelayedHandle, DelayedMessage};
+use quern_client::{BrokerName, DelayedMessage, MessageHandle};
 use serde::Serialize;
 
 use crate::connect::Options;
@@ -24,7 +24,7 @@ pub(crate) enum Command {
         topic: String,
         /// As `produce --delay` and `delay ls` print them: BROKER/POSITION.
         #[arg(required = true)]
-        handles: Vec<DelayedHandle>,
+        handles: Vec<MessageHandle>,
         #[command(flatten)]
         options: Options,
     },
@@ -58,7 +58,7 @@ struct Row {
 
 impl Row {
     fn new(broker: BrokerName, message: DelayedMessage) -> Self {
-        let handle = DelayedHandle {
+        let handle = MessageHandle {
             broker,
             position: message.position,
         };
@@ -102,7 +102,7 @@ async fn ls(topic: &str, max: usize, options: &Options) -> Result<(), Failure> {
 }
 
 /// Each for itself: one that is too late does not keep the others from being taken back.
-async fn cancel(topic: &str, handles: &[DelayedHandle], options: &Options) -> Result<(), Failure> {
+async fn cancel(topic: &str, handles: &[MessageHandle], options: &Options) -> Result<(), Failure> {
     let client = options.connect.client().await?;
     let (mut rows, mut failed) = (Vec::new(), None);
     for handle in handles {

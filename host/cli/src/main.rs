@@ -29,6 +29,7 @@ mod start;
 mod store;
 mod time;
 mod topic;
+mod tx;
 
 use std::num::NonZero;
 use std::process::ExitCode;

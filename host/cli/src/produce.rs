@@ -5,9 +5,12 @@ use std::io::{BufRead, BufReader, IsTerminal as _, Read};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use quern_client::{Durability, Message, Producer, Selector, SendResult, SendStatus, Sending};
+use quern_client::{
+    Client, Durability, Message, Producer, Selector, SendResult, SendStatus, Sending,
+    TransactionState,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -44,6 +47,13 @@ pub(crate) struct Args {
     order_key: Option<String>,
     #[command(flatten)]
     later: Later,
+    /// Send it in a transaction, and end that so; unknown leaves it open.
+    #[arg(long, value_enum, value_name = "END",
+        conflicts_with_all = ["Later", "order_key", "select", "file", "ndjson", "no_idempotence"])]
+    tx: Option<Tx>,
+    /// The producer group that is asked about transactions.
+    #[arg(long, value_name = "GROUP", default_value = "quern-produce")]
+    group: String,
     /// The plugin on the broker that chooses each message's queue: hash, fifo, round-robin, random,
     /// least-latency, machine-room, or one of yours.
     #[arg(long, value_name = "SELECTOR")]
@@ -81,6 +91,14 @@ struct Later {
     /// Deliver them after the delay that the broker has under this number: 1 = 1 s, 2 = 5 s … 18 = 2 h.
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..))]
     delay_level: Option<u8>,
+}
+
+/// How transactions end.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Tx {
+    Commit,
+    Rollback,
+    Unknown,
 }
 
 impl Later {
@@ -169,7 +187,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     }
     let from_stdin = args.body.as_deref() == Some("-");
     let client = args.connect.client().await?;
-    let mut producer = client.producer("quern-produce").zone(&args.zone);
+    if let (Some(end), Some(body)) = (args.tx, &args.body) {
+        return in_transaction(&args, &client, end, body).await;
+    }
+    let mut producer = client.producer(&args.group).zone(&args.zone);
     producer = producer.idempotent(!args.no_idempotence);
     if let Some(name) = &args.select {
         let params = args.select_param.iter();
@@ -206,11 +227,45 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Each message in a transaction of its own.
+async fn in_transaction(args: &Args, client: &Client, end: Tx, body: &str) -> Result<(), Failure> {
+    let nobody_knows = |_| async { TransactionState::Unknown };
+    let mut producer = client.transaction_producer(&args.group, nobody_knows);
+    if let Some(class) = args.durability {
+        producer = producer.durability(class);
+    }
+    let producer = producer.start().await?;
+    for _ in 0..args.count {
+        let transaction = producer.begin(args.message(body.to_owned())).await?;
+        let (id, handle) = (
+            transaction.message_id().to_owned(),
+            transaction.handle().clone(),
+        );
+        let outcome = match end {
+            Tx::Commit => {
+                let at = transaction.commit().await?;
+                format!(
+                    "{} queue {} offset {}",
+                    at.queue.broker, at.queue.queue, at.offset
+                )
+            }
+            Tx::Rollback => {
+                transaction.roll_back().await?;
+                format!("rolled back, was {handle}")
+            }
+            Tx::Unknown => format!("open as {handle}"),
+        };
+        output::print(&format!("{id} {outcome}\n"))?;
+    }
+    client.close().await;
+    Ok(())
+}
+
 fn print_one(sent: &SendResult) -> Result<(), Failure> {
     let queue = sent.queue();
     let by = sent.selector().map(|it| format!(" by {it}"));
     warn_if_not_durable(1, sent.status());
-    if let Some(handle) = sent.delayed() {
+    if let Some(handle) = sent.handle() {
         return output::print(&format!(
             "{} waits as {handle} for queue {}\n",
             sent.message_id(),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use quern_broker::Delays;
+use quern_broker::{Delays, Transactions};
 use quern_protocol::{BrokerName, Code, Durability, Permission, limits};
 use quern_store::{ReadMode, Retention};
 
@@ -83,6 +83,8 @@ pub struct Config {
     pub flush_timeout: Duration,
     /// What messages for later may ask for.
     pub delays: Delays,
+    /// What becomes of transactions whose producers do not say how they ended.
+    pub transactions: Transactions,
     /// Messages that may wait for their time; each takes about 100 bytes of memory. Default: 2,000,000.
     pub most_delayed: usize,
     /// How long messages are kept.
@@ -122,7 +124,8 @@ impl Config {
             durability: Durability::Local,
             flush_timeout: Duration::from_secs(5),
             delays: Delays::default(),
-            most_delayed: quern_store::DEFAULT_TIMERS,
+            transactions: Transactions::default(),
+            most_delayed: quern_store::DEFAULT_WAITING,
             retention: Retention::default(),
             read_mode: ReadMode::default(),
             compiler: None,

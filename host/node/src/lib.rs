@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quern_broker::Broker;
-pub use quern_broker::Delays;
+pub use quern_broker::{Delays, Transactions};
 use quern_nameserver::NameServer;
 use quern_plugins::{Compiler, Runtime};
 use quern_protocol::{BrokerName, Code, ConfigEntry};
@@ -221,6 +221,7 @@ async fn start_broker(
         durability: config.durability,
         flush_timeout: config.flush_timeout,
         delays: config.delays.clone(),
+        transactions: config.transactions.clone(),
         ..quern_broker::Config::new(
             config.name.clone(),
             advertise.unwrap_or_else(|| listener.local_addr().to_string()),
@@ -229,7 +230,7 @@ async fn start_broker(
     let store = quern_store::Config {
         segment_size: config.segment_size,
         retention: config.retention.clone(),
-        most_timers: config.most_delayed,
+        most_waiting: config.most_delayed,
         read_mode: config.read_mode,
         ..quern_store::Config::new(config.data.clone())
     };

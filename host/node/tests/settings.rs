@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quern_node::settings::{self, Given, KEYS, SHORTHANDS};
-use quern_node::{Config, Identity, ReadMode, Roles};
+use quern_node::{Config, Identity, ReadMode, Roles, Transactions};
 use quern_protocol::{ConfigOrigin, Durability, Permission};
 
 fn file(text: &str, of: Roles) -> Result<Config, Vec<String>> {
@@ -33,6 +33,8 @@ fn every_key_of_a_broker_acts() {
         storePathConsumerQueue = /d/consumequeue\nstorePathIndex = /d/index\n\
         segmentSize = 65536\nflushDiskType = ASYNC_FLUSH\nsyncFlushTimeout = 9\n\
         messageDelayLevel = 1s 2m\ntimerMaxDelaySec = 7\ndelayedMax = 6\n\
+        transactionTimeOut = 2s\ntransactionCheckInterval = 500\n\
+        transactionCheckMax = 4\ntransactionMaxAge = 1d\n\
         fileReserverdTime = 48\ndeleteWhen = 04;16\nlogMaxBytes = 5\nstoreRead = mmap\n\
         autoCreateTopicEnable = true\ndefaultTopicQueueNums = 3\n\
         autoCreateSubscriptionGroup = false\nbrokerPermission = 4\nmaxMessageSize = 7\n\
@@ -54,6 +56,13 @@ fn every_key_of_a_broker_acts() {
     assert_eq!(config.delays.levels, levels);
     assert_eq!(config.delays.longest, Duration::from_secs(7));
     assert_eq!(config.most_delayed, 6);
+    let transactions = Transactions {
+        first_check: Duration::from_secs(2),
+        check_every: Duration::from_millis(500),
+        checks: 4,
+        longest: Duration::from_secs(86_400),
+    };
+    assert_eq!(config.transactions, transactions);
     let retention = &config.retention;
     assert_eq!(retention.age, Some(Duration::from_secs(48 * 3_600)));
     assert_eq!(

@@ -23,9 +23,10 @@ pub struct Config {
     pub checkpoint_every: u64,
     pub retention: Retention,
     pub read_mode: ReadMode,
-    /// Messages that may wait for their time; more are refused. Each takes about 100 bytes of memory.
+    /// Messages that may wait for their time, and as many for the outcome of their transaction; more are
+    /// refused. Each takes about 100 bytes of memory.
     /// Default: 2,000,000.
-    pub most_timers: usize,
+    pub most_waiting: usize,
 }
 
 /// How runs of messages are read from segments that no longer change.
@@ -48,7 +49,7 @@ impl Config {
             checkpoint_every: limits::CHECKPOINT,
             retention: Retention::default(),
             read_mode: ReadMode::default(),
-            most_timers: limits::TIMERS,
+            most_waiting: limits::WAITING,
         }
     }
 }

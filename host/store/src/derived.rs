@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use quern_protocol::{LogPosition, QueueOffset, RecordKind, Tag};
+use quern_protocol::{LogPosition, Origin, QueueOffset, RecordKind, Tag};
 
 use crate::consume_queue::{ConsumeQueues, Entry, Key};
 use crate::dispatch::{Dispatched, Observer, StateRecord};
@@ -14,7 +14,7 @@ use crate::key_index::{self, KeyIndex};
 use crate::producers::{self, Producers};
 use crate::queue::Written;
 use crate::snapshot::{Assembly, Contents, Item};
-use crate::timers::{Timer, Timers};
+use crate::wait_list::{WaitList, Waiting};
 
 /// Where a group begins: what a start can read on from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,7 +40,8 @@ pub(crate) struct Derived {
     pub(crate) producers: Producers,
     pub(crate) observer: Box<dyn Observer>,
     pub(crate) keys: Arc<KeyIndex>,
-    pub(crate) timers: Arc<Timers>,
+    pub(crate) timers: Arc<WaitList>,
+    pub(crate) halves: Arc<WaitList>,
     /// Base of the segment that the newest records are in; of those before, the key index has files.
     newest_segment: u64,
     /// Everything before this position is in.
@@ -61,7 +62,8 @@ impl Derived {
             producers: Producers::default(),
             observer,
             keys: Arc::new(keys),
-            timers: Arc::default(),
+            timers: Arc::new(WaitList::new(RecordKind::Timer)),
+            halves: Arc::new(WaitList::new(RecordKind::Half)),
             newest_segment: u64::MAX,
             applied: 0,
             stored_at: 0,
@@ -122,21 +124,34 @@ impl Derived {
                 self.queues.append(batch.key, written.entries())
             };
             self.tell_of_messages(batch.key, next);
-            if let Some(origin) = batch.origin {
-                self.timers.remove(origin.root);
-            }
-        } else if batch.kind == RecordKind::Timer {
-            for (timer, at) in written.timers() {
+        } else if let Some(list) = self.waiting(batch.kind) {
+            for (waiting, at) in written.waiting() {
                 match batch.carried {
-                    true => self.timers.moved(timer, at),
-                    false => self.timers.put(timer, at),
+                    true => list.moved(waiting, at),
+                    false => list.put(waiting, at),
                 }
             }
-        } else if let (RecordKind::TimerCancel, Some(origin)) = (batch.kind, batch.origin) {
-            self.timers.remove(origin.root);
+        }
+        if let (true, Some(origin)) = (decides(batch.kind), batch.origin) {
+            self.decided(origin);
         } else if batch.kind.is_state() {
             self.state(batch.kind, appended.position, written.state_body());
         }
+    }
+
+    /// Where messages of this kind wait.
+    fn waiting(&self, kind: RecordKind) -> Option<&WaitList> {
+        match kind {
+            RecordKind::Timer => Some(&self.timers),
+            RecordKind::Half => Some(&self.halves),
+            _ => None,
+        }
+    }
+
+    /// One that waited does not any more.
+    fn decided(&self, origin: Origin) {
+        self.timers.remove(origin.root);
+        self.halves.remove(origin.root);
     }
 
     fn tell_of_messages(&mut self, (topic, queue): Key, next: QueueOffset) {
@@ -177,6 +192,11 @@ impl Derived {
     }
 }
 
+/// Whether its records say what becomes of one that waited.
+fn decides(kind: RecordKind) -> bool {
+    kind.is_queued() || matches!(kind, RecordKind::TimerCancel | RecordKind::Rollback)
+}
+
 /// How the log is read at a start.
 pub(crate) enum Reading {
     /// On from a state file, which is true of everything before `as_of`; queue entries are known up to
@@ -211,8 +231,10 @@ impl Derived {
         for sent in contents.producers {
             self.producers.recall(sent);
         }
-        for (timer, at) in contents.timers {
-            self.timers.put(timer, at);
+        for (kind, waiting, at) in contents.waiting {
+            if let Some(list) = self.waiting(kind) {
+                list.put(waiting, at);
+            }
         }
         for StateRecord { kind, body } in contents.state {
             self.state(kind, LogPosition(0), &body);
@@ -293,14 +315,14 @@ impl Derived {
             return;
         }
         self.producers.apply_record(header);
-        if header.kind == RecordKind::Timer {
-            self.timers.put(Timer::of(header), header.position);
+        if let Some(list) = self.waiting(header.kind) {
+            list.put(Waiting::of(header), header.position);
         }
-        let decides = header.kind.is_queued() || header.kind == RecordKind::TimerCancel;
-        if let (true, Some(origin)) = (decides, header.extensions.origin) {
-            self.timers.remove(origin.root);
+        if let (true, Some(origin)) = (decides(header.kind), header.extensions.origin) {
+            self.decided(origin);
+            return;
         }
-        if !header.kind.is_state() || header.kind == RecordKind::TimerCancel {
+        if !header.kind.is_state() {
             return;
         }
         let body = block.body();
@@ -368,12 +390,12 @@ impl Written {
         })
     }
 
-    /// Each with the place of its record.
-    fn timers(&self) -> impl Iterator<Item = (Timer, LogPosition)> {
+    /// Messages that wait, each with the place of its record.
+    fn waiting(&self) -> impl Iterator<Item = (Waiting, LogPosition)> {
         let origin = self.batch.origin(self.appended.stored_at);
         let origin = origin.unwrap_or_default();
         self.entries().map(move |entry| {
-            let timer = Timer {
+            let waiting = Waiting {
                 position: match self.batch.carried {
                     true => origin.root,
                     false => entry.position,
@@ -382,7 +404,7 @@ impl Written {
                 size: entry.size,
                 topic: self.batch.key.0,
             };
-            (timer, entry.position)
+            (waiting, entry.position)
         })
     }
 

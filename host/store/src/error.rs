@@ -90,8 +90,8 @@ pub enum AppendError {
     TooLarge { len: usize, max: u64 },
     #[error("the log is closed")]
     Closed,
-    #[error("{0} messages wait for their time, the most this log takes; nothing was stored")]
-    TooManyTimers(usize),
+    #[error("{0} messages wait already, the most this log takes; nothing was stored")]
+    TooManyWait(usize),
     /// Nothing of it was stored.
     #[error("batch {found} of this producer does not follow: the next is {expected}")]
     OutOfSequence { expected: u32, found: u32 },
@@ -110,7 +110,7 @@ impl AppendError {
             Self::Failed(_) => Code::STORAGE_FAILED,
             Self::TooLarge { .. } => Code::TOO_LARGE,
             Self::Closed => Code::GOING_AWAY,
-            Self::TooManyTimers(_) => Code::RETRY_AFTER,
+            Self::TooManyWait(_) => Code::RETRY_AFTER,
             Self::OutOfSequence { .. } => Code::OUT_OF_SEQUENCE,
             Self::UnknownProducer(_) => Code::UNKNOWN_PRODUCER,
             Self::Fenced { .. } => Code::FENCED,

@@ -27,6 +27,7 @@ use crate::segments::Segments;
 use crate::snapshot::{Item, StateFile, chunks};
 use crate::steps::Turn;
 use crate::syncer::Dispatcher;
+use crate::wait_list::WaitList;
 use crate::{limits, state_batch};
 
 /// See the module.
@@ -183,6 +184,8 @@ impl Keeper {
                 true => Item::Timer(timer),
                 false => Item::Carried(timer, at),
             }));
+            let halves = derived.halves.all().into_iter();
+            items.extend(halves.map(|(half, at)| Item::Half(half, at)));
             (derived.applied, items)
         };
         let (queue_log_end, lowest) = self.queues.flush(below)?;
@@ -235,16 +238,12 @@ impl Keeper {
         let Some(head) = self.retention.head(&sealed, active, now, self.level) else {
             return Ok(());
         };
-        let (snapshot, timers) = {
+        let (snapshot, waiting) = {
             let derived = &self.dispatcher().derived;
-            (derived.snapshot, Arc::clone(&derived.timers))
+            let lists = [&derived.timers, &derived.halves];
+            (derived.snapshot, lists.map(Arc::clone))
         };
-        // A message that waits is not expired, however old it is: it moves to the end, and what is before it
-        // goes the next time.
-        let copies = timers.carry(&self.segments, head)?;
-        self.is_carrying = !copies.is_empty();
-        copies.into_iter().for_each(|it| self.queue.submit(it));
-        let head = timers.oldest().map_or(head, |it| head.min(it.0));
+        let head = self.carry(&waiting, head)?;
         let covered = snapshot.map_or(0, |snapshot| snapshot.as_of);
         let ends = sealed.iter().map(|segment| segment.end);
         let possible = ends.take_while(|end| *end <= head.min(covered)).last();
@@ -273,6 +272,19 @@ impl Keeper {
         }
         self.env.fs.sync_dir(&log_dir)?;
         self.check(0)
+    }
+
+    /// A message that waits is not expired, however old it is: it moves to the end, and what is before it goes
+    /// the next time. Where the log can begin now.
+    fn carry(&mut self, waiting: &[Arc<WaitList>], head: u64) -> Result<u64, Later> {
+        let mut possible = head;
+        for list in waiting {
+            let copies = list.carry(&self.segments, head)?;
+            self.is_carrying |= !copies.is_empty();
+            copies.into_iter().for_each(|it| self.queue.submit(it));
+            possible = list.oldest().map_or(possible, |it| possible.min(it.0));
+        }
+        Ok(possible)
     }
 
     fn checkpoint(&self, durable: LogPosition, head: u64, clean: bool) -> Checkpoint {

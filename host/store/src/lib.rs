@@ -21,6 +21,7 @@ mod error;
 pub mod exercise;
 pub mod fs;
 mod group;
+mod halves;
 mod keeper;
 mod key_index;
 mod layout;
@@ -46,6 +47,7 @@ mod steps;
 mod stretch;
 mod syncer;
 mod timers;
+mod wait_list;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,7 +69,7 @@ use crate::pending::Slot;
 use crate::queue::{Batch, BlockFacts, Queue};
 use crate::segments::Segments;
 use crate::steps::Running;
-use crate::timers::Timers;
+use crate::wait_list::WaitList;
 
 pub use crate::config::{Config, Env, ReadMode};
 pub use crate::consume_queue::Entry;
@@ -79,7 +81,8 @@ pub use crate::recovery::TornTail;
 pub use crate::retention::{DiskLevel, Retention};
 pub use crate::segment::FORMAT;
 pub use crate::steps::{Part, Steps};
-pub use crate::timers::{AppendOne, DEFAULT_TIMERS, Decided, Due, Timer};
+pub use crate::timers::{DEFAULT_WAITING, Due};
+pub use crate::wait_list::{AppendOne, Decided, Waiting};
 
 /// Message blocks for one queue, verified by the caller, appended together or not at all.
 #[derive(Debug, Clone, Default)]
@@ -123,8 +126,9 @@ struct Shared {
     segments: Arc<Segments>,
     queues: Arc<ConsumeQueues>,
     keys: Arc<KeyIndex>,
-    timers: Arc<Timers>,
-    most_timers: usize,
+    timers: Arc<WaitList>,
+    halves: Arc<WaitList>,
+    most_waiting: usize,
     damage: Arc<Mutex<Vec<Damage>>>,
     durable: Arc<AtomicU64>,
     running: Mutex<Option<Running>>,
@@ -294,12 +298,14 @@ impl Store {
     pub fn remove_topic(&self, topic: TopicId) {
         self.0.queues.retain_topics(|it| it != topic);
         self.0.timers.retain_topics(|it| it != topic);
+        self.0.halves.retain_topics(|it| it != topic);
     }
 
     /// Forgets the queues of all topics but these: once after opening, when it is known which there are.
     pub fn retain_topics(&self, is_kept: impl Fn(TopicId) -> bool) {
         self.0.queues.retain_topics(&is_kept);
-        self.0.timers.retain_topics(is_kept);
+        self.0.timers.retain_topics(&is_kept);
+        self.0.halves.retain_topics(is_kept);
     }
 
     /// Damaged ranges of sealed segments that the scrub has found since the start.

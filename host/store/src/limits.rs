@@ -45,8 +45,8 @@ pub(crate) const CLOCK_JUMP: u64 = 5 * 60 * 1000;
 pub(crate) const SCRUB_SLICE: u64 = 16 * 1024 * 1024;
 /// Damaged ranges that are remembered.
 pub(crate) const DAMAGE: usize = 1_000;
-/// Messages that wait for their time, unless it is said otherwise; each takes about 100 bytes of memory.
-pub(crate) const TIMERS: usize = 2_000_000;
+/// Messages that wait for their time, and as many for their transaction's outcome, unless it is said otherwise; each takes about 100 bytes of memory.
+pub(crate) const WAITING: usize = 2_000_000;
 /// So many bytes of records that have to stay are appended again at once, the last apart …
 pub(crate) const CARRIED_AT_ONCE: usize = 8 * 1024 * 1024;
 /// … and more after this, ms.

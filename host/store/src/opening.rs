@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use quern_protocol::{Epoch, LogPosition};
 
@@ -236,7 +237,8 @@ impl Read {
             queues: Arc::clone(&self.derived.queues),
             keys: Arc::clone(&self.derived.keys),
             timers: Arc::clone(&self.derived.timers),
-            most_timers: config.most_timers,
+            halves: Arc::clone(&self.derived.halves),
+            most_waiting: config.most_waiting,
             damage: Arc::default(),
             durable: Arc::new(AtomicU64::new(end)),
             running: Mutex::new(None),
@@ -267,27 +269,16 @@ impl Read {
             is_carrying: false,
             damage: Arc::clone(&shared.damage),
         };
-        let maker = Maker {
-            yard: self.yard.clone(),
-            queue: Arc::clone(&shared.queue),
-        };
-        let appender = Appender {
-            queue: Arc::clone(&shared.queue),
-            segments: Arc::clone(&shared.segments),
-            durable: Arc::clone(&shared.durable),
-            clock: Arc::clone(&shared.env.clock),
-            yard: self.yard,
-            syncer: syncer.clone(),
-            syncs_alone: true,
-            stamp_after: config.stamp_after,
-            tail,
-            waiting: VecDeque::new(),
-        };
+        let yard = self.yard;
+        let appender = appender(&shared, tail, yard.clone(), &syncer, config.stamp_after);
         let steps = Steps {
             queue: Arc::clone(&shared.queue),
             appender,
             syncer,
-            maker,
+            maker: Maker {
+                yard,
+                queue: Arc::clone(&shared.queue),
+            },
             keeper,
             lock,
         };
@@ -311,6 +302,27 @@ impl Read {
             noted: found.end,
             written_at: self.env.clock.steady_ms(),
         }
+    }
+}
+
+fn appender(
+    shared: &Shared,
+    tail: Tail,
+    yard: Yard,
+    syncer: &Syncer,
+    stamp_after: Duration,
+) -> Appender {
+    Appender {
+        queue: Arc::clone(&shared.queue),
+        segments: Arc::clone(&shared.segments),
+        durable: Arc::clone(&shared.durable),
+        clock: Arc::clone(&shared.env.clock),
+        yard,
+        syncer: syncer.clone(),
+        syncs_alone: true,
+        stamp_after,
+        tail,
+        waiting: VecDeque::new(),
     }
 }
 

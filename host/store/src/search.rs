@@ -30,6 +30,26 @@ impl Store {
         Ok(records)
     }
 
+    /// The record that begins at a position, of whatever kind; `None` = there is none, or not any more. Blocks.
+    pub fn record_at(&self, position: LogPosition) -> Result<Option<Bytes>, ReadError> {
+        let segments = &self.0.segments;
+        let durable = self.durable().0;
+        let end = segments
+            .holding(position)
+            .map_or(0, |it| it.end().min(durable));
+        let fits = |len: usize| position.0.saturating_add(len as u64) <= end;
+        if !fits(RECORD_HEADER) {
+            return Ok(None);
+        }
+        let head = segments.read(position, RECORD_HEADER)?;
+        let Some(len) = RecordHeader::stored_len(&head).filter(|len| fits(*len)) else {
+            return Ok(None);
+        };
+        let record = Bytes::from(segments.read(position, len)?);
+        let is_one = RecordView::parse(&record).is_ok_and(|it| it.header.position == position);
+        Ok(is_one.then_some(record))
+    }
+
     fn positions(
         &self,
         segment: &Segment,

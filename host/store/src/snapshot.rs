@@ -31,7 +31,7 @@ use crate::fs::{self, Fs};
 use crate::le::{id_at, u32_at, u64_at};
 use crate::producers::Sent;
 use crate::segment::LogId;
-use crate::timers::Timer;
+use crate::wait_list::Waiting;
 
 const MAGIC: &[u8; 8] = b"QUERNSTA";
 const VERSION: u32 = 1;
@@ -49,9 +49,11 @@ pub(crate) enum Item {
     Queue(TopicId, QueueId, u64, u64),
     Producer(Sent),
     /// Only in the file: of every timer the log has the record.
-    Timer(Timer),
+    Timer(Waiting),
     /// The same of one that was appended again, there.
-    Carried(Timer, LogPosition),
+    Carried(Waiting, LogPosition),
+    /// The same of messages whose transaction's outcome is not known, each with the place of its record.
+    Half(Waiting, LogPosition),
 }
 
 /// Part of a snapshot in the log.
@@ -99,7 +101,11 @@ pub(crate) fn state_of(body: &[u8]) -> Vec<(RecordKind, Vec<u8>)> {
     let items = decode(body).map_or_else(Vec::new, |chunk| chunk.items);
     let state = items.into_iter().filter_map(|item| match item {
         Item::State(kind, body) => Some((RecordKind::from_number(kind)?, body)),
-        Item::Queue(..) | Item::Producer(_) | Item::Timer(_) | Item::Carried(..) => None,
+        Item::Queue(..)
+        | Item::Producer(_)
+        | Item::Timer(_)
+        | Item::Carried(..)
+        | Item::Half(..) => None,
     });
     state.collect()
 }
@@ -147,8 +153,8 @@ pub(crate) struct Contents {
     pub(crate) state: Vec<StateRecord>,
     pub(crate) queues: HashMap<Key, (u64, u64)>,
     pub(crate) producers: Vec<Sent>,
-    /// Each with the place of its record.
-    pub(crate) timers: Vec<(Timer, LogPosition)>,
+    /// The kind of what waits, and the place of its record.
+    pub(crate) waiting: Vec<(RecordKind, Waiting, LogPosition)>,
 }
 
 impl Contents {
@@ -165,8 +171,12 @@ impl Contents {
                     this.queues.insert((topic, queue), (min, next));
                 }
                 Item::Producer(sent) => this.producers.push(sent),
-                Item::Timer(timer) => this.timers.push((timer, timer.position)),
-                Item::Carried(timer, at) => this.timers.push((timer, at)),
+                Item::Timer(timer) => {
+                    this.waiting
+                        .push((RecordKind::Timer, timer, timer.position));
+                }
+                Item::Carried(timer, at) => this.waiting.push((RecordKind::Timer, timer, at)),
+                Item::Half(half, at) => this.waiting.push((RecordKind::Half, half, at)),
             }
         }
         Ok(this)

@@ -16,13 +16,12 @@ use quern_protocol::{
     DeleteTopicReply, DescribeTopic, DescribeTopicReply, Durability, Epoch, Extensions, Filter,
     GroupName, Heartbeat, HeartbeatReply, Hello, HelloReply, Kind, Lease, ListTopics,
     ListTopicsReply, LogPosition, Message, MessageType, OffsetAt, OffsetAtReply, OffsetRange,
-    OffsetRangeReply, Operation, Origin, Permission, Placed, Placement, PluginReport,
-    ProducerBatch, ProducerId, ProducerStamp, PublishTopics, PublishTopicsReply, Pull, PullReply,
-    QueryOffsets, QueryOffsetsReply, QueueId, QueueOffset, QueuePosition, QueueReport,
-    RecordHeader, RecordKind, RegisterBroker, RegisterBrokerReply, Request, Role, Route,
-    RouteReply, Selector, Send, SendReply, SendSelected, SendSelectedReply, SendStatus, SetTopic,
-    SetTopicReply, Stall, Status, StatusReply, TopicId, TopicName, TopicQueues, TopicSetting,
-    TopicSettings, TopicSettingsReply, TopicSummary, WireError, WriteQueues,
+    OffsetRangeReply, Operation, Origin, Permission, PluginReport, ProducerId, ProducerStamp,
+    PublishTopics, PublishTopicsReply, Pull, PullReply, QueryOffsets, QueryOffsetsReply, QueueId,
+    QueueOffset, QueuePosition, QueueReport, RecordHeader, RecordKind, RegisterBroker,
+    RegisterBrokerReply, Request, Role, Route, RouteReply, Send, SetTopic, SetTopicReply, Stall,
+    Status, StatusReply, TopicId, TopicName, TopicQueues, TopicSetting, TopicSettings,
+    TopicSettingsReply, TopicSummary, WireError,
 };
 
 #[path = "frozen/config.rs"]
@@ -35,6 +34,10 @@ mod groups;
 mod plugins;
 #[path = "frozen/retries.rs"]
 mod retries;
+#[path = "frozen/sending.rs"]
+mod sending;
+#[path = "frozen/transactions.rs"]
+mod transactions;
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -306,39 +309,7 @@ fn the_wire_is_as_it_was() {
         settings,
     };
     all.request(&rules, "request rules");
-    let send = Send::new(topic(), queue, 64);
-    let sent = |status| SendReply {
-        status,
-        first: offset,
-        position,
-        stored_at: 1_700_000_000_001,
-    };
-    all.add(&send, &sent(SendStatus::Ok));
-    for class in Durability::ALL {
-        let send = Send {
-            durability: Some(*class),
-            ..send.clone()
-        };
-        all.request(&send, &format!("request {class}"));
-    }
-    let batch = ProducerBatch {
-        producer: ProducerId(1 << 60),
-        epoch: 2,
-        sequence: 70_000,
-    };
-    let batch = Send {
-        batch: Some(batch),
-        ..send.clone()
-    };
-    all.request(&batch, "request of a batch");
-    delay::sends(&mut all, &send);
-    for status in [
-        SendStatus::FlushDiskTimeout,
-        SendStatus::FlushReplicaTimeout,
-        SendStatus::ReplicaNotAvailable,
-    ] {
-        all.reply::<Send>(&sent(status), &format!("reply {status:?}"));
-    }
+    sending::send(&mut all);
     let pull = Pull {
         group: Some(group()),
         topic: topic(),
@@ -364,59 +335,9 @@ fn the_wire_is_as_it_was() {
         stall: Some(stall),
     };
     all.add(&pull, &pulled);
-    let selected = SendSelected {
-        topic: topic(),
-        messages: 3,
-        selector: Selector::named("hash").param("key", "customer"),
-        group: Some(group()),
-        zone: "eu".to_owned(),
-        route: vec![WriteQueues {
-            broker: broker(),
-            queues: 4,
-        }],
-        durability: None,
-    };
-    let stored = Placed::Stored {
-        queue,
-        offset,
-        position,
-        stored_at: 1_700_000_000_001,
-    };
-    let elsewhere = Placed::Elsewhere {
-        broker: broker(),
-        queue,
-    };
-    let refused = Placed::Refused(WireError::new(Code::PLUGIN_TRAP, "stopped"));
-    let placement = |placed, fell_back| Placement { fell_back, placed };
-    all.add(
-        &selected,
-        &SendSelectedReply {
-            selector: "hash 0.1.0".to_owned(),
-            placements: vec![
-                placement(stored, false),
-                placement(elsewhere, true),
-                placement(refused, false),
-            ],
-        },
-    );
-    let selected = SendSelected {
-        durability: Some(Durability::Local),
-        ..selected
-    };
-    all.request(&selected, "request");
-    let late = Placed::NotYetDurable {
-        status: SendStatus::FlushDiskTimeout,
-        queue,
-        offset,
-        position,
-        stored_at: 1_700_000_000_001,
-    };
-    let late = SendSelectedReply {
-        selector: "hash 0.1.0".to_owned(),
-        placements: vec![placement(late, false)],
-    };
-    all.reply::<SendSelected>(&late, "reply not yet durable");
+    sending::selected(&mut all);
     delay::delays(&mut all);
+    transactions::transactions(&mut all);
     let at = vec![QueuePosition { queue, offset }];
     let commit = CommitOffsets {
         group: group(),

@@ -3,9 +3,10 @@
 use quern_protocol::{
     BrokerEntry, BrokerName, BrokerRoute, Code, ConfigEntry, CreateTopic, DelayedMessage,
     DeleteGroup, DeleteTopic, DescribeConfig, DescribeGroup, DescribeGroupReply, DescribeTopic,
-    DescribeTopicReply, GroupSetting, GroupSummary, ListDelayed, ListGroups, ListTopics,
-    LogPosition, Operation, ResendDeadLetters, SetGroup, SetTopic, Status, StatusReply, TopicName,
-    TopicSetting, TopicSettings, TopicSummary,
+    DescribeTopicReply, EndTransaction, GroupSetting, GroupSummary, ListDelayed, ListGroups,
+    ListTopics, ListTransactions, LogPosition, MessageHandle, OpenTransaction, Operation,
+    ResendDeadLetters, SetGroup, SetTopic, Status, StatusReply, TopicName, TopicSetting,
+    TopicSettings, TopicSummary, TransactionEnd, TransactionOutcome,
 };
 
 use crate::client::{self, Client};
@@ -196,6 +197,57 @@ impl Admin {
     pub async fn settings_at(&self, address: &str) -> Result<Vec<ConfigEntry>> {
         let reply = self.0.call(address, &DescribeConfig {}).await?;
         Ok(reply.entries)
+    }
+
+    /// Transactions whose end is not known, of one topic or of all, at most so many of each broker, the
+    /// oldest first.
+    pub async fn list_transactions(
+        &self,
+        topic: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<(BrokerName, OpenTransaction)>> {
+        let topic = topic.map(TopicName::new).transpose()?;
+        let mut all = Vec::new();
+        for broker in self.some_broker().await? {
+            let (mut behind, mut left) = ((0, LogPosition(0)), most);
+            while left > 0 {
+                let request = ListTransactions {
+                    topic: topic.clone(),
+                    behind,
+                    messages: u32::try_from(left).unwrap_or(u32::MAX),
+                };
+                let found = match self.0.call(&broker.address, &request).await {
+                    Ok(found) => found.transactions,
+                    Err(error) if error.coded() == Code::NOT_FOUND => break,
+                    Err(error) => return Err(error),
+                };
+                let Some(last) = found.last() else { break };
+                behind = (last.stored_at, last.position);
+                left = left.saturating_sub(found.len());
+                all.extend(found.into_iter().map(|it| (broker.broker.clone(), it)));
+            }
+        }
+        all.sort_by_key(|(_, it)| (it.stored_at, it.position));
+        all.truncate(most);
+        Ok(all)
+    }
+
+    /// Ends a transaction in place of its producer, or only tells how it ended. Returns its message's id, and
+    /// what holds.
+    pub async fn end_transaction(
+        &self,
+        topic: &str,
+        handle: &MessageHandle,
+        end: Option<TransactionEnd>,
+    ) -> Result<(String, TransactionOutcome)> {
+        let request = EndTransaction {
+            topic: TopicName::new(topic)?,
+            position: handle.position,
+            message_id: String::new(),
+            end,
+        };
+        let reply = self.0.end_transaction(handle, &request).await?;
+        Ok((reply.message_id, reply.outcome))
     }
 
     /// All topics of all brokers.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quern_protocol::{
-    BrokerRoute, Code, DelayedHandle, DelayedMessage, GroupName, Operation, RecallMessage,
-    TopicName, limits,
+    BrokerRoute, Code, DelayedMessage, EndTransaction, EndTransactionReply, GroupName,
+    MessageHandle, Operation, RecallMessage, TopicName, limits,
 };
 use quern_quic::{Connector, DevAuthority, Door, NodeIdentity, Trust};
 
@@ -18,6 +18,7 @@ use crate::consumer::{ConsumerBuilder, PullConsumer};
 use crate::error::{Error, Result};
 use crate::producer::ProducerBuilder;
 use crate::routes::Routes;
+use crate::transaction::{TransactionProducerBuilder, TransactionState, UndecidedMessage};
 
 const POISONED: &str = "no code that can panic runs under the consumers lock";
 
@@ -70,6 +71,16 @@ impl Client {
         ProducerBuilder::new(self.clone(), group)
     }
 
+    /// A producer of transactions. `check` is asked about those of the group whose end the broker does not know,
+    /// those of other producers too: it looks up what became of the work.
+    pub fn transaction_producer<C, F>(&self, group: &str, check: C) -> TransactionProducerBuilder
+    where
+        C: Fn(UndecidedMessage) -> F + Send + Sync + 'static,
+        F: Future<Output = TransactionState> + Send + 'static,
+    {
+        TransactionProducerBuilder::new(self.clone(), group, check)
+    }
+
     /// Reads queues where the application says; for connectors and tools.
     pub fn pull_consumer(&self) -> PullConsumer {
         PullConsumer::new(self.clone())
@@ -89,19 +100,34 @@ impl Client {
 
     /// Takes a message for later back, so that it is never delivered; returns what it was. An error with
     /// [`Code::NOT_FOUND`] when it does not wait any more: it was delivered, or taken back before.
-    pub async fn recall(&self, topic: &str, handle: &DelayedHandle) -> Result<DelayedMessage> {
+    pub async fn recall(&self, topic: &str, handle: &MessageHandle) -> Result<DelayedMessage> {
         let topic = TopicName::new(topic)?;
-        let route = self.0.routes.of(&topic, false).await?;
+        let address = self.address(&topic, handle).await?;
+        let request = RecallMessage {
+            topic,
+            position: handle.position,
+        };
+        Ok(self.call(&address, &request).await?.message)
+    }
+
+    /// Of the broker that has a message that waits.
+    async fn address(&self, topic: &TopicName, handle: &MessageHandle) -> Result<String> {
+        let route = self.0.routes.of(topic, false).await?;
         let broker = route.iter().find(|it| it.broker == handle.broker);
         let broker = broker.ok_or_else(|| {
             let text = format!("broker {} does not serve topic \"{topic}\"", handle.broker);
             Error::new(Code::NO_ROUTE, text)
         })?;
-        let request = RecallMessage {
-            topic: topic.clone(),
-            position: handle.position,
-        };
-        Ok(self.call(&broker.address, &request).await?.message)
+        Ok(broker.address.clone())
+    }
+
+    pub(crate) async fn end_transaction(
+        &self,
+        handle: &MessageHandle,
+        request: &EndTransaction,
+    ) -> Result<EndTransactionReply> {
+        let address = self.address(&request.topic, handle).await?;
+        self.call(&address, request).await
     }
 
     /// Topics, routes, brokers.

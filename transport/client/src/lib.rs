@@ -35,6 +35,7 @@ mod message_id;
 mod plugins;
 mod producer;
 mod routes;
+mod transaction;
 
 pub use crate::admin::Admin;
 pub use crate::client::{Client, ClientBuilder};
@@ -45,14 +46,20 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::plugins::Uploaded;
 pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
 pub use crate::routes::MessageQueue;
+pub use crate::transaction::{
+    Committed, Transaction, TransactionProducer, TransactionProducerBuilder, TransactionState,
+    UndecidedMessage,
+};
 pub use quern_protocol::retry;
+pub use quern_protocol::transaction::parked_topic;
 pub use quern_protocol::{
     Activation, BadHandle, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
-    ComponentDigest, ConfigEntry, ConfigOrigin, DelayedHandle, DelayedMessage, DescribeGroupReply,
+    ComponentDigest, ConfigEntry, ConfigOrigin, DelayedMessage, DescribeGroupReply,
     DescribePluginReply, Disagreement, Durability, Filter, GroupMember, GroupQueue, GroupSetting,
-    GroupSummary, LogPosition, Message, MessageType, Permission, PluginAbout, PluginChange,
-    PluginFigures, PluginFilter, PluginKind, PluginName, PluginRef, PluginSummary, PluginTrial,
-    QueueId, QueueOffset, ReconsumeReply, Selector, SendStatus, Stall, StatusReply, TopicName,
-    TopicSetting, TopicSummary, TrialKind, TrialReport, VersionReport, VersionState,
+    GroupSummary, LogPosition, Message, MessageHandle, MessageType, OpenTransaction, Permission,
+    PluginAbout, PluginChange, PluginFigures, PluginFilter, PluginKind, PluginName, PluginRef,
+    PluginSummary, PluginTrial, QueueId, QueueOffset, ReconsumeReply, Selector, SendStatus, Stall,
+    StatusReply, TopicName, TopicSetting, TopicSummary, TransactionEnd, TransactionOutcome,
+    TrialKind, TrialReport, VersionReport, VersionState,
 };
 pub use quern_quic::{NodeIdentity, Trust};

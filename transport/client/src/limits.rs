@@ -29,6 +29,8 @@ pub(crate) const POLL: Duration = Duration::from_secs(15);
 pub(crate) const POLL_SLACK: Duration = Duration::from_secs(5);
 /// Leases are renewed, and a coordinator is asked again, at least this often: three times a term.
 pub(crate) const RENEW: Duration = Duration::from_secs(3);
+/// Transactions that are asked about at once.
+pub(crate) const CHECKS: usize = 16;
 /// A broker that did not give what was asked is asked again after this long.
 pub(crate) const AGAIN: Duration = Duration::from_millis(250);
 /// Longest a broker may take to check, compile and try a component.

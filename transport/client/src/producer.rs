@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use quern_protocol::{
-    Code, DelayedHandle, Durability, LogPosition, Message, QueueOffset, Selector, SendReply,
+    Code, Durability, LogPosition, Message, MessageHandle, QueueOffset, Selector, SendReply,
     SendStatus,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -167,8 +167,8 @@ enum How {
     InTurn,
     /// A plugin chose its queue: name and version.
     Selected(String),
-    /// It is in no queue before its time.
-    Later(DelayedHandle),
+    /// It is in no queue yet.
+    Waiting(MessageHandle),
 }
 
 impl SendResult {
@@ -206,15 +206,15 @@ impl SendResult {
     pub fn selector(&self) -> Option<&str> {
         match &self.how {
             How::Selected(selector) => Some(selector),
-            How::InTurn | How::Later(_) => None,
+            How::InTurn | How::Waiting(_) => None,
         }
     }
 
-    /// What a message for later can be taken back by, until it is due: [`Client::recall`]. `None` = it was
-    /// for now.
-    pub fn delayed(&self) -> Option<&DelayedHandle> {
+    /// What a message that is for later, or of a transaction, is known by until it is in its queue: see
+    /// [`Client::recall`]. `None` = it is there at once.
+    pub fn handle(&self) -> Option<&MessageHandle> {
         match &self.how {
-            How::Later(handle) => Some(handle),
+            How::Waiting(handle) => Some(handle),
             How::InTurn | How::Selected(_) => None,
         }
     }
@@ -321,7 +321,7 @@ impl Producer {
     }
 
     fn prepare(&self, message: Message) -> Result<(Destination, String, Bytes)> {
-        let later = message.later();
+        let later = message.later().cloned();
         let selector = match &self.selector {
             _ if later.is_some() => None,
             Some(selector) => Some(Arc::clone(selector)),

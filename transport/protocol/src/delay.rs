@@ -6,11 +6,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BrokerName, LogPosition, ProducerId, QueueId, TopicName};
+use crate::block::Pairs;
+use crate::ids::{BrokerName, GroupName, LogPosition, ProducerId, QueueId, TopicName};
 use crate::record::{Extensions, Origin, ProducerStamp, RECORD_HEADER};
+use crate::transaction::PRODUCER_GROUP;
 
 /// When a message is to be in its queue. By the clock of the broker's log, and never earlier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Later {
     /// So many ms after it is stored.
     In(u64),
@@ -18,11 +20,23 @@ pub enum Later {
     At(u64),
     /// After the delay the broker has under this number, from 1 on (RocketMQ's `delayTimeLevel`).
     Level(u8),
+    /// When the transaction it is of is committed, if it is; members of this group are asked about it.
+    OnCommit(GroupName),
+}
+
+impl Later {
+    /// What the broker notes of such a message, as encoded pairs.
+    pub fn notes(&self) -> Vec<u8> {
+        match self {
+            Self::OnCommit(group) => Pairs::encode([(PRODUCER_GROUP, group.as_str())]),
+            Self::In(_) | Self::At(_) | Self::Level(_) => Vec::new(),
+        }
+    }
 }
 
 /// Bytes of the record of a message for later with a block of so many bytes. Those of one send follow one
 /// another, so this tells their positions.
-pub fn delayed_record_len(block: usize, is_numbered: bool) -> u64 {
+pub fn waiting_record_len(block: usize, is_numbered: bool, later: &Later) -> u64 {
     let stamp = ProducerStamp {
         id: ProducerId(0),
         epoch: 0,
@@ -32,31 +46,32 @@ pub fn delayed_record_len(block: usize, is_numbered: bool) -> u64 {
     let extensions = Extensions {
         producer: is_numbered.then_some(stamp),
         origin: Some(Origin::default()),
+        notes_len: later.notes().len() as u16,
         ..Extensions::default()
     };
     (RECORD_HEADER + extensions.size() + block) as u64
 }
 
-/// What a message for later is known by until it is due: `BROKER/POSITION`.
+/// What a message that waits is known by: `BROKER/POSITION`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct DelayedHandle {
+pub struct MessageHandle {
     pub broker: BrokerName,
     /// Of its record in that broker's log.
     pub position: LogPosition,
 }
 
-impl fmt::Display for DelayedHandle {
+impl fmt::Display for MessageHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.broker, self.position)
     }
 }
 
-/// A text that is no [`DelayedHandle`].
+/// A text that is no [`MessageHandle`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no handle of a delayed message: they look like broker-a/4096")]
+#[error("{0:?} is no handle of a message that waits: they look like broker-a/4096")]
 pub struct BadHandle(String);
 
-impl FromStr for DelayedHandle {
+impl FromStr for MessageHandle {
     type Err = BadHandle;
 
     fn from_str(text: &str) -> Result<Self, BadHandle> {
@@ -78,7 +93,7 @@ impl FromStr for DelayedHandle {
 pub struct RecallMessage {
     /// The message's.
     pub topic: TopicName,
-    /// See [`DelayedHandle::position`].
+    /// See [`MessageHandle::position`].
     pub position: LogPosition,
 }
 
@@ -107,7 +122,7 @@ pub struct ListDelayedReply {
 /// A message that waits for its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DelayedMessage {
-    /// See [`DelayedHandle::position`].
+    /// See [`MessageHandle::position`].
     pub position: LogPosition,
     /// ms since 1970.
     pub due_at: u64,
@@ -127,14 +142,14 @@ mod tests {
 
     #[test]
     fn a_handle_is_read_as_it_is_written() {
-        let handle = DelayedHandle {
+        let handle = MessageHandle {
             broker: BrokerName::new("broker-a").unwrap(),
             position: LogPosition(4_096),
         };
         assert_eq!(handle.to_string(), "broker-a/4096");
         assert_eq!(handle.to_string().parse(), Ok(handle));
         for text in ["", "broker-a", "broker-a/", "/12", "broker-a/x", "a b/1"] {
-            assert!(text.parse::<DelayedHandle>().is_err(), "{text}");
+            assert!(text.parse::<MessageHandle>().is_err(), "{text}");
         }
     }
 }

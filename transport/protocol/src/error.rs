@@ -149,8 +149,11 @@ codes! {
         "The durability class asked for cannot be given here: replicated and quorum need replicas, and there are none. Nothing was stored."
         "Ask for local, which is this broker's disk, or fast; or give the topic another class: `quern topic set NAME --durability local`.";
     3009 WRONG_TYPE Never
-        "The topic takes another type of message: a fifo topic only messages with an order key, a normal one only those without. Nothing was stored."
+        "The topic takes another type of message: a fifo topic only messages with an order key, a normal one only those without, a delay one only those for later. Nothing was stored."
         "Give the message an order key or leave it out; or let the topic take both: `quern topic set NAME --type mixed`.";
+    3021 OTHER_OUTCOME Never
+        "The transaction has ended otherwise than asked for: another producer, the broker or an operator was first. The first end holds."
+        "The text says how it ended. A rolled-back message that is to be sent after all is sent anew.";
     4001 DISK_FULL Elsewhere
         "The log's disk is full. The messages of this request were not stored; what was acknowledged before is safe and readable."
         "Free space or enlarge the disk under the data directory; sending goes on by itself.";

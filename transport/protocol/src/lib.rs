@@ -18,6 +18,7 @@ pub mod message;
 pub mod operation;
 pub mod record;
 pub mod retry;
+pub mod transaction;
 
 mod broker;
 mod heartbeat;
@@ -35,7 +36,7 @@ pub use block::{Block, BlockError};
 pub use broker::{PluginReport, Status, StatusReply};
 pub use config::{ConfigEntry, ConfigOrigin, DescribeConfig, DescribeConfigReply};
 pub use delay::{
-    BadHandle, DelayedHandle, DelayedMessage, Later, ListDelayed, ListDelayedReply, RecallMessage,
+    BadHandle, DelayedMessage, Later, ListDelayed, ListDelayedReply, MessageHandle, RecallMessage,
     RecallMessageReply,
 };
 pub use durability::Durability;
@@ -83,3 +84,7 @@ pub use topic::{
     TopicSetting, TopicSettings, TopicSettingsReply, TopicSummary,
 };
 pub use topic_rules::{MessageType, Permission, UnknownRule};
+pub use transaction::{
+    EndTransaction, EndTransactionReply, ListTransactions, ListTransactionsReply, OpenTransaction,
+    PollTransactions, PollTransactionsReply, TransactionCheck, TransactionEnd, TransactionOutcome,
+};

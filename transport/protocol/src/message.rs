@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::block::{Parts, lay_out};
 use crate::delay::Later;
-use crate::ids::TopicName;
+use crate::ids::{GroupName, TopicName};
 use crate::limits;
 
 /// The system property that names a message uniquely; the SDK always sets it.
@@ -93,8 +93,10 @@ pub enum MessageError {
     PropertiesTooLong { len: usize },
     #[error("body is {len} bytes, the limit is {max}", max = limits::MESSAGE_BODY)]
     BodyTooLarge { len: usize },
-    #[error("a message with an order key is delivered in its order, and cannot be for later")]
-    OrderedAndDelayed,
+    #[error(
+        "a message with an order key is delivered in its order: it cannot be for later, nor of a transaction"
+    )]
+    OrderedAndWaiting,
 }
 
 impl MessageError {
@@ -105,7 +107,7 @@ impl MessageError {
             Self::TagCharacter { .. }
             | Self::KeyCharacter { .. }
             | Self::PropertyName
-            | Self::OrderedAndDelayed => Code::BAD_MESSAGE,
+            | Self::OrderedAndWaiting => Code::BAD_MESSAGE,
             Self::ReservedProperty { .. } => Code::RESERVED_NAME,
             Self::TagTooLong { .. }
             | Self::KeysTooLong { .. }
@@ -222,8 +224,16 @@ impl Message {
     }
 
     /// When it is to be delivered; `None` = at once.
-    pub fn later(&self) -> Option<Later> {
-        self.later
+    pub fn later(&self) -> Option<&Later> {
+        self.later.as_ref()
+    }
+
+    /// Delivered when its transaction is committed; members of this group are asked how it ended. A
+    /// `TransactionProducer` does this.
+    #[must_use]
+    pub fn on_commit(mut self, group: GroupName) -> Self {
+        self.later = Some(Later::OnCommit(group));
+        self
     }
 
     /// Whether it has an order key.
@@ -239,7 +249,7 @@ impl Message {
     pub fn encode(&self, unique_key: &str, born_at: u64) -> Result<Bytes, MessageError> {
         Tag::check(&self.tag)?;
         if self.later.is_some() && self.is_ordered() {
-            return Err(MessageError::OrderedAndDelayed);
+            return Err(MessageError::OrderedAndWaiting);
         }
         if self.keys.len() > limits::KEYS {
             return Err(MessageError::KeysTooLong {

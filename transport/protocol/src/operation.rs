@@ -148,6 +148,9 @@ operations! {
     32 SendSelected   Header => SendSelectedReply   Table, version 2 appends 1;
     33 RecallMessage  Header => RecallMessageReply  Header;
     34 ListDelayed    Header => ListDelayedReply    Table;
+    35 EndTransaction Header => EndTransactionReply Header;
+    36 PollTransactions Header => PollTransactionsReply Table;
+    37 ListTransactions Header => ListTransactionsReply Table;
     40 CommitOffsets  Table  => CommitOffsetsReply  Header, version 2 appends 1;
     41 QueryOffsets   Header => QueryOffsetsReply   Table;
     42 OffsetRange    Header => OffsetRangeReply    Header;

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{GroupName, NameError, QueueId, QueueOffset, TopicName};
+use crate::transaction::parked_topic;
 
 const RETRY: &str = "%RETRY%";
 const DEAD: &str = "%DLQ%";
@@ -33,7 +34,9 @@ pub fn dead_letter_topic(group: &GroupName) -> Result<TopicName, NameError> {
 
 /// Whether only brokers may write to a topic of this name.
 pub fn is_reserved_topic(topic: &TopicName) -> bool {
-    topic.as_str().starts_with(RETRY) || topic.as_str().starts_with(DEAD)
+    topic.as_str().starts_with(RETRY)
+        || topic.as_str().starts_with(DEAD)
+        || *topic == parked_topic()
 }
 
 /// Whether this is some group's retry topic.

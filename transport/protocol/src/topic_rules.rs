@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::delay::Later;
+
 /// What clients may do with a topic on one broker (RocketMQ's `perm` 6, 4, 2 and 0).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Permission {
@@ -59,25 +61,29 @@ pub enum MessageType {
     Fifo,
     /// A time before which they are not delivered.
     Delay,
+    /// Of a transaction.
+    Transaction,
 }
 
 impl MessageType {
-    pub const ALL: &'static [Self] = &[Self::Normal, Self::Fifo, Self::Delay];
+    pub const ALL: &'static [Self] = &[Self::Normal, Self::Fifo, Self::Delay, Self::Transaction];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Normal => "normal",
             Self::Fifo => "fifo",
             Self::Delay => "delay",
+            Self::Transaction => "transaction",
         }
     }
 
     /// What a message is, by what it says.
-    pub fn of(has_order_key: bool, is_for_later: bool) -> Self {
-        match (has_order_key, is_for_later) {
+    pub fn of(has_order_key: bool, later: Option<&Later>) -> Self {
+        match (has_order_key, later) {
             (true, _) => Self::Fifo,
-            (false, true) => Self::Delay,
-            (false, false) => Self::Normal,
+            (false, None) => Self::Normal,
+            (false, Some(Later::OnCommit(_))) => Self::Transaction,
+            (false, Some(Later::In(_) | Later::At(_) | Later::Level(_))) => Self::Delay,
         }
     }
 }
@@ -122,7 +128,7 @@ impl FromStr for MessageType {
         let named = Self::ALL.iter().find(|it| it.name() == text).copied();
         named.ok_or_else(|| UnknownRule {
             word: text.to_owned(),
-            known: "normal, fifo, delay",
+            known: "normal, fifo, delay, transaction",
         })
     }
 }

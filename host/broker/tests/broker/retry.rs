@@ -48,7 +48,8 @@ async fn set(connection: &Connection, retries: u16, delay: u32) {
         group: group(),
         settings: settings.clone(),
     };
-    assert_eq!(ask(connection, &request).await.settings, settings);
+    let holds = ask(connection, &request).await.settings;
+    assert!(holds.starts_with(&settings), "{holds:?}");
 }
 
 /// A message of queue 0: tag, attempts, notes.

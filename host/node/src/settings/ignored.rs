@@ -273,9 +273,8 @@ pub(super) const IGNORED: &[Ignored] = &[
          allowRecallWhenBrokerNotWriteable",
     ),
     broker(
-        "transactions of RocketMQ's kind have no such settings here",
-        "rejectTransactionMessage transactionTimeOut transactionCheckMax transactionCheckInterval \
-         transactionOpMsgMaxSize transactionOpBatchInterval transactionMetricFlushInterval \
+        "a topic's type says whether it takes transactions; a committed message is its own mark",
+        "rejectTransactionMessage transactionOpMsgMaxSize transactionOpBatchInterval transactionMetricFlushInterval \
          enableTransactionMetrics",
     ),
     broker(

@@ -1,155 +1,21 @@
-//! Every setting of a node: its name, which is RocketMQ's where RocketMQ has it, its flag, what it may be,
-//! how it acts. The command's flags, the papers and what a running node says of itself come from here.
+//! The table of settings: the command's flags, the papers and what a running node says of itself come from
+//! here.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use quern_protocol::{BrokerName, Durability, Permission, limits};
 use quern_store::ReadMode;
 
+use super::key::{Act, Draft, Flag, Key, Place, Shorthand, Show};
 use super::values::{
     at_least, at_most, delay_levels, directory, flush_disk_type, host_port, hours, ip, listen,
     longest_delay, name_servers, number, only, or_word, segment_size, shown_hours, shown_levels,
-    store_read, switch, unless_word, word,
+    store_read, switch, take_delay, unless_word, word,
 };
 use crate::config::{Config, Identity, Roles};
 
-/// Takes a value; why not, in words that follow it.
-type Act = fn(&mut Draft, &str) -> Result<(), String>;
-/// What holds, written as in a file.
-type Show = fn(&Config) -> String;
-/// Keys and the value of each.
-pub(super) type Expanded = Vec<(&'static str, String)>;
-
-/// A setting.
-#[derive(Debug)]
-pub struct Key {
-    pub name: &'static str,
-    /// Whose it is, hence in whose file it may stand.
-    pub of: Roles,
-    /// Other spellings that are read.
-    pub also: &'static [&'static str],
-    pub flag: Option<Flag>,
-    /// What it is, for people.
-    pub help: &'static str,
-    /// What it may be, in words.
-    pub allowed: &'static str,
-    pub(super) act: Act,
-    pub(super) show: Show,
-}
-
-/// How a command takes a setting.
-#[derive(Debug, Clone, Copy)]
-pub struct Flag {
-    /// Without the hyphens.
-    pub long: &'static str,
-    pub short: Option<char>,
-    pub env: Option<&'static str>,
-    /// What stands for the value in a help text; `None` = on or off, and on without a value.
-    pub value: Option<&'static str>,
-}
-
-/// A flag that gives several settings at once.
-#[derive(Debug)]
-pub struct Shorthand {
-    pub flag: Flag,
-    pub of: Roles,
-    pub help: &'static str,
-    pub keys: &'static [&'static str],
-    /// Of a value, the keys and what each becomes.
-    pub(super) expand: fn(&str) -> Result<Expanded, String>,
-    pub(super) show: Show,
-}
-
-/// A configuration in the making.
-#[derive(Debug)]
-pub(super) struct Draft {
-    pub(super) config: Config,
-    /// Directories that were named, and where below the data directory each has to be.
-    pub(super) places: Vec<Place>,
-}
-
-#[derive(Debug)]
-pub(super) struct Place {
-    pub(super) key: &'static str,
-    pub(super) given: PathBuf,
-    pub(super) below: &'static str,
-}
-
-impl Key {
-    /// What it is if nobody says anything.
-    pub fn default(&self) -> String {
-        (self.show)(&Config::new(Roles::Both))
-    }
-
-    const fn new(
-        of: Roles,
-        name: &'static str,
-        help: &'static str,
-        allowed: &'static str,
-        how: (Act, Show),
-    ) -> Self {
-        Self {
-            name,
-            of,
-            also: &[],
-            flag: None,
-            help,
-            allowed,
-            act: how.0,
-            show: how.1,
-        }
-    }
-
-    const fn also(mut self, also: &'static [&'static str]) -> Self {
-        self.also = also;
-        self
-    }
-
-    const fn flag(mut self, flag: Flag) -> Self {
-        self.flag = Some(flag);
-        self
-    }
-}
-
-impl Flag {
-    const fn new(long: &'static str, env: &'static str, value: &'static str) -> Self {
-        Self {
-            long,
-            short: None,
-            env: Some(env),
-            value: Some(value),
-        }
-    }
-
-    const fn switch(long: &'static str, env: Option<&'static str>) -> Self {
-        Self {
-            long,
-            short: None,
-            env,
-            value: None,
-        }
-    }
-
-    const fn short(mut self, short: char) -> Self {
-        self.short = Some(short);
-        self
-    }
-}
-
-impl Shorthand {
-    /// Whether a setting is one of those it gives.
-    pub(super) fn gives(&self, key: &str) -> bool {
-        self.keys.contains(&key)
-    }
-
-    /// What it is if nobody says anything.
-    pub fn default(&self) -> String {
-        (self.show)(&Config::new(Roles::Both))
-    }
-}
-
 const HOUR: u64 = 60 * 60;
+const DELAY: &str = "a number of ms, or of s, m, h or d with the unit";
 
 /// Flags that stand for several keys.
 pub const SHORTHANDS: &[Shorthand] = &[
@@ -361,7 +227,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         Roles::Broker,
         "delayedMax",
-        "So many messages may wait for their time; each takes about 100 bytes of memory",
+        "So many messages may wait for their time, and as many for their transaction; each takes about 100 bytes of memory",
         "a number of messages",
         (
             |it, value| number(value).map(|most| it.config.most_delayed = most),
@@ -369,6 +235,53 @@ pub const KEYS: &[Key] = &[
         ),
     )
     .flag(Flag::new("delayed-max", "QUERN_DELAYED_MAX", "COUNT")),
+    Key::new(
+        Roles::Broker,
+        "transactionTimeOut",
+        "A producer is asked how its transaction ended after so long",
+        DELAY,
+        (
+            |it, value| take_delay(&mut it.config.transactions.first_check, value),
+            |it| it.transactions.first_check.as_millis().to_string(),
+        ),
+    )
+    .flag(Flag::new("tx-timeout", "QUERN_TX_TIMEOUT", "DELAY")),
+    Key::new(
+        Roles::Broker,
+        "transactionCheckInterval",
+        "And again after so long, twice as long each time, up to 16 times",
+        DELAY,
+        (
+            |it, value| take_delay(&mut it.config.transactions.check_every, value),
+            |it| it.transactions.check_every.as_millis().to_string(),
+        ),
+    )
+    .flag(Flag::new("tx-check-interval", "QUERN_TX_CHECK_INTERVAL", "DELAY")),
+    Key::new(
+        Roles::Broker,
+        "transactionCheckMax",
+        "So often; then its message is set aside in TRANS_CHECK_MAX_TIME_TOPIC",
+        "1 or more",
+        (
+            |it, value| {
+                it.config.transactions.checks = at_least(1, number(value)?)?;
+                Ok(())
+            },
+            |it| it.transactions.checks.to_string(),
+        ),
+    )
+    .flag(Flag::new("tx-check-max", "QUERN_TX_CHECK_MAX", "COUNT")),
+    Key::new(
+        Roles::Broker,
+        "transactionMaxAge",
+        "So is that of one nobody was there to ask about, after so long",
+        DELAY,
+        (
+            |it, value| take_delay(&mut it.config.transactions.longest, value),
+            |it| it.transactions.longest.as_millis().to_string(),
+        ),
+    )
+    .flag(Flag::new("tx-max-age", "QUERN_TX_MAX_AGE", "DELAY")),
     Key::new(
         Roles::Broker,
         "fileReservedTime",

@@ -2,6 +2,7 @@
 //! a memory of where each value comes from. [`KEYS`] is the one table of them.
 
 mod ignored;
+mod key;
 mod keys;
 mod paper;
 mod properties;
@@ -13,8 +14,9 @@ use std::path::{Path, PathBuf};
 use quern_protocol::{Code, ConfigEntry, ConfigOrigin};
 
 use crate::config::{Config, Roles};
-use keys::{Draft, Place};
-pub use keys::{Flag, KEYS, Key, SHORTHANDS, Shorthand};
+use key::{Draft, Place};
+pub use key::{Flag, Key, Shorthand};
+pub use keys::{KEYS, SHORTHANDS};
 pub use paper::tables;
 pub use values::delay;
 

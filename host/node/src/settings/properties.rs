@@ -84,10 +84,11 @@ fn unescape(text: &str) -> Result<String, String> {
 
 fn unicode(digits: impl Iterator<Item = char>) -> Result<char, String> {
     let digits: String = digits.collect();
-    let number = match digits.len() {
-        4 => u32::from_str_radix(&digits, 16).ok(),
-        _ => None,
-    };
+    // A number may have a sign, four digits may not.
+    let is_four = digits.len() == 4 && digits.chars().all(|it| it.is_ascii_hexdigit());
+    let number = is_four
+        .then(|| u32::from_str_radix(&digits, 16).ok())
+        .flatten();
     let character = number.and_then(char::from_u32);
     character.ok_or_else(|| format!("\\u{digits} is no character; write the character itself"))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use quern_protocol::{Durability, limits};
 use quern_store::{ReadMode, Retention};
 
-use super::keys::{Draft, Expanded};
+use super::key::{Draft, Expanded};
 
 pub(super) fn only(value: &str, only: &str) -> Result<(), String> {
     match value == only {
@@ -188,6 +188,13 @@ pub(super) fn delay_levels(draft: &mut Draft, value: &str) -> Result<(), String>
 
 pub(super) fn shown_levels(levels: &[Duration]) -> String {
     levels.iter().map(shown_delay).collect::<Vec<_>>().join(" ")
+}
+
+/// Milliseconds, or a number with a unit.
+pub(super) fn take_delay(setting: &mut Duration, value: &str) -> Result<(), String> {
+    let ms = value.parse().or_else(|_| delay(value));
+    *setting = Duration::from_millis(ms.map_err(|_| "is no delay")?);
+    Ok(())
 }
 
 /// Seconds, or a number with a unit.

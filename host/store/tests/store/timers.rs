@@ -14,7 +14,7 @@ use quern_store::fs::Fs;
 use quern_store::sim::SimFs;
 use quern_store::{
     Append, AppendError, AppendOne, Config, Decided, Due, Env, Part, Retention, Stateless, Steps,
-    Store, Timer,
+    Store, Waiting,
 };
 
 use crate::{batch, block, some_bodies, wait};
@@ -47,7 +47,7 @@ fn open(fs: &SimFs) -> Store {
 }
 
 /// Everything but the commit log is gone.
-fn strip(fs: &SimFs) {
+pub(crate) fn strip(fs: &SimFs) {
     for dir in ["/q", "/q/consumequeue", "/q/index"] {
         for name in fs.list(dir.as_ref()).unwrap_or_default() {
             let _ = fs.remove(&Path::new(dir).join(name));
@@ -83,8 +83,8 @@ fn queued(store: &Store) -> Vec<(String, u16)> {
     entries.unwrap().iter().map(read).collect()
 }
 
-fn fire(store: &Store, timer: &Timer) -> Decided {
-    let fired = store.fire(timer, |_, queue| queue).unwrap();
+fn fire(store: &Store, timer: &Waiting) -> Decided {
+    let fired = store.fire(timer.position, |_| ()).unwrap();
     fired.expect("nothing else is under way for it")
 }
 
@@ -193,7 +193,7 @@ fn one_decision_at_a_time_and_none_twice() {
     let timer = store.due_timers(10, 1)[0];
     let fired = fire(&store, &timer);
     assert!(due(&store, 99).is_empty(), "it is on its way");
-    assert!(store.fire(&timer, |_, queue| queue).unwrap().is_none());
+    assert!(store.fire(timer.position, |_| ()).unwrap().is_none());
     assert!(store.cancel_timer(position).is_none(), "too late");
     settle(&mut steps);
     wait(fired).unwrap();
@@ -203,8 +203,8 @@ fn one_decision_at_a_time_and_none_twice() {
     settle(&mut steps);
     let position = wait(pending).unwrap().position;
     let cancelled = store.cancel_timer(position).unwrap();
-    let timer = Timer { position, ..timer };
-    assert!(store.fire(&timer, |_, queue| queue).unwrap().is_none());
+    let timer = Waiting { position, ..timer };
+    assert!(store.fire(timer.position, |_| ()).unwrap().is_none());
     settle(&mut steps);
     wait(cancelled).unwrap();
     let check = |store: &Store, how: &str| {
@@ -262,16 +262,16 @@ fn batches_wait_from_when_they_are_stored_and_are_stored_once() {
 fn more_than_may_wait_are_refused() {
     let fs = SimFs::default();
     let config = Config {
-        most_timers: 2,
+        most_waiting: 2,
         ..config(None)
     };
     let (store, _) = Store::open(config, env(&fs), Box::new(Stateless)).unwrap();
     wait(store.submit_one(later("a", 10))).unwrap();
     let two = store.submit_later(batch(1, &some_bodies(0, 2)), Due::At(20));
-    assert!(matches!(wait(two), Err(AppendError::TooManyTimers(1))));
+    assert!(matches!(wait(two), Err(AppendError::TooManyWait(1))));
     wait(store.submit_one(later("b", 20))).unwrap();
     let third = wait(store.submit_one(later("c", 30)));
-    assert!(matches!(third, Err(AppendError::TooManyTimers(2))));
+    assert!(matches!(third, Err(AppendError::TooManyWait(2))));
     wait(fire(&store, &store.due_timers(10, 1)[0])).unwrap();
     wait(store.submit_one(later("c", 30))).unwrap();
 }

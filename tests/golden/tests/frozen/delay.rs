@@ -5,19 +5,21 @@ use quern_protocol::{
     RecallMessageReply, Send,
 };
 
-use crate::{Samples, topic};
+use crate::{Samples, group, topic};
 
 pub(crate) fn sends(all: &mut Samples, send: &Send) {
     for later in [
         Later::In(30_000),
         Later::At(1_800_000_000_000),
         Later::Level(18),
+        Later::OnCommit(group()),
     ] {
+        let name = format!("request {later:?}");
         let send = Send {
             later: Some(later),
             ..send.clone()
         };
-        all.request(&send, &format!("request {later:?}"));
+        all.request(&send, &name);
     }
 }
 

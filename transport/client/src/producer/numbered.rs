@@ -20,7 +20,7 @@ use crate::routes::MessageQueue;
 struct Frame<'a> {
     client: &'a Client,
     topic: &'a TopicName,
-    later: Option<Later>,
+    later: Option<&'a Later>,
     sender: &'a Sender,
     blocks: Vec<Bytes>,
     until: Instant,
@@ -31,7 +31,7 @@ struct Frame<'a> {
 pub(super) async fn try_send(
     client: &Client,
     numbers: &Numbers,
-    (topic, later, sender): (&TopicName, Option<Later>, &Sender),
+    (topic, later, sender): (&TopicName, Option<&Later>, &Sender),
     turn: usize,
     jobs: &[Job],
 ) -> Result<(MessageQueue, SendReply)> {
@@ -129,7 +129,7 @@ impl Frame<'_> {
         let request = Send {
             durability: self.sender.durability,
             batch: Some(*batch),
-            later: self.later,
+            later: self.later.cloned(),
             ..Send::new(self.topic.clone(), queue.queue, self.blocks.len() as u32)
         };
         let left = self.until.saturating_duration_since(Instant::now());

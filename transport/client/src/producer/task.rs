@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use quern_protocol::delay::delayed_record_len;
+use quern_protocol::delay::waiting_record_len;
 use quern_protocol::{
-    BrokerRoute, Code, DelayedHandle, Later, QueueId, Selector, Send, SendReply, TopicName,
+    BrokerRoute, Code, Later, MessageHandle, QueueId, Selector, Send, SendReply, TopicName,
 };
 use quern_quic::CallError;
 use tokio::sync::mpsc;
@@ -201,7 +201,7 @@ impl Task {
                 let jobs = topic.take();
                 let who = (self.client.clone(), self.sender.clone());
                 let numbers = self.numbers.clone();
-                let nth = match destination.later {
+                let nth = match &destination.later {
                     Some(_) => &mut self.later_turn,
                     None => &mut topic.turn,
                 };
@@ -233,27 +233,29 @@ impl Task {
             }
         }
         match answered.outcome {
-            Outcome::Stored(queue, reply) if answered.destination.later.is_some() => {
-                let is_numbered = self.numbers.is_some();
-                let mut position = reply.position;
-                for job in answered.jobs {
-                    let handle = DelayedHandle {
-                        broker: queue.broker.clone(),
-                        position,
-                    };
-                    position.0 += delayed_record_len(job.block.len(), is_numbered);
-                    job.stored(queue.clone(), &reply, How::Later(handle));
+            Outcome::Stored(queue, reply) => match &answered.destination.later {
+                Some(later) => {
+                    let is_numbered = self.numbers.is_some();
+                    let mut position = reply.position;
+                    for job in answered.jobs {
+                        let handle = MessageHandle {
+                            broker: queue.broker.clone(),
+                            position,
+                        };
+                        position.0 += waiting_record_len(job.block.len(), is_numbered, later);
+                        job.stored(queue.clone(), &reply, How::Waiting(handle));
+                    }
                 }
-            }
-            Outcome::Stored(queue, reply) => {
-                for (index, job) in answered.jobs.into_iter().enumerate() {
-                    let reply = SendReply {
-                        first: reply.first.plus(index as u64),
-                        ..reply.clone()
-                    };
-                    job.stored(queue.clone(), &reply, How::InTurn);
+                None => {
+                    for (index, job) in answered.jobs.into_iter().enumerate() {
+                        let reply = SendReply {
+                            first: reply.first.plus(index as u64),
+                            ..reply.clone()
+                        };
+                        job.stored(queue.clone(), &reply, How::InTurn);
+                    }
                 }
-            }
+            },
             Outcome::Placed(outcomes) => {
                 for (job, outcome) in answered.jobs.into_iter().zip(outcomes) {
                     match outcome {
@@ -302,7 +304,7 @@ async fn send(
     jobs: Vec<Job>,
 ) -> Answered {
     let attempts = jobs.iter().map(|job| job.attempts).max().unwrap_or(0);
-    let (topic, later) = (&destination.topic, destination.later);
+    let (topic, later) = (&destination.topic, destination.later.as_ref());
     let stored = |(queue, reply)| Outcome::Stored(queue, reply);
     let tried = match (&destination.selector, &numbers) {
         (None, None) => {
@@ -348,7 +350,7 @@ async fn send(
 
 async fn try_send(
     client: &Client,
-    (topic, later): (&TopicName, Option<Later>),
+    (topic, later): (&TopicName, Option<&Later>),
     sender: &Sender,
     turn: usize,
     jobs: &[Job],
@@ -358,7 +360,7 @@ async fn try_send(
     let live = client.live(broker).await?;
     let request = Send {
         durability: sender.durability,
-        later,
+        later: later.cloned(),
         ..Send::new(topic.clone(), queue, jobs.len() as u32)
     };
     let body = jobs.iter().map(|job| job.block.clone()).collect();

@@ -1,0 +1,266 @@
+//! Which producers are asked about which transactions, and when: `PollTransactions`. Nothing of it is kept: a
+//! broker that starts again asks anew.
+
+use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+
+use quern_protocol::block::Pairs;
+use quern_protocol::retry::{ORIGIN_QUEUE, ORIGIN_TOPIC};
+use quern_protocol::transaction::{PRODUCER_GROUP, parked_topic};
+use quern_protocol::{
+    GroupName, LogPosition, PollTransactions, PollTransactionsReply, QueueId, TransactionCheck,
+    WireError, limits as wire,
+};
+use tokio::sync::Notify;
+
+use crate::transactions::{Half, read};
+use crate::{Broker, limits, reply, retry};
+
+/// A transaction that has been open for long.
+#[derive(Debug)]
+struct Known {
+    group: GroupName,
+    /// When somebody is asked again, ms since 1970.
+    next: u64,
+    asked: u32,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    known: HashMap<LogPosition, Known>,
+    by_group: HashMap<GroupName, BTreeSet<(u64, LogPosition)>>,
+    /// All that were stored before are known, or decided.
+    seen: (u64, LogPosition),
+}
+
+impl Table {
+    fn put(&mut self, position: LogPosition, known: Known) {
+        let of_group = self.by_group.entry(known.group.clone()).or_default();
+        of_group.insert((known.next, position));
+        self.known.insert(position, known);
+    }
+
+    fn take(&mut self, position: LogPosition) -> Option<Known> {
+        let known = self.known.remove(&position)?;
+        if let Some(of_group) = self.by_group.get_mut(&known.group) {
+            of_group.remove(&(known.next, position));
+            if of_group.is_empty() {
+                self.by_group.remove(&known.group);
+            }
+        }
+        Some(known)
+    }
+}
+
+/// Who is to be asked about which transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    table: Mutex<Table>,
+    /// Rings when some may have become due.
+    bell: Notify,
+}
+
+impl Checks {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        let table = self.table.lock();
+        table.expect("no code that can panic runs under the checks lock")
+    }
+
+    /// The next one that a member of a group is to be asked about. It is asked again after `pause` of how often
+    /// it was; how often that is now.
+    fn ask(
+        &self,
+        group: &GroupName,
+        now: u64,
+        pause: impl FnOnce(u32) -> u64,
+    ) -> Option<(LogPosition, u32)> {
+        let mut table = self.table();
+        let (next, position) = *table.by_group.get(group)?.first()?;
+        if next > now {
+            return None;
+        }
+        let mut known = table.take(position)?;
+        known.asked += 1;
+        known.next = now + pause(known.asked);
+        let asked = known.asked;
+        table.put(position, known);
+        Some((position, asked))
+    }
+
+    /// Nobody was asked after all.
+    fn not_asked(&self, position: LogPosition, now: u64) {
+        let mut table = self.table();
+        if let Some(mut known) = table.take(position) {
+            known.asked -= 1;
+            known.next = now;
+            table.put(position, known);
+        }
+    }
+
+    /// How often somebody was asked about it.
+    pub(crate) fn asked(&self, position: LogPosition) -> u32 {
+        self.table().known.get(&position).map_or(0, |it| it.asked)
+    }
+
+    /// It is decided.
+    pub(crate) fn forget(&self, position: LogPosition) {
+        self.table().take(position);
+    }
+
+    /// Those nobody could decide: they were asked about often enough, and the last answer has not come.
+    fn hopeless(&self, now: u64, most: u32) -> Vec<LogPosition> {
+        let table = self.table();
+        let hopeless = table.known.iter();
+        let hopeless = hopeless.filter(|(_, it)| it.asked >= most && it.next <= now);
+        hopeless.map(|(position, _)| *position).collect()
+    }
+}
+
+pub(crate) async fn poll(
+    broker: &Arc<Broker>,
+    request: PollTransactions,
+) -> Result<PollTransactionsReply, WireError> {
+    let wait = Duration::from_millis(request.wait_ms.min(wire::GROUP_WAIT_MS).into());
+    let mut over = pin!(tokio::time::sleep(wait));
+    loop {
+        if broker.is_draining() {
+            return Err(reply::going_away());
+        }
+        let mut rung = pin!(broker.checks.bell.notified());
+        rung.as_mut().enable();
+        let checks = due(broker, &request).await?;
+        if !checks.is_empty() || over.is_elapsed() {
+            return Ok(PollTransactionsReply { checks });
+        }
+        tokio::select! {
+            () = rung => {}
+            () = over.as_mut() => {}
+        }
+    }
+}
+
+/// What a member of a group is asked about now.
+async fn due(
+    broker: &Broker,
+    request: &PollTransactions,
+) -> Result<Vec<TransactionCheck>, WireError> {
+    let settings = &broker.config.transactions;
+    let pause = |asked: u32| settings.pause(asked);
+    let (mut checks, mut bytes) = (Vec::new(), 0);
+    let now = broker.store.now_ms();
+    while checks.len() < limits::CHECKS.min(request.messages as usize) {
+        let Some((position, asked)) = broker.checks.ask(&request.group, now, pause) else {
+            break;
+        };
+        let half = read(broker, vec![position]).await?.pop();
+        let topic = half.as_ref();
+        let topic = topic.and_then(|it| broker.state.topics.by_id(it.message.topic));
+        let (Some(half), Some(topic)) = (half, topic) else {
+            broker.checks.forget(position);
+            continue;
+        };
+        bytes += half.message.block.len();
+        if bytes > limits::CHECKS_BYTES && !checks.is_empty() {
+            broker.checks.not_asked(position, now);
+            break;
+        }
+        checks.push(TransactionCheck {
+            topic: topic.name.clone(),
+            position,
+            asked,
+            block: half.message.block.to_vec(),
+        });
+    }
+    Ok(checks)
+}
+
+/// Learns of transactions that have been open for long and sets aside those nobody can decide, for as long as
+/// the broker is there.
+pub(crate) async fn watch(broker: Weak<Broker>) {
+    loop {
+        tokio::time::sleep(limits::CHECK_TICK).await;
+        let Some(broker) = broker.upgrade() else {
+            return;
+        };
+        if broker.is_draining() {
+            continue;
+        }
+        if let Err(error) = look(&broker).await {
+            tracing::warn!(%error, "transactions whose outcome is not known wait longer");
+        }
+    }
+}
+
+async fn look(broker: &Arc<Broker>) -> Result<(), WireError> {
+    let (now, settings) = (broker.store.now_ms(), &broker.config.transactions);
+    let open_since = |ms: Duration| now.saturating_sub(ms.as_millis() as u64);
+    loop {
+        let seen = broker.checks.table().seen;
+        let mut open = broker.store.undecided(None, seen, limits::LISTED);
+        open.retain(|it| it.due_at <= open_since(settings.first_check));
+        let Some(last) = open.last().map(|it| (it.due_at, it.position)) else {
+            break;
+        };
+        let halves = read(broker, open.iter().map(|it| it.position).collect()).await?;
+        let mut table = broker.checks.table();
+        for half in halves {
+            // Every send names one.
+            let Ok(group) = GroupName::new(half.group()) else {
+                continue;
+            };
+            let known = Known {
+                group,
+                next: now,
+                asked: 0,
+            };
+            table.put(half.position, known);
+        }
+        table.seen = last;
+    }
+    let mut hopeless = broker.checks.hopeless(now, settings.checks);
+    let open = broker
+        .store
+        .undecided(None, (0, LogPosition(0)), limits::LISTED);
+    let too_old = open
+        .iter()
+        .filter(|it| it.due_at <= open_since(settings.longest));
+    hopeless.extend(too_old.map(|it| it.position));
+    for half in read(broker, hopeless).await? {
+        park(broker, half).await?;
+    }
+    broker.checks.bell.notify_waiters();
+    Ok(())
+}
+
+/// Sets a message aside whose transaction nobody can decide.
+async fn park(broker: &Arc<Broker>, half: Half) -> Result<(), WireError> {
+    let Some(topic) = broker.state.topics.by_id(half.message.topic) else {
+        return Ok(());
+    };
+    let parked = retry::system_topic(broker, parked_topic()).await?;
+    let (group, queue) = (half.group(), half.message.queue.to_string());
+    let notes = Pairs::encode([
+        (ORIGIN_TOPIC, topic.name.as_str()),
+        (ORIGIN_QUEUE, &queue),
+        (PRODUCER_GROUP, &group),
+    ]);
+    let (store, position) = (broker.store.clone(), half.position);
+    let park = move || {
+        store.commit_half(position, |it| {
+            (it.topic, it.queue) = (parked.id, QueueId(0));
+            it.notes = notes.into();
+        })
+    };
+    let parked = broker.cold.run(&None, park).await?;
+    let parked = parked.map_err(|error| reply::read_failed(&error))?;
+    if let Some(parked) = parked {
+        let parked = parked.await;
+        parked.map_err(|error| reply::append_failed(&error))?;
+        broker.checks.forget(position);
+        tracing::warn!(topic = %topic.name, %position, group,
+            "nobody says how a transaction ended: its message is set aside");
+    }
+    Ok(())
+}

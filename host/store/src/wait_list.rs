@@ -1,0 +1,459 @@
+//! Messages that wait: in the log, and in no queue. A timer waits for its time, a half for the outcome of its
+//! transaction. Which they are follows from the log alone: one is there from its record on until a record, a
+//! message or one that calls it off, whose origin names its position. So one that is decided while the power
+//! goes is decided once.
+//!
+//! The log keeps the record of each. Retention, before it lets a segment go, has those in it appended again
+//! at the end: such a copy is marked as carried, and its origin names the first record, which stays the
+//! message's identity. While a copy or a decision is under way nobody else may begin another, so what
+//! comes last in the log is what holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::ops::Bound;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use quern_protocol::block::Pairs;
+use quern_protocol::{
+    LogPosition, Origin, QueueId, QueueOffset, RecordHeader, RecordKind, RecordView, TopicId,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{AppendError, ReadError};
+use crate::pending::{Acknowledge, Appended, Pending, Slot};
+use crate::queue::Batch;
+use crate::segments::Segments;
+use crate::{Entry, Store, facts, key_index, limits, state_batch};
+
+/// One message block, verified by the caller, that has been delivered before or is for later.
+#[derive(Debug, Clone, Default)]
+pub struct AppendOne {
+    pub topic: TopicId,
+    pub queue: QueueId,
+    pub block: Bytes,
+    /// How often it has been delivered.
+    pub attempts: u16,
+    /// Encoded pairs, at most [`quern_protocol::limits::NOTES`] bytes.
+    pub notes: Bytes,
+    /// Until then it is in no queue, ms since 1970; `None` = it is in its queue at once.
+    pub due_at: Option<u64>,
+}
+
+/// A message that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Of its first record: what it is known by.
+    pub position: LogPosition,
+    /// ms since 1970. Of a half: when it was stored.
+    pub due_at: u64,
+    /// Of its record, bytes.
+    pub size: u32,
+    /// Where it goes.
+    pub topic: TopicId,
+}
+
+impl Waiting {
+    /// One that says no time is due at once.
+    pub(crate) fn of(header: &RecordHeader) -> Self {
+        let origin = header.extensions.origin.unwrap_or_default();
+        Self {
+            position: match header.extensions.carried {
+                true => origin.root,
+                false => header.position,
+            },
+            due_at: origin.due_at,
+            size: header.len,
+            topic: header.topic,
+        }
+    }
+}
+
+/// What is known of one besides its position.
+#[derive(Debug)]
+struct Row {
+    due_at: u64,
+    /// Where its record is now.
+    at: LogPosition,
+    size: u32,
+    topic: TopicId,
+    /// A record that is on its way to the log says what becomes of it.
+    is_taken: bool,
+}
+
+impl Row {
+    fn at(&self, position: LogPosition) -> Waiting {
+        Waiting {
+            position,
+            due_at: self.due_at,
+            size: self.size,
+            topic: self.topic,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_position: BTreeMap<LogPosition, Row>,
+    by_due: BTreeSet<(u64, LogPosition)>,
+    /// Those whose record is not the first one.
+    carried: usize,
+}
+
+impl Table {
+    fn remove(&mut self, position: LogPosition) {
+        if let Some(waiting) = self.by_position.remove(&position) {
+            self.by_due.remove(&(waiting.due_at, position));
+            self.carried -= usize::from(waiting.at != position);
+        }
+    }
+
+    /// Its record is there now.
+    fn put(&mut self, waiting: Waiting, at: LogPosition) {
+        self.remove(waiting.position);
+        self.by_due.insert((waiting.due_at, waiting.position));
+        self.carried += usize::from(at != waiting.position);
+        let row = Row {
+            due_at: waiting.due_at,
+            at,
+            size: waiting.size,
+            topic: waiting.topic,
+            is_taken: false,
+        };
+        self.by_position.insert(waiting.position, row);
+    }
+
+    /// Nobody else decides what becomes of it until it is put back. Where its record is.
+    fn take(&mut self, position: LogPosition) -> Option<(Waiting, LogPosition)> {
+        let waiting = self.by_position.get_mut(&position)?;
+        if std::mem::replace(&mut waiting.is_taken, true) {
+            return None;
+        }
+        Some((waiting.at(position), waiting.at))
+    }
+}
+
+/// All messages of a log that wait for the same thing.
+#[derive(Debug)]
+pub(crate) struct WaitList {
+    /// Of their records.
+    kind: RecordKind,
+    table: Mutex<Table>,
+}
+
+impl WaitList {
+    pub(crate) fn new(kind: RecordKind) -> Self {
+        Self {
+            kind,
+            table: Mutex::default(),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        let table = self.table.lock();
+        table.expect("no code that can panic runs under this lock")
+    }
+
+    /// One that waits, and where its record is: the first one, or a copy.
+    pub(crate) fn put(&self, waiting: Waiting, at: LogPosition) {
+        self.table().put(waiting, at);
+    }
+
+    /// The same, of a copy: one whose topic was deleted meanwhile stays away.
+    pub(crate) fn moved(&self, waiting: Waiting, at: LogPosition) {
+        let mut table = self.table();
+        if table.by_position.contains_key(&waiting.position) {
+            table.put(waiting, at);
+        }
+    }
+
+    /// The record there has become a message, or shall not.
+    pub(crate) fn remove(&self, position: LogPosition) {
+        self.table().remove(position);
+    }
+
+    pub(crate) fn retain_topics(&self, is_kept: impl Fn(TopicId) -> bool) {
+        let mut table = self.table();
+        let all = table.by_position.iter();
+        let gone: Vec<_> = all
+            .filter(|(_, it)| !is_kept(it.topic))
+            .map(|(position, _)| *position)
+            .collect();
+        gone.into_iter().for_each(|it| table.remove(it));
+    }
+
+    /// Those whose time has come and of which nothing is under way, the longest due first.
+    pub(crate) fn due(&self, now: u64, most: usize) -> Vec<Waiting> {
+        let table = self.table();
+        let due = table.by_due.iter().take_while(|(at, _)| *at <= now);
+        let due = due.filter_map(|(_, position)| {
+            let waiting = table.by_position.get(position)?;
+            (!waiting.is_taken).then(|| waiting.at(*position))
+        });
+        due.take(most).collect()
+    }
+
+    pub(crate) fn next_due(&self) -> Option<u64> {
+        self.table().by_due.first().map(|(due_at, _)| *due_at)
+    }
+
+    /// Those of a topic, or of any, the soonest first, behind one.
+    pub(crate) fn behind(
+        &self,
+        topic: Option<TopicId>,
+        behind: (u64, LogPosition),
+        most: usize,
+    ) -> Vec<Waiting> {
+        let table = self.table();
+        let rest = (Bound::Excluded(behind), Bound::Unbounded);
+        let all = table.by_due.range(rest).filter_map(|(_, position)| {
+            let waiting = table.by_position.get(position)?;
+            topic
+                .is_none_or(|it| it == waiting.topic)
+                .then(|| waiting.at(*position))
+        });
+        all.take(most).collect()
+    }
+
+    /// The log must not begin behind this.
+    pub(crate) fn oldest(&self) -> Option<LogPosition> {
+        let table = self.table();
+        match table.carried {
+            0 => table.by_position.keys().next().copied(),
+            _ => table.by_position.values().map(|it| it.at).min(),
+        }
+    }
+
+    /// Those with a record before a position, so many bytes of them, to be appended again.
+    fn take_before(&self, head: u64, bytes: usize) -> Vec<(Waiting, LogPosition)> {
+        let mut table = self.table();
+        let (mut positions, mut taken) = (Vec::new(), 0);
+        for (position, waiting) in &table.by_position {
+            if position.0 >= head || taken >= bytes {
+                break;
+            }
+            if waiting.at.0 < head && !waiting.is_taken {
+                taken += waiting.size as usize;
+                positions.push(*position);
+            }
+        }
+        let taken = positions.into_iter().filter_map(|it| table.take(it));
+        taken.collect()
+    }
+
+    pub(crate) fn take(&self, position: LogPosition) -> Option<(Waiting, LogPosition)> {
+        self.table().take(position)
+    }
+
+    fn put_back(&self, position: LogPosition) {
+        if let Some(waiting) = self.table().by_position.get_mut(&position) {
+            waiting.is_taken = false;
+        }
+    }
+
+    pub(crate) fn find(&self, position: LogPosition) -> Option<(Waiting, LogPosition)> {
+        let table = self.table();
+        let waiting = table.by_position.get(&position)?;
+        Some((waiting.at(position), waiting.at))
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.table().by_position.len()
+    }
+
+    /// All of them, each with the place of its record.
+    pub(crate) fn all(&self) -> Vec<(Waiting, LogPosition)> {
+        let table = self.table();
+        let all = table.by_position.iter();
+        all.map(|(position, it)| (it.at(*position), it.at))
+            .collect()
+    }
+
+    /// Copies of those whose records stand before a position, so many bytes of them at once: batches for
+    /// the end of the log. One whose record is damaged is lost.
+    pub(crate) fn carry(&self, segments: &Segments, head: u64) -> Result<Vec<Batch>, ReadError> {
+        let mut batches = Vec::new();
+        let mut failed = None;
+        for (waiting, at) in self.take_before(head, limits::CARRIED_AT_ONCE) {
+            if failed.is_some() {
+                self.put_back(waiting.position);
+                continue;
+            }
+            match record(segments, &waiting, at) {
+                Ok(one) => {
+                    let mut copy = batch(self.kind, one, Slot::new(Acknowledge::Durable));
+                    copy.origin = Some(origin(&waiting));
+                    copy.carried = true;
+                    batches.push(copy);
+                }
+                Err(error @ ReadError::Damaged { .. }) => {
+                    tracing::error!(code = "Q-4007", %error, "a message that waited is lost");
+                    self.remove(waiting.position);
+                }
+                Err(error) => {
+                    self.put_back(waiting.position);
+                    failed = Some(error);
+                }
+            }
+        }
+        match failed {
+            Some(error) if batches.is_empty() => Err(error),
+            _ => Ok(batches),
+        }
+    }
+}
+
+/// What becomes of a message that waits, on its way to the log: it is in its queue, or will never be one, when this
+/// resolves to `Ok`. Otherwise it waits as before, unless the log takes no more writes at all.
+#[derive(Debug)]
+#[must_use = "it is certain when this resolves, not before"]
+pub struct Decided {
+    list: Arc<WaitList>,
+    position: LogPosition,
+    pending: Pending,
+    outcome: Option<Result<Appended, AppendError>>,
+}
+
+impl Future for Decided {
+    type Output = Result<Appended, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(Pin::new(&mut self.pending).poll(context));
+        self.outcome = Some(outcome.clone());
+        Poll::Ready(outcome)
+    }
+}
+
+impl Drop for Decided {
+    fn drop(&mut self) {
+        // One that was not waited for may still come to be, and then the log says so.
+        if let Some(Err(_)) = self.outcome {
+            self.list.put_back(self.position);
+        }
+    }
+}
+
+impl Store {
+    /// The message of one that waits; `None` = it does not any more. May block.
+    pub(crate) fn waiting_in(
+        &self,
+        list: &WaitList,
+        position: LogPosition,
+    ) -> Result<Option<AppendOne>, ReadError> {
+        let Some((waiting, at)) = list.find(position) else {
+            return Ok(None);
+        };
+        record(&self.0.segments, &waiting, at).map(Some)
+    }
+
+    /// Makes one that waits a message of its queue, as `dress` changes it. `None` = it does not wait any more,
+    /// or something else becomes of it just now. May block.
+    pub(crate) fn deliver(
+        &self,
+        list: &Arc<WaitList>,
+        position: LogPosition,
+        dress: impl FnOnce(&mut AppendOne),
+    ) -> Result<Option<Decided>, ReadError> {
+        let Some((waiting, at)) = list.take(position) else {
+            return Ok(None);
+        };
+        let read = record(&self.0.segments, &waiting, at);
+        let mut one = read.inspect_err(|_| list.put_back(position))?;
+        dress(&mut one);
+        let mut message = message(one, Slot::new(Acknowledge::Durable));
+        message.origin = Some(origin(&waiting));
+        Ok(Some(self.decide(list, position, message)))
+    }
+
+    /// One that waits shall never come: a record of this kind says so. `None` as above.
+    pub(crate) fn call_off(
+        &self,
+        list: &Arc<WaitList>,
+        position: LogPosition,
+        kind: RecordKind,
+    ) -> Option<Decided> {
+        let (waiting, _) = list.take(position)?;
+        let slot = Slot::new(Acknowledge::Durable);
+        let mut record = state_batch(kind, &[CALLED_OFF], self.now_ms(), slot);
+        record.origin = Some(origin(&waiting));
+        Some(self.decide(list, position, record))
+    }
+
+    fn decide(&self, list: &Arc<WaitList>, position: LogPosition, batch: Batch) -> Decided {
+        Decided {
+            list: Arc::clone(list),
+            position,
+            pending: self.enqueue(batch),
+            outcome: None,
+        }
+    }
+
+    /// Hands over messages that are to wait. Refused when too many do already.
+    pub(crate) fn enqueue_waiting(&self, list: &WaitList, batch: Batch) -> Pending {
+        let waiting = list.count();
+        let most = self.0.most_waiting;
+        if waiting + batch.facts.len() <= most {
+            return self.enqueue(batch);
+        }
+        let pending = batch.slot.pending(&self.0.queue);
+        batch.slot.settle(Err(AppendError::TooManyWait(waiting)));
+        pending
+    }
+}
+
+/// Version of the body of a record that calls a message off; there is nothing behind it.
+const CALLED_OFF: u8 = 1;
+
+/// What a record that copies or decides one says of it.
+fn origin(waiting: &Waiting) -> Origin {
+    Origin {
+        due_at: waiting.due_at,
+        root: waiting.position,
+    }
+}
+
+/// The message whose record is there.
+fn record(segments: &Segments, waiting: &Waiting, at: LogPosition) -> Result<AppendOne, ReadError> {
+    let record = segments.record(&Entry {
+        offset: QueueOffset(0),
+        position: at,
+        size: waiting.size,
+        tag_code: 0,
+    })?;
+    let view = RecordView::parse(&record).map_err(|error| ReadError::Damaged {
+        position: at,
+        why: error.to_string(),
+    })?;
+    Ok(AppendOne {
+        topic: view.header.topic,
+        queue: view.header.queue,
+        block: record.slice(view.header.size()..),
+        attempts: view.header.attempts,
+        notes: Pairs::encode(view.notes.iter()).into(),
+        due_at: Some(waiting.due_at),
+    })
+}
+
+/// A message for its queue, which can be found by its keys.
+pub(crate) fn message(one: AppendOne, slot: Slot) -> Batch {
+    let topic = one.topic;
+    let mut batch = batch(RecordKind::Message, one, slot);
+    let mut keys = Vec::new();
+    facts(&batch.blocks, 1, |index, block| {
+        key_index::hashes(topic, block, |hash| keys.push((index, hash)));
+    });
+    batch.keys = keys;
+    batch
+}
+
+/// One block with what is known of it besides.
+pub(crate) fn batch(kind: RecordKind, one: AppendOne, slot: Slot) -> Batch {
+    debug_assert!(one.notes.len() <= quern_protocol::limits::NOTES);
+    let facts = facts(&one.block, 1, |_, _| {});
+    let mut batch = Batch::new(kind, (one.topic, one.queue), facts, one.block, slot);
+    batch.attempts = one.attempts;
+    batch.notes = one.notes;
+    batch
+}
