@@ -10,6 +10,7 @@ mod groups;
 mod kill;
 mod plugin_life;
 mod plugins;
+mod pop;
 mod retries;
 mod sdk;
 mod sending;

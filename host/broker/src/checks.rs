@@ -122,7 +122,7 @@ pub(crate) async fn poll(
     broker: &Arc<Broker>,
     request: PollTransactions,
 ) -> Result<PollTransactionsReply, WireError> {
-    let wait = Duration::from_millis(request.wait_ms.min(wire::GROUP_WAIT_MS).into());
+    let wait = Duration::from_millis(request.wait_ms.min(wire::PULL_WAIT_MS).into());
     let mut over = pin!(tokio::time::sleep(wait));
     loop {
         if broker.is_draining() {

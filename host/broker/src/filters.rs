@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use quern_plugins::{Batch, Fault, Field, Number, SubscribeError, Subscription, Worker, integer};
 use quern_protocol::message::{ORDER_KEY, UNIQUE_KEY};
 use quern_protocol::{
-    Block, Code, Filter, PluginName, QueueId, QueueOffset, RecordView, Tag, TopicId, TopicName,
-    WireError,
+    Block, Code, Filter, PluginName, QueueId, QueueOffset, RecordView, Stall, Tag, TopicId,
+    TopicName, WireError,
 };
 
 use crate::accepted::{Accepted, Asked};
@@ -39,8 +39,14 @@ pub(crate) struct Stalled {
 }
 
 impl Stalled {
-    pub(crate) fn retry_ms(&self, now: u64) -> u32 {
-        self.again_at.saturating_sub(now) as u32
+    /// As a client is told of it.
+    pub(crate) fn told(&self, now: u64) -> Stall {
+        Stall {
+            offset: self.offset,
+            code: self.fault.code,
+            message: self.fault.to_string(),
+            retry_ms: self.again_at.saturating_sub(now) as u32,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use crate::limits;
+use crate::pops::PopChange;
 use crate::state::Body;
 
 /// The body of a group record (kind 33), version 1.
@@ -36,6 +37,7 @@ pub(crate) enum GroupChange {
         group: GroupName,
         settings: Vec<GroupSetting>,
     },
+    Popped(PopChange),
 }
 
 impl Body for GroupChange {
@@ -120,7 +122,7 @@ impl Leases {
             }
             GroupChange::Deleted(group) => drop(table.groups.remove(&group)),
             // Not of leases.
-            GroupChange::Set { .. } => return,
+            GroupChange::Set { .. } | GroupChange::Popped(_) => return,
         }
         drop(table);
         self.changed.notify_waiters();

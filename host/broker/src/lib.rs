@@ -26,6 +26,8 @@ mod offsets;
 mod plugin_admin;
 mod plugins;
 mod pool;
+mod pop;
+mod pops;
 mod pull;
 mod registration;
 mod reply;
@@ -63,6 +65,7 @@ use crate::groups::Groups;
 use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
 use crate::pool::Delivery;
+use crate::pop::Gates;
 use crate::selectors::Selectors;
 use crate::shelf::Shelf;
 use crate::state::{Body, State};
@@ -108,6 +111,7 @@ pub struct Broker {
     groups: Groups,
     delivery: Delivery,
     cold: ColdReads,
+    pop_gates: Gates,
     checks: Checks,
     metrics: Metrics,
     started_at: u64,
@@ -154,6 +158,7 @@ impl Broker {
             trials: Trials::default(),
             allocation: Allocation::default(),
             groups: Groups::default(),
+            pop_gates: Gates::default(),
             checks: Checks::default(),
             metrics: Metrics::default(),
             started_at: store.now_ms(),

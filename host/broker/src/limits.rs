@@ -64,6 +64,12 @@ pub(crate) const FIRED: usize = 2_048;
 pub(crate) const FIRED_BYTES: usize = 4 * 1024 * 1024;
 /// Messages that wait listed at once.
 pub(crate) const LISTED: usize = 256;
+/// Messages of a queue that are hidden from a group at once; beyond, no new ones are given.
+pub(crate) const HIDDEN: usize = 10_000;
+/// Queues that are popped and remembered when nobody does.
+pub(crate) const POP_GATES: usize = 16 * 1024;
+/// Whether messages are visible again is looked at this often at the least.
+pub(crate) const POP_LOOK: Duration = Duration::from_secs(1);
 /// Transactions that are open are looked at this often.
 pub(crate) const CHECK_TICK: Duration = Duration::from_millis(500);
 /// A producer is asked about so many at once, and bytes, the first apart.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quern_protocol::frame::Outgoing;
-use quern_protocol::{Code, Permission, Pull, PullReply, Stall, WireError, limits as wire};
+use quern_protocol::{Code, Permission, Pull, PullReply, WireError, limits as wire};
 
 use crate::filters::{self, View};
 use crate::scan::{Scan, Scanned, look};
@@ -111,12 +111,7 @@ fn answer(
         min,
         max,
         moved,
-        stall: scanned.stalled.map(|stalled| Stall {
-            offset: stalled.offset,
-            code: stalled.fault.code,
-            message: stalled.fault.to_string(),
-            retry_ms: stalled.retry_ms(broker.store.steady_ms()),
-        }),
+        stall: scanned.stalled.map(|it| it.told(broker.store.steady_ms())),
     };
     Outgoing::reply::<Pull>(&header, scanned.records)
         .map_err(|error| WireError::new(Code::TOO_LARGE, error.to_string()))

@@ -3,6 +3,7 @@
 use std::io;
 
 use quern_plugins::LoadError;
+use quern_protocol::record::RecordError;
 use quern_protocol::retry::is_reserved_topic;
 use quern_protocol::{BlockError, Code, GroupName, Permission, QueueId, TopicName, WireError};
 use quern_store::{AppendError, ReadError};
@@ -71,6 +72,18 @@ pub(crate) fn group_closed(group: &GroupName) -> WireError {
         ),
     )
     .after_ms(1_000)
+}
+
+/// Who pops shares with nobody who owns queues.
+pub(crate) fn has_members(group: &GroupName) -> WireError {
+    let text = format!(
+        "group \"{group}\" has members that own its queues: a group is consumed by members or popped, not both"
+    );
+    WireError::new(Code::GROUP_BUSY, text)
+}
+
+pub(crate) fn bad_record(error: &RecordError) -> WireError {
+    WireError::new(Code::DATA_CORRUPT, error.to_string())
 }
 
 pub(crate) fn no_group(group: &GroupName) -> WireError {

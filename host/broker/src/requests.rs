@@ -7,17 +7,17 @@ use std::sync::Arc;
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
-    BeginUpload, ChangePlugin, Code, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic,
-    DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic, EndTransaction, FinishUpload,
-    Heartbeat, Hello, JoinGroup, LeaseQueues, LeaveGroup, ListDelayed, ListGroups, ListPlugins,
-    ListTopics, ListTransactions, OffsetAt, OffsetRange, PollTransactions, QueryOffsets,
-    RecallMessage, Reconsume, Request, ResendDeadLetters, Send, SendSelected, SetGroup, SetTopic,
-    Status, TopicSettings, UploadChunk, WireError,
+    AckPopped, BeginUpload, ChangePlugin, Code, CommitOffsets, CreateTopic, DeleteGroup,
+    DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic, EndTransaction,
+    FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup, LeaseQueues, LeaveGroup, ListDelayed,
+    ListGroups, ListPlugins, ListTopics, ListTransactions, OffsetAt, OffsetRange, PollTransactions,
+    QueryOffsets, RecallMessage, Reconsume, Request, ResendDeadLetters, Send, SendSelected,
+    SetGroup, SetTopic, Status, TopicSettings, UploadChunk, WireError,
 };
 
 use crate::{
     Broker, admin, checks, delay, durability, group_admin, group_settings, join, lease, offsets,
-    plugin_admin, pull, retry, select, send, session, status, transactions, upload,
+    plugin_admin, pop, pull, retry, select, send, session, status, transactions, upload,
 };
 
 /// Answers one frame.
@@ -49,6 +49,9 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::ListTransactions(it) => {
             reply::<ListTransactions>(transactions::list(broker, it).await?)
         }
+        Request::Pop(it) => pop::pop(broker, it).await,
+        Request::AckPopped(it) => reply::<AckPopped>(pop::acknowledge(broker, it).await?),
+        Request::HidePopped(it) => reply::<HidePopped>(pop::hide(broker, it).await?),
         Request::Pull(it) => pull::pull(broker, it).await,
 
         Request::CommitOffsets(it) => reply::<CommitOffsets>(offsets::commit(broker, it).await?),

@@ -35,7 +35,7 @@ pub(crate) async fn reconsume(
             request.delay_ms
         )));
     }
-    let (retry, dead) = topics_of(&request.group)?;
+    let (retry, _) = topics_of(&request.group)?;
     let topic = broker.topic(&request.topic)?;
     let record = record(broker, &topic, request.queue, request.offset).await?;
     let view = parse(&record)?;
@@ -49,28 +49,68 @@ pub(crate) async fn reconsume(
         0 => settings.delay(attempts),
         delay => delay,
     };
-    let is_dead = attempts > settings.retries;
-    let due_at = (!is_dead).then(|| broker.store.now_ms() + u64::from(delay));
-    let target = system_topic(broker, if is_dead { dead } else { retry }).await?;
+    if attempts > settings.retries {
+        let dead = bury_record(broker, &request, attempts, &record).await?;
+        return Ok(ReconsumeReply {
+            topic: dead,
+            attempts,
+            due_at: 0,
+        });
+    }
+    let due_at = broker.store.now_ms() + u64::from(delay);
+    let target = system_topic(broker, retry).await?;
     let one = AppendOne {
         topic: target.id,
         queue: QueueId(0),
         block: record.slice(view.header.size()..),
         attempts,
         notes: notes(&request, is_again.then_some(view.notes)).into(),
-        due_at,
+        due_at: Some(due_at),
     };
     let appended = broker.store.submit_one(one).await;
     appended.map_err(|error| reply::append_failed(&error))?;
-    if is_dead {
-        tracing::warn!(group = %request.group, topic = %request.topic, queue = %request.queue,
-            offset = %request.offset, attempts, "a message is a dead letter");
-    }
     Ok(ReconsumeReply {
         topic: target.name.clone(),
         attempts,
-        due_at: due_at.unwrap_or(0),
+        due_at,
     })
+}
+
+/// Makes a message a dead letter of its group.
+pub(crate) async fn bury(
+    broker: &Arc<Broker>,
+    request: &Reconsume,
+    attempts: u16,
+) -> Result<(), WireError> {
+    let topic = broker.topic(&request.topic)?;
+    let record = record(broker, &topic, request.queue, request.offset).await?;
+    bury_record(broker, request, attempts, &record).await?;
+    Ok(())
+}
+
+async fn bury_record(
+    broker: &Arc<Broker>,
+    request: &Reconsume,
+    attempts: u16,
+    record: &Bytes,
+) -> Result<TopicName, WireError> {
+    let (retry, dead) = topics_of(&request.group)?;
+    let view = parse(record)?;
+    let is_again = request.topic == retry;
+    let target = system_topic(broker, dead).await?;
+    let one = AppendOne {
+        topic: target.id,
+        queue: QueueId(0),
+        block: record.slice(view.header.size()..),
+        attempts,
+        notes: notes(request, is_again.then_some(view.notes)).into(),
+        due_at: None,
+    };
+    let appended = broker.store.submit_one(one).await;
+    appended.map_err(|error| reply::append_failed(&error))?;
+    tracing::warn!(group = %request.group, topic = %request.topic, queue = %request.queue,
+        offset = %request.offset, attempts, "a message is a dead letter");
+    Ok(target.name.clone())
 }
 
 fn topics_of(group: &GroupName) -> Result<(TopicName, TopicName), WireError> {

@@ -10,6 +10,7 @@ use crate::group_settings::GroupSettings;
 use crate::leases::{GroupChange, Leases};
 use crate::offsets::{Commit, Offsets};
 use crate::plugins::{PluginRecord, Plugins};
+use crate::pops::Pops;
 use crate::topics::{TopicChange, Topics};
 
 /// A type that is the body of a state record.
@@ -51,6 +52,7 @@ pub(crate) struct State {
     pub(crate) leases: Leases,
     pub(crate) plugins: Plugins,
     pub(crate) group_settings: GroupSettings,
+    pub(crate) pops: Pops,
 }
 
 impl State {
@@ -62,18 +64,30 @@ impl State {
                 if let TopicChange::Deleted(id) = change {
                     self.offsets.forget_topic(id);
                     self.leases.forget_topic(id);
+                    self.pops.forget_topic(id);
                 }
                 self.topics.apply(change);
             }
-            RecordKind::OffsetCommit => self.offsets.apply(Commit::from_record(body)?),
+            RecordKind::OffsetCommit => {
+                let commit = Commit::from_record(body)?;
+                self.pops.reset(&commit);
+                self.offsets.apply(commit);
+            }
             RecordKind::Group => {
                 let change = GroupChange::from_record(body)?;
                 match change {
                     GroupChange::Set { group, settings } => {
                         self.group_settings.apply(group, settings);
                     }
+                    GroupChange::Popped(change) => {
+                        let consumed = self.pops.apply(change);
+                        if !consumed.offsets.is_empty() {
+                            self.offsets.apply(consumed);
+                        }
+                    }
                     GroupChange::Deleted(ref group) => {
                         self.offsets.forget_group(group);
+                        self.pops.forget_group(group);
                         self.group_settings.forget(group);
                         self.leases.apply(change);
                     }
@@ -94,7 +108,9 @@ impl State {
         let offsets = self.offsets.snapshot().into_iter();
         let offsets = offsets.map(|commit| (RecordKind::OffsetCommit, commit.to_record()));
         let settings = self.group_settings.snapshot();
+        let pops = self.pops.snapshot().into_iter().map(GroupChange::Popped);
         let groups = self.leases.snapshot().into_iter().chain(settings);
+        let groups = groups.chain(pops);
         let groups = groups.map(|change| (RecordKind::Group, change.to_record()));
         let plugins = self.plugins.snapshot().into_iter();
         let plugins = plugins.map(|record| (RecordKind::Plugin, record.to_record()));

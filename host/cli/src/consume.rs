@@ -1,5 +1,7 @@
 //! `quern consume`: prints messages, those there are or those to come.
 
+use std::time::Duration;
+
 use clap::Args as ClapArgs;
 use quern_client::{Filter, MessageView, Selector};
 
@@ -11,6 +13,7 @@ use crate::member::{Member, Part};
 use crate::output::{self, Output};
 use crate::read::{Begin, Plan, Reader};
 use crate::start::Stop;
+use crate::{popping, time};
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
@@ -46,6 +49,16 @@ pub(crate) struct Args {
     /// When it fails, the message is given back: it comes again later, and is a dead letter in the end.
     #[arg(long, value_name = "COMMAND", requires = "group")]
     exec: Option<String>,
+    /// Take messages one by one wherever there are some, and acknowledge each: no queue is owned, any number
+    /// share one, and a message that is not acknowledged in time is given to another.
+    #[arg(long, requires = "group", conflicts_with_all = ["allocate", "workers"])]
+    pop: bool,
+    /// So long a message that was popped is hidden from the others.
+    #[arg(long, value_name = "DELAY", requires = "pop", default_value = "30s", value_parser = time::delay)]
+    invisible: u64,
+    /// Pop nothing of a queue while something of it is not acknowledged.
+    #[arg(long, requires = "pop")]
+    in_order: bool,
     /// Run so many of these commands at once, in no order.
     #[arg(
         long,
@@ -95,7 +108,23 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let format = Format::parse(&args.format)?;
     let client = args.connect.client().await?;
     let filter = filter(&args)?;
+    let mut printing = Printing {
+        exec: args.exec.clone(),
+        format,
+        output: args.output,
+        left: args.max.unwrap_or(u64::MAX),
+        printed: 0,
+    };
     let source = match args.group {
+        Some(group) if args.pop => Source::Popped(popping::Plan {
+            group,
+            topic: args.topic,
+            filter,
+            begin: args.from,
+            invisible: Duration::from_millis(args.invisible),
+            in_order: args.in_order,
+            follow: args.follow,
+        }),
         None => {
             let plan = Plan {
                 topic: args.topic,
@@ -125,15 +154,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
             Source::Share(member)
         }
     };
-    let mut printing = Printing {
-        exec: args.exec,
-        format,
-        output: args.output,
-        left: args.max.unwrap_or(u64::MAX),
-        printed: 0,
-    };
     printing.open()?;
     let outcome = match source {
+        Source::Popped(plan) => popping::run(&client, plan, &mut printing).await,
         Source::All(mut reader) => print_all(&mut reader, &mut printing).await,
         Source::Share(mut member) => {
             let outcome = print_share(&mut member, &mut printing).await;
@@ -174,10 +197,11 @@ fn filter(args: &Args) -> Result<Filter, Failure> {
     })
 }
 
-/// All queues of a topic, or a member's share of them.
+/// All queues of a topic, a member's share of them, or messages wherever there are some.
 enum Source {
     All(Reader),
     Share(Member),
+    Popped(popping::Plan),
 }
 
 async fn print_all(reader: &mut Reader, printing: &mut Printing) -> Result<(), Failure> {
@@ -219,11 +243,11 @@ async fn print_share(member: &mut Member, printing: &mut Printing) -> Result<(),
 }
 
 /// What was printed, and what is left to print.
-struct Printing {
-    exec: Option<String>,
+pub(crate) struct Printing {
+    pub(crate) exec: Option<String>,
     format: Format,
     output: Output,
-    left: u64,
+    pub(crate) left: u64,
     printed: u64,
 }
 
@@ -242,7 +266,7 @@ impl Printing {
         }
     }
 
-    fn take(&mut self, messages: &[MessageView]) -> Result<(), Failure> {
+    pub(crate) fn take(&mut self, messages: &[MessageView]) -> Result<(), Failure> {
         let take = messages
             .len()
             .min(usize::try_from(self.left).unwrap_or(usize::MAX));
@@ -268,7 +292,7 @@ impl Printing {
     }
 
     /// So many were dealt with without being printed.
-    fn count(&mut self, messages: u64) {
+    pub(crate) fn count(&mut self, messages: u64) {
         self.printed += messages;
         self.left = self.left.saturating_sub(messages);
     }

@@ -23,6 +23,7 @@ mod group_set;
 mod member;
 mod output;
 mod plugin;
+mod popping;
 mod produce;
 mod read;
 mod start;

@@ -32,6 +32,8 @@ mod delay;
 mod groups;
 #[path = "frozen/plugins.rs"]
 mod plugins;
+#[path = "frozen/pops.rs"]
+mod pops;
 #[path = "frozen/retries.rs"]
 mod retries;
 #[path = "frozen/sending.rs"]
@@ -338,6 +340,7 @@ fn the_wire_is_as_it_was() {
     sending::selected(&mut all);
     delay::delays(&mut all);
     transactions::transactions(&mut all);
+    pops::pops(&mut all);
     let at = vec![QueuePosition { queue, offset }];
     let commit = CommitOffsets {
         group: group(),
@@ -378,6 +381,7 @@ fn the_wire_is_as_it_was() {
         },
         &OffsetAtReply { offset },
     );
+    pops::hides(&mut all);
     let plugin = PluginReport {
         name: "tag".to_owned(),
         version: "0.1.0".to_owned(),

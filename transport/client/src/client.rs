@@ -14,7 +14,7 @@ use quern_quic::{Connector, DevAuthority, Door, NodeIdentity, Trust};
 
 use crate::admin::Admin;
 use crate::connections::{Connections, Live};
-use crate::consumer::{ConsumerBuilder, PullConsumer};
+use crate::consumer::{ConsumerBuilder, PullConsumer, SimpleConsumerBuilder};
 use crate::error::{Error, Result};
 use crate::producer::ProducerBuilder;
 use crate::routes::Routes;
@@ -128,6 +128,12 @@ impl Client {
     ) -> Result<EndTransactionReply> {
         let address = self.address(&request.topic, handle).await?;
         self.call(&address, request).await
+    }
+
+    /// A consumer that shares queues with others of its group, and says of each message when it is consumed
+    /// (pop).
+    pub fn simple_consumer(&self, group: &str) -> SimpleConsumerBuilder {
+        SimpleConsumerBuilder::new(self.clone(), group)
     }
 
     /// Topics, routes, brokers.

@@ -40,7 +40,8 @@ mod transaction;
 pub use crate::admin::Admin;
 pub use crate::client::{Client, ClientBuilder};
 pub use crate::consumer::{
-    Consumer, ConsumerBuilder, From, MessageView, PullConsumer, PullOptions, PullResult,
+    Consumer, ConsumerBuilder, Delivery, From, MessageView, PullConsumer, PullOptions, PullResult,
+    SimpleConsumer, SimpleConsumerBuilder,
 };
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::plugins::Uploaded;

@@ -29,6 +29,8 @@ pub(crate) const POLL: Duration = Duration::from_secs(15);
 pub(crate) const POLL_SLACK: Duration = Duration::from_secs(5);
 /// Leases are renewed, and a coordinator is asked again, at least this often: three times a term.
 pub(crate) const RENEW: Duration = Duration::from_secs(3);
+/// Batches of popped messages that wait for the application, one of each broker and topic.
+pub(crate) const TAKEN: usize = 64;
 /// Transactions that are asked about at once.
 pub(crate) const CHECKS: usize = 16;
 /// A broker that did not give what was asked is asked again after this long.

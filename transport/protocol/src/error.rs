@@ -124,6 +124,9 @@ codes! {
     2012 GROUP_CLOSED Here
         "The group's settings do not allow it to consume (`consumeEnable`). Its members keep their queues and go on once it may."
         "`quern group set NAME` shows it; `quern group set NAME --consume on` allows it again.";
+    2021 GROUP_BUSY Never
+        "The group has members that own its queues, so nobody can pop for it: it is consumed one way at a time."
+        "Let the members leave, which takes them 10 s at most, or pop for another group; `quern group members NAME` shows them.";
     3001 OUT_OF_SEQUENCE Here
         "A batch came before its predecessor."
         "The client sends the predecessor first, by itself.";

@@ -24,6 +24,7 @@ mod broker;
 mod heartbeat;
 mod offsets;
 mod plugin;
+mod pop;
 mod pull;
 mod route;
 mod select;
@@ -64,6 +65,9 @@ pub use plugin::{
     FinishUploadReply, ListPlugins, ListPluginsReply, PluginAbout, PluginChange, PluginFigures,
     PluginKind, PluginRef, PluginSummary, PluginTrial, TrialKind, TrialReport, UploadChunk,
     UploadChunkReply, VersionReport, VersionState,
+};
+pub use pop::{
+    AckPopped, AckPoppedReply, HidePopped, HidePoppedReply, Pop, PopReply, Popped, Receipt,
 };
 pub use pull::{Filter, PluginFilter, Pull, PullReply, Stall};
 pub use record::{Extensions, Origin, ProducerStamp, RecordHeader, RecordKind, RecordView};

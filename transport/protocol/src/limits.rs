@@ -28,6 +28,12 @@ pub const PULL_MESSAGES: u32 = 4_096;
 pub const PULL_BYTES: u32 = 4 * 1024 * 1024;
 /// Longest a `Pull` may be held, ms.
 pub const PULL_WAIT_MS: u32 = 30_000;
+/// Most messages one `Pop` may ask for.
+pub const POP_MESSAGES: u32 = 256;
+/// How long a `Pop` may hide them, ms.
+pub const POP_INVISIBLE_MS: std::ops::RangeInclusive<u32> = 10..=12 * 60 * 60 * 1000;
+/// Most receipts of popped messages in one request.
+pub const RECEIPTS: usize = 1_024;
 /// Largest filter expression in bytes.
 pub const EXPRESSION: usize = 4 * 1024;
 /// Most bytes of a selector's name and parameters.

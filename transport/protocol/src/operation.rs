@@ -151,10 +151,13 @@ operations! {
     35 EndTransaction Header => EndTransactionReply Header;
     36 PollTransactions Header => PollTransactionsReply Table;
     37 ListTransactions Header => ListTransactionsReply Table;
+    38 Pop            Header => PopReply            Header;
+    39 AckPopped      Table  => AckPoppedReply      Table;
     40 CommitOffsets  Table  => CommitOffsetsReply  Header, version 2 appends 1;
     41 QueryOffsets   Header => QueryOffsetsReply   Table;
     42 OffsetRange    Header => OffsetRangeReply    Header;
     43 OffsetAt       Header => OffsetAtReply       Header;
+    44 HidePopped     Table  => HidePoppedReply     Table;
     50 Status         Header => StatusReply         Table;
     60 BeginUpload    Header => BeginUploadReply    Header;
     61 UploadChunk    Header => UploadChunkReply    Header;

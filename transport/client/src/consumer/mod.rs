@@ -12,7 +12,9 @@ mod message;
 mod progress;
 mod pull;
 mod puller;
+mod simple;
 
 pub use group::{Consumer, ConsumerBuilder, From};
 pub use message::MessageView;
 pub use pull::{PullConsumer, PullOptions, PullResult};
+pub use simple::{Delivery, SimpleConsumer, SimpleConsumerBuilder};

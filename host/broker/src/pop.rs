@@ -1,0 +1,515 @@
+//! `Pop`, `AckPopped` and `HidePopped`: messages given to whoever asks for a group, one at a time and durably,
+//! so that a crash gives none again that was acknowledged, and none early.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quern_protocol::frame::Outgoing;
+use quern_protocol::{
+    AckPopped, AckPoppedReply, Code, GroupName, HidePopped, HidePoppedReply, Permission, Pop,
+    PopReply, Popped, QueueId, QueueOffset, Receipt, Reconsume, RecordHeader, RecordKind, Stall,
+    TopicId, WireError, limits as wire,
+};
+use quern_store::ReadError;
+
+use crate::filters::{self, View};
+use crate::leases::GroupChange;
+use crate::pops::{PopChange, PopWhat, Queue};
+use crate::scan::{Scan, look};
+use crate::topics::Topic;
+use crate::{Broker, group_settings, limits, reply, retry};
+
+type Key = (GroupName, TopicId, QueueId);
+
+/// Whoever gives messages of a queue to a group does it alone.
+#[derive(Debug, Default)]
+pub(crate) struct Gates {
+    gates: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
+    tokens: AtomicU64,
+}
+
+impl Gates {
+    fn of(&self, key: Key) -> Arc<tokio::sync::Mutex<()>> {
+        let gates = self.gates.lock();
+        let mut gates = gates.expect("no code that can panic runs under the gates lock");
+        if gates.len() >= limits::POP_GATES {
+            gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+        }
+        Arc::clone(gates.entry(key).or_default())
+    }
+
+    /// One that was never given, across restarts too.
+    fn token(&self, now: u64) -> u64 {
+        let least = now << 20;
+        let next = |last: u64| Some(last.max(least) + 1);
+        let last = self
+            .tokens
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        last.map_or(least, |last| last.max(least) + 1)
+    }
+}
+
+/// What one queue gives.
+#[derive(Default)]
+struct Given {
+    messages: Vec<Popped>,
+    records: Vec<Bytes>,
+    until: u64,
+    stall: Option<Stall>,
+}
+
+pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, WireError> {
+    check(&request)?;
+    group_settings::admit(broker, &request.group)?;
+    let topic = broker.topic(&request.topic)?;
+    reply::topic_is_open(broker, &topic, "read", Permission::can_read)?;
+    let mut queues: Vec<_> = match request.queue {
+        Some(queue) => {
+            reply::queue_exists(&topic, queue, topic.has_read_queue(queue))?;
+            vec![queue]
+        }
+        None => (0..topic.read_queues).map(QueueId).collect(),
+    };
+    // A bad expression is refused at once, not when the first message comes.
+    filters::deciders(broker, &request.filter).await?;
+    let first = broker.pop_gates.token(0) as usize % queues.len().max(1);
+    queues.rotate_left(first);
+    let mut over = pin!(tokio::time::sleep(Duration::from_millis(
+        request.wait_ms.into()
+    )));
+    // Registered before looking, or a message between look and wait would be missed.
+    let waiters = queues
+        .iter()
+        .map(|queue| broker.waits.enter(topic.id, *queue));
+    let waiters: Vec<_> = waiters.collect();
+    loop {
+        let mut bells: Vec<_> = waiters.iter().map(|it| Box::pin(it.bell())).collect();
+        for bell in &mut bells {
+            bell.as_mut().enable();
+        }
+        is_free(broker, &request.group)?;
+        let mut given = Given::default();
+        for queue in &queues {
+            let gives = give(broker, &request, &topic, *queue, &mut given).await;
+            match gives {
+                // What other queues gave is hidden already.
+                Err(error) if !given.messages.is_empty() => {
+                    tracing::warn!(%error, topic = %topic.name, %queue, "a queue gives nothing");
+                    break;
+                }
+                gives => gives?,
+            }
+        }
+        let gone = broker.is_draining() || !broker.state.topics.exists(topic.id);
+        let is_something = !given.messages.is_empty() || given.stall.is_some();
+        if is_something || gone || over.is_elapsed() {
+            return answer(broker, given);
+        }
+        let now = broker.store.now_ms();
+        let visible = broker
+            .state
+            .pops
+            .next_visible(&request.group, topic.id, &queues);
+        let visible = visible.map_or(limits::POP_LOOK, |at| {
+            Duration::from_millis(at.saturating_sub(now).max(1)).min(limits::POP_LOOK)
+        });
+        tokio::select! {
+            () = any(&mut bells) => {}
+            () = tokio::time::sleep(visible) => {}
+            () = over.as_mut() => {}
+        }
+    }
+}
+
+/// Resolves with the first of these.
+async fn any<F: Future<Output = ()>>(bells: &mut [Pin<Box<F>>]) {
+    poll_fn(|context| {
+        let mut bells = bells.iter_mut();
+        match bells.any(|bell| bell.as_mut().poll(context).is_ready()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+}
+
+fn check(request: &Pop) -> Result<(), WireError> {
+    if !(1..=wire::POP_MESSAGES).contains(&request.max_messages) {
+        return Err(reply::bad_request(format!(
+            "a pop asks for 1 to {} messages, not {}",
+            wire::POP_MESSAGES,
+            request.max_messages
+        )));
+    }
+    if !wire::POP_INVISIBLE_MS.contains(&request.invisible_ms) {
+        return Err(hidden_for(request.invisible_ms));
+    }
+    if request.wait_ms > wire::PULL_WAIT_MS {
+        return Err(reply::bad_request(format!(
+            "a pop is held at most {} ms, not {}",
+            wire::PULL_WAIT_MS,
+            request.wait_ms
+        )));
+    }
+    match request.filter.beyond_limits() {
+        Some(beyond) => Err(reply::bad_request(beyond)),
+        None => Ok(()),
+    }
+}
+
+fn hidden_for(ms: u32) -> WireError {
+    let (least, most) = (wire::POP_INVISIBLE_MS.start(), wire::POP_INVISIBLE_MS.end());
+    reply::bad_request(format!(
+        "a message is hidden for {least} to {most} ms, not {ms}"
+    ))
+}
+
+/// A queue with an owner is given to nobody else.
+fn is_free(broker: &Broker, group: &GroupName) -> Result<(), WireError> {
+    group_settings::is_open(broker, group)?;
+    match broker.state.leases.in_use(broker.store.steady_ms(), group) {
+        true => Err(reply::has_members(group)),
+        false => Ok(()),
+    }
+}
+
+fn answer(broker: &Broker, given: Given) -> Result<Outgoing, WireError> {
+    broker.metrics.messages_out.add(given.records.len() as u64);
+    let header = PopReply {
+        messages: given.messages,
+        invisible_until: given.until,
+        stall: given.stall,
+    };
+    Outgoing::reply::<Pop>(&header, given.records)
+        .map_err(|error| WireError::new(Code::TOO_LARGE, error.to_string()))
+}
+
+/// Adds what a queue has for the group: what is visible again, then what is new.
+async fn give(
+    broker: &Arc<Broker>,
+    request: &Pop,
+    topic: &Arc<Topic>,
+    queue: QueueId,
+    given: &mut Given,
+) -> Result<(), WireError> {
+    let bytes: usize = given.records.iter().map(Bytes::len).sum();
+    let room = Room {
+        messages: request.max_messages as usize - given.messages.len(),
+        bytes: (request.max_bytes.min(wire::PULL_BYTES) as usize).saturating_sub(bytes),
+    };
+    if room.messages == 0 || room.bytes == 0 {
+        return Ok(());
+    }
+    let gate = broker
+        .pop_gates
+        .of((request.group.clone(), topic.id, queue));
+    let _alone = gate.lock().await;
+    let turn = Turn {
+        broker,
+        request,
+        topic,
+        queue,
+        known: known(broker, request, topic, queue),
+        room,
+    };
+    let mut part = turn.again().await?;
+    if turn.may_give_new(&part) {
+        turn.unseen(&mut part).await?;
+    }
+    if given.stall.is_none() {
+        given.stall = part.stall;
+    }
+    let is_known = broker
+        .state
+        .pops
+        .queue(&request.group, topic.id, queue)
+        .is_some();
+    if part.records.is_empty() && part.next == turn.known.next && is_known {
+        return Ok(());
+    }
+    let now = broker.store.now_ms();
+    let (token, until) = (
+        broker.pop_gates.token(now),
+        now + u64::from(request.invisible_ms),
+    );
+    let what = PopWhat::Given {
+        queue,
+        next: part.next,
+        offsets: part.messages.iter().map(|(offset, _)| *offset).collect(),
+        token,
+        until,
+    };
+    log(broker, &request.group, topic.id, what).await?;
+    given.until = until;
+    given.records.append(&mut part.records);
+    let messages = part.messages.into_iter().map(|(offset, attempts)| Popped {
+        receipt: Receipt {
+            queue,
+            offset,
+            token,
+        },
+        attempts,
+    });
+    given.messages.extend(messages);
+    Ok(())
+}
+
+/// What still fits the answer.
+struct Room {
+    messages: usize,
+    bytes: usize,
+}
+
+/// What one look at a queue brings: messages, each with how often it was given before.
+struct Part {
+    messages: Vec<(QueueOffset, u16)>,
+    records: Vec<Bytes>,
+    bytes: usize,
+    next: QueueOffset,
+    stall: Option<Stall>,
+}
+
+fn known(broker: &Broker, request: &Pop, topic: &Topic, queue: QueueId) -> Queue {
+    let state = &broker.state;
+    let known = state.pops.queue(&request.group, topic.id, queue);
+    known.unwrap_or_else(|| {
+        let (min, end) = broker.store.range(topic.id, queue);
+        let committed = state.offsets.next(&request.group, topic.id, queue);
+        Queue {
+            next: committed.unwrap_or(if request.from_first { min } else { end }),
+            ..Queue::default()
+        }
+    })
+}
+
+/// One queue's turn to give.
+struct Turn<'a> {
+    broker: &'a Arc<Broker>,
+    request: &'a Pop,
+    topic: &'a Arc<Topic>,
+    queue: QueueId,
+    known: Queue,
+    room: Room,
+}
+
+impl Turn<'_> {
+    /// Messages whose time is over: they are given again, or are dead letters when that was often enough.
+    async fn again(&self) -> Result<Part, WireError> {
+        let Self {
+            broker,
+            request,
+            topic,
+            queue,
+            known,
+            room,
+        } = self;
+        let queue = *queue;
+        let mut part = Part {
+            messages: Vec::new(),
+            records: Vec::new(),
+            bytes: 0,
+            next: known.next,
+            stall: None,
+        };
+        let now = broker.store.now_ms();
+        let is_over = |until: u64| until <= now;
+        if request.in_order && !known.hidden.values().all(|it| is_over(it.until)) {
+            return Ok(part);
+        }
+        let retries = broker.state.group_settings.of(&request.group).retries;
+        let mut over = Vec::new();
+        for (offset, hidden) in known.hidden.iter().filter(|(_, it)| is_over(it.until)) {
+            if part.records.len() >= room.messages || part.bytes >= room.bytes {
+                break;
+            }
+            let receipt = Receipt {
+                queue,
+                offset: *offset,
+                token: hidden.token,
+            };
+            if hidden.times > retries {
+                let back = Reconsume {
+                    group: request.group.clone(),
+                    topic: request.topic.clone(),
+                    queue,
+                    offset: *offset,
+                    delay_ms: 0,
+                    reason: format!("popped {} times and not acknowledged", hidden.times),
+                };
+                retry::bury(broker, &back, hidden.times).await?;
+                over.push(receipt);
+                continue;
+            }
+            match record(broker, topic.id, queue, *offset).await? {
+                Some(record) => {
+                    part.bytes += record.len();
+                    part.records.push(record);
+                    part.messages.push((*offset, hidden.times));
+                }
+                // The log has let it go.
+                None => over.push(receipt),
+            }
+        }
+        if !over.is_empty() {
+            log(
+                broker,
+                &request.group,
+                topic.id,
+                PopWhat::Acknowledged(over),
+            )
+            .await?;
+        }
+        Ok(part)
+    }
+
+    /// There is room, in the answer and among what is hidden, and nothing has to be acknowledged first.
+    fn may_give_new(&self, part: &Part) -> bool {
+        let hidden = self.known.hidden.len();
+        let is_blocked = self.request.in_order && hidden > 0;
+        !is_blocked && hidden < limits::HIDDEN && part.records.len() < self.room.messages
+    }
+
+    /// Messages nobody of the group was given.
+    async fn unseen(&self, part: &mut Part) -> Result<(), WireError> {
+        let Self {
+            broker,
+            request,
+            topic,
+            queue,
+            known,
+            room,
+        } = self;
+        let queue = *queue;
+        let (min, end) = broker.store.range(topic.id, queue);
+        let from = known.next.clamp(min, end);
+        part.next = from;
+        if from >= end || part.bytes >= room.bytes {
+            return Ok(());
+        }
+        let scan = Scan {
+            view: View {
+                filter: request.filter.clone(),
+                topic: topic.id,
+                queue,
+            },
+            reader: Some(request.group.clone()),
+            topic: Arc::clone(topic),
+            from,
+            max_messages: room.messages - part.records.len(),
+            max_bytes: room.bytes - part.bytes,
+        };
+        let deciders = filters::deciders(broker, &request.filter).await?;
+        let scanned = look(broker, &scan, deciders).await?;
+        part.next = scanned.next;
+        part.stall = scanned.stalled.map(|it| it.told(broker.store.steady_ms()));
+        for record in scanned.records {
+            let header = RecordHeader::decode(&record);
+            let header = header.map_err(|error| reply::bad_record(&error))?;
+            part.messages.push((header.queue_offset, 0));
+            part.records.push(record);
+        }
+        Ok(())
+    }
+}
+
+async fn record(
+    broker: &Broker,
+    topic: TopicId,
+    queue: QueueId,
+    offset: QueueOffset,
+) -> Result<Option<Bytes>, WireError> {
+    let store = broker.store.clone();
+    let read = move || -> Result<Option<Bytes>, ReadError> {
+        let entries = store.entries(topic, queue, offset, 1)?;
+        let entry = entries.first().filter(|it| it.offset == offset);
+        entry.map(|entry| store.record(entry)).transpose()
+    };
+    let found = broker.cold.run(&None, read).await?;
+    found.map_err(|error| reply::read_failed(&error))
+}
+
+async fn log(
+    broker: &Broker,
+    group: &GroupName,
+    topic: TopicId,
+    what: PopWhat,
+) -> Result<(), WireError> {
+    let change = GroupChange::Popped(PopChange {
+        group: group.clone(),
+        topic,
+        what,
+    });
+    broker.log(RecordKind::Group, &change).await
+}
+
+pub(crate) async fn acknowledge(
+    broker: &Broker,
+    request: AckPopped,
+) -> Result<AckPoppedReply, WireError> {
+    let topic = checked(broker, &request.topic, &request.receipts)?;
+    let pops = &broker.state.pops;
+    let (current, stale) = pops.sort(&request.group, topic.id, request.receipts);
+    if !current.is_empty() {
+        let queues = queues_of(&current);
+        let what = PopWhat::Acknowledged(current);
+        log(broker, &request.group, topic.id, what).await?;
+        // What comes behind it in order may be given now.
+        queues
+            .into_iter()
+            .for_each(|it| broker.waits.wake(topic.id, it));
+    }
+    Ok(AckPoppedReply { stale })
+}
+
+pub(crate) async fn hide(
+    broker: &Broker,
+    request: HidePopped,
+) -> Result<HidePoppedReply, WireError> {
+    if request.invisible_ms > *wire::POP_INVISIBLE_MS.end() {
+        return Err(hidden_for(request.invisible_ms));
+    }
+    let topic = checked(broker, &request.topic, &request.receipts)?;
+    let pops = &broker.state.pops;
+    let (receipts, stale) = pops.sort(&request.group, topic.id, request.receipts);
+    let until = broker.store.now_ms() + u64::from(request.invisible_ms);
+    if !receipts.is_empty() {
+        let queues = queues_of(&receipts);
+        let what = PopWhat::Hidden { receipts, until };
+        log(broker, &request.group, topic.id, what).await?;
+        queues
+            .into_iter()
+            .for_each(|it| broker.waits.wake(topic.id, it));
+    }
+    Ok(HidePoppedReply {
+        invisible_until: until,
+        stale,
+    })
+}
+
+fn queues_of(receipts: &[Receipt]) -> Vec<QueueId> {
+    let mut queues: Vec<_> = receipts.iter().map(|it| it.queue).collect();
+    queues.sort_unstable();
+    queues.dedup();
+    queues
+}
+
+fn checked(
+    broker: &Broker,
+    topic: &quern_protocol::TopicName,
+    receipts: &[Receipt],
+) -> Result<Arc<Topic>, WireError> {
+    if receipts.len() > wire::RECEIPTS {
+        return Err(reply::bad_request(format!(
+            "a request has at most {} receipts, not {}",
+            wire::RECEIPTS,
+            receipts.len()
+        )));
+    }
+    broker.topic(topic)
+}
