@@ -8,6 +8,7 @@ mod disk;
 mod first_message;
 mod groups;
 mod kill;
+mod orderly;
 mod plugin_life;
 mod plugins;
 mod pop;

@@ -341,6 +341,7 @@ impl Turn<'_> {
                     offset: *offset,
                     delay_ms: 0,
                     reason: format!("popped {} times and not acknowledged", hidden.times),
+                    dead_after: Some(hidden.times),
                 };
                 retry::bury(broker, &back, hidden.times).await?;
                 over.push(receipt);

@@ -49,7 +49,10 @@ pub(crate) async fn reconsume(
         0 => settings.delay(attempts),
         delay => delay,
     };
-    if attempts > settings.retries {
+    let dead_after = request
+        .dead_after
+        .or((attempts > settings.retries).then_some(attempts));
+    if let Some(attempts) = dead_after {
         let dead = bury_record(broker, &request, attempts, &record).await?;
         return Ok(ReconsumeReply {
             topic: dead,

@@ -9,7 +9,7 @@ use crate::connect::Connect;
 use crate::exec;
 use crate::failure::Failure;
 use crate::format::{self, Format};
-use crate::member::{Member, Part};
+use crate::member::{How, Member, Part};
 use crate::output::{self, Output};
 use crate::read::{Begin, Plan, Reader};
 use crate::start::Stop;
@@ -51,7 +51,7 @@ pub(crate) struct Args {
     exec: Option<String>,
     /// Take messages one by one wherever there are some, and acknowledge each: no queue is owned, any number
     /// share one, and a message that is not acknowledged in time is given to another.
-    #[arg(long, requires = "group", conflicts_with_all = ["allocate", "workers"])]
+    #[arg(long, requires = "group", conflicts_with_all = ["allocate", "workers", "orderly"])]
     pop: bool,
     /// So long a message that was popped is hidden from the others.
     #[arg(long, value_name = "DELAY", requires = "pop", default_value = "30s", value_parser = time::delay)]
@@ -59,7 +59,11 @@ pub(crate) struct Args {
     /// Pop nothing of a queue while something of it is not acknowledged.
     #[arg(long, requires = "pop")]
     in_order: bool,
-    /// Run so many of these commands at once, in no order.
+    /// Run the commands of a queue one at a time and in order; when one fails, its queue waits and begins with
+    /// it again, and it is a dead letter in the end. Queues go on side by side.
+    #[arg(long, requires = "exec", requires = "follow", conflicts_with = "max")]
+    orderly: bool,
+    /// Run so many of these commands at once, in no order; with --orderly, of so many queues.
     #[arg(
         long,
         value_name = "COUNT",
@@ -83,6 +87,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     connect: Connect,
 }
+
+/// Queues whose commands run at once unless it is said otherwise.
+const ORDERLY: usize = 16;
 
 /// Where to begin, from its text.
 pub(crate) fn begin(text: &str) -> Result<Begin, String> {
@@ -145,9 +152,17 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
                 follow: args.follow,
             };
             let member = Member::join(&client, &part).await?;
-            if let Some((workers, command)) = args.workers.zip(args.exec.clone()) {
+            let workers = match args.orderly {
+                true => Some(args.workers.unwrap_or(ORDERLY)),
+                false => args.workers,
+            };
+            if let Some((workers, command)) = workers.zip(args.exec.clone()) {
                 let mut stop = Stop::listen()?;
-                member.listen(workers, command, stop.asked()).await?;
+                let how = match args.orderly {
+                    true => How::Orderly(workers),
+                    false => How::Concurrently(workers),
+                };
+                member.listen(how, command, stop.asked()).await?;
                 client.close().await;
                 return Ok(());
             }

@@ -23,6 +23,12 @@ pub(crate) struct Part {
     pub(crate) follow: bool,
 }
 
+/// How a command is run: so many messages at once, or so many queues.
+pub(crate) enum How {
+    Concurrently(usize),
+    Orderly(usize),
+}
+
 /// A member of a group.
 pub(crate) struct Member {
     consumer: Consumer,
@@ -87,10 +93,10 @@ impl Member {
         Ok(())
     }
 
-    /// Has a command decide on several messages at once, until told to stop; then leaves.
+    /// Has a command decide on messages, several at once, until told to stop; then leaves.
     pub(crate) async fn listen(
         self,
-        workers: usize,
+        how: How,
         command: String,
         until: impl Future<Output = ()>,
     ) -> Result<(), Failure> {
@@ -105,7 +111,11 @@ impl Member {
                 }
             }
         };
-        Ok(self.consumer.listen(workers, judge, until).await?)
+        match how {
+            How::Concurrently(workers) => self.consumer.listen(workers, judge, until).await?,
+            How::Orderly(workers) => self.consumer.listen_orderly(workers, judge, until).await?,
+        }
+        Ok(())
     }
 
     /// Commits what was returned, and leaves.

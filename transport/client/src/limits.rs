@@ -13,8 +13,6 @@ pub(crate) const BATCH_BYTES: usize = 64 * 1024;
 pub(crate) const FRAMES: usize = 64;
 /// Unanswered frames of one queue that a broker can still recognise when they come again.
 pub(crate) const NUMBERED: usize = 5;
-/// Batches of messages pulled ahead of the application.
-pub(crate) const PULLED_AHEAD: usize = 8;
 /// Bytes one pull asks for.
 pub(crate) const PULL_BYTES: u32 = 1024 * 1024;
 /// Messages one pull asks for.

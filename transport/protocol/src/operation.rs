@@ -171,7 +171,7 @@ operations! {
     73 ListGroups     Header => ListGroupsReply     Table;
     74 DescribeGroup  Header => DescribeGroupReply  Table;
     75 DeleteGroup    Header => DeleteGroupReply    Header;
-    80 Reconsume      Header => ReconsumeReply      Header;
+    80 Reconsume      Header => ReconsumeReply      Header, version 2 appends 1;
     81 SetGroup       Header => SetGroupReply       Header;
     82 ResendDeadLetters Header => ResendDeadLettersReply Header;
     90 DescribeConfig Header => DescribeConfigReply Table;

@@ -57,6 +57,15 @@ pub struct Reconsume {
     pub delay_ms: u32,
     /// For whoever looks into it; what is beyond 1,024 bytes is cut off.
     pub reason: String,
+    /// It is a dead letter at once, after so many attempts where it is; `None` = as the group has it. Since
+    /// version 2.
+    pub dead_after: Option<u16>,
+}
+
+impl Reconsume {
+    pub(crate) fn says_more_than_version_1(&self) -> bool {
+        self.dead_after.is_some()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -36,6 +36,7 @@ fn back(topic: &TopicName, offset: u64, reason: &str) -> Reconsume {
         offset: QueueOffset(offset),
         delay_ms: 0,
         reason: reason.to_owned(),
+        dead_after: None,
     }
 }
 

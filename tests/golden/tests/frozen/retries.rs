@@ -16,6 +16,7 @@ pub(crate) fn retries(all: &mut Samples) {
         offset: QueueOffset(300),
         delay_ms: 500,
         reason: "no stock".to_owned(),
+        dead_after: None,
     };
     let given = ReconsumeReply {
         topic: retry_topic(&group()).unwrap(),
@@ -23,6 +24,11 @@ pub(crate) fn retries(all: &mut Samples) {
         due_at: 1_700_000_000_500,
     };
     all.add(&back, &given);
+    let dead = Reconsume {
+        dead_after: Some(300),
+        ..back
+    };
+    all.request(&dead, "request of a dead letter");
     let settings = vec![
         GroupSetting::Retries(300),
         GroupSetting::RetryDelays(vec![10_000, 30_000]),

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quern_protocol::{Filter, QueueOffset, ReconsumeReply, Selector, TopicName};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -10,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::membership::{Membership, Presence, Shared};
-use super::progress::Progress;
+use super::progress::{Progress, Threshold};
 use super::puller::Batch;
 use crate::client::{self, Client};
 use crate::consumer::{MessageView, PullConsumer};
@@ -40,6 +41,31 @@ pub struct ConsumerBuilder {
     from: From,
     member: Option<String>,
     presence: Presence,
+    flow: Flow,
+}
+
+/// How messages are read ahead and worked on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flow {
+    pub(super) threshold: Threshold,
+    /// A listener that takes longer for a message is not waited for.
+    pub(super) consume_timeout: Duration,
+    /// A queue whose message was not consumed in order stands still for so long.
+    pub(super) suspend: Duration,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self {
+            threshold: Threshold {
+                messages: 1_000,
+                bytes: 16 * 1024 * 1024,
+                span: 2_000,
+            },
+            consume_timeout: Duration::from_secs(15 * 60),
+            suspend: Duration::from_secs(1),
+        }
+    }
 }
 
 impl ConsumerBuilder {
@@ -55,7 +81,43 @@ impl ConsumerBuilder {
                 weight: 1,
                 strategy: None,
             },
+            flow: Flow::default(),
         }
+    }
+
+    /// Messages of a queue, and bytes, that are read and not consumed: beyond, no more of it are read until half
+    /// of them are (RocketMQ's `pullThresholdForQueue` and `pullThresholdSizeForQueue`). Other queues go on.
+    /// Default: 1,000 and 16 MiB.
+    #[must_use]
+    pub fn pull_threshold(mut self, messages: usize, bytes: usize) -> Self {
+        self.flow.threshold.messages = messages.max(1);
+        self.flow.threshold.bytes = bytes.max(1);
+        self
+    }
+
+    /// How many offsets may lie between the oldest message of a queue that is not consumed and the newest that
+    /// was read: beyond, no more of the queue are read, so that one message that is stuck does not let the
+    /// commit fall behind without end (`consumeConcurrentlyMaxSpan`). Default: 2,000.
+    #[must_use]
+    pub fn max_span(mut self, offsets: u64) -> Self {
+        self.flow.threshold.span = offsets.max(1);
+        self
+    }
+
+    /// A message that [`Consumer::listen`]'s listener works on for so long is given back, and the work dropped
+    /// (`consumeTimeout`). Default: 15 min.
+    #[must_use]
+    pub fn consume_timeout(mut self, time: Duration) -> Self {
+        self.flow.consume_timeout = time;
+        self
+    }
+
+    /// So long a queue stands still whose message [`Consumer::listen_orderly`]'s listener did not consume
+    /// (`suspendCurrentQueueTimeMillis`). Default: 1 s.
+    #[must_use]
+    pub fn suspend_time(mut self, time: Duration) -> Self {
+        self.flow.suspend = time;
+        self
     }
 
     /// Adds a topic, and which of its messages. All members of a group subscribe to the same.
@@ -111,7 +173,7 @@ impl ConsumerBuilder {
         let topics = topics.map(|(topic, filter)| Ok((TopicName::new(topic)?, filter)));
         let subscriptions = topics.collect::<Result<Vec<_>>>()?;
         let pull = self.client.pull_consumer();
-        let (batches, received) = mpsc::channel(limits::PULLED_AHEAD);
+        let (batches, received) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             ends: match self.from {
                 From::Last => ends(&pull, &subscriptions).await?,
@@ -128,6 +190,7 @@ impl ConsumerBuilder {
             from: self.from,
             progress: Progress::default(),
             batches,
+            flow: self.flow,
             shares: watch::Sender::new(None),
         });
         let (started, start) = oneshot::channel();
@@ -177,12 +240,20 @@ pub(super) struct Ready {
     next: QueueOffset,
 }
 
+impl Ready {
+    /// Whether it may be handed out; it is taken for handed out then.
+    pub(super) fn hand(&self, progress: &Progress) -> bool {
+        let (queue, offset) = (self.message.queue(), self.message.offset());
+        progress.hand(queue, self.epoch, offset, self.next)
+    }
+}
+
 /// Receives the messages of a group, as one of its members. Dropped, it stops without committing, and the
 /// group misses it a second later.
 #[derive(Debug)]
 pub struct Consumer {
     pub(super) shared: Arc<Shared>,
-    received: mpsc::Receiver<Result<Batch>>,
+    received: mpsc::UnboundedReceiver<Result<Batch>>,
     ready: VecDeque<Ready>,
     /// The queue of the message the application has.
     at_work: Option<MessageQueue>,
@@ -224,12 +295,19 @@ impl Consumer {
     /// The next message that may be handed out, and is now. Nothing is lost when it is not waited for.
     pub(super) async fn ready(&mut self) -> Result<Ready> {
         loop {
-            while let Some(ready) = self.ready.pop_front() {
-                let (queue, offset) = (ready.message.queue(), ready.message.offset());
-                let progress = &self.shared.progress;
-                if progress.hand(queue, ready.epoch, offset, ready.next) {
-                    return Ok(ready);
-                }
+            let ready = self.read().await?;
+            if ready.hand(&self.shared.progress) {
+                return Ok(ready);
+            }
+        }
+    }
+
+    /// The next message that was read; whether it may be handed out is another question. Nothing is lost when it
+    /// is not waited for.
+    pub(super) async fn read(&mut self) -> Result<Ready> {
+        loop {
+            if let Some(ready) = self.ready.pop_front() {
+                return Ok(ready);
             }
             // The sender is in `shared`, which is ours.
             let batch = self.received.recv().await.ok_or_else(ended)?;
@@ -259,7 +337,7 @@ impl Consumer {
     /// it was given back, and becomes a dead letter when that was too often. It counts as consumed like
     /// any other. The reason is for whoever looks into it.
     pub async fn give_back(&self, message: &MessageView, reason: &str) -> Result<ReconsumeReply> {
-        self.shared.give_back(message, reason).await
+        self.shared.give_back(message, reason, None).await
     }
 
     /// Counts what was received so far as consumed and commits it; durable when this returns.

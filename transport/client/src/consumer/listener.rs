@@ -1,12 +1,14 @@
 //! A listener: takes the messages of a consumer several at a time, and says of each whether it is consumed.
 //!
 //! Messages are taken as workers are free, so what is pulled ahead stays bounded. One that takes long holds
-//! up no other; the commit does not pass it, so it comes again if its consumer dies. One that is not
+//! up no other; the commit does not pass it, so it comes again if its consumer dies. When it takes too long
+//! it is given back. One that is not
 //! consumed is given back to the broker before it counts as done.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use quern_quic::Backoff;
@@ -54,6 +56,7 @@ impl Consumer {
                             shared: Arc::clone(&self.shared),
                             ending: Arc::clone(&ending),
                             ready,
+                            dead_after: None,
                         };
                         let listener = Arc::clone(&listener);
                         tasks.spawn(work.run(move |message| async move { listener(message).await }));
@@ -68,12 +71,31 @@ impl Consumer {
     }
 }
 
+/// What a listener says of a message. One that takes too long is dropped.
+pub(super) async fn judge<F>(
+    listener: impl FnOnce(MessageView) -> F,
+    message: MessageView,
+    within: Duration,
+) -> std::result::Result<(), String>
+where
+    F: Future<Output = std::result::Result<(), String>>,
+{
+    let judged = AssertUnwindSafe(listener(message)).catch_unwind();
+    match tokio::time::timeout(within, judged).await {
+        Ok(Ok(judged)) => judged,
+        Ok(Err(_)) => Err("the listener panicked".to_owned()),
+        Err(_) => Err(format!("not consumed within {} s", within.as_secs())),
+    }
+}
+
 /// A message at work.
-struct Work {
-    shared: Arc<Shared>,
+pub(super) struct Work {
+    pub(super) shared: Arc<Shared>,
     /// The consumer shuts down: nothing is tried again.
-    ending: Arc<AtomicBool>,
-    ready: Ready,
+    pub(super) ending: Arc<AtomicBool>,
+    pub(super) ready: Ready,
+    /// It is a dead letter, after so many attempts here; `None` = as the group has it.
+    pub(super) dead_after: Option<u16>,
 }
 
 impl Work {
@@ -82,9 +104,7 @@ impl Work {
         F: Future<Output = std::result::Result<(), String>>,
     {
         let message = &self.ready.message;
-        let judged = AssertUnwindSafe(listener(message.clone())).catch_unwind();
-        let judged = judged.await;
-        let judged = judged.unwrap_or_else(|_| Err("the listener panicked".to_owned()));
+        let judged = judge(listener, message.clone(), self.shared.flow.consume_timeout).await;
         if let Err(why) = judged
             && !self.give_back(&why).await
         {
@@ -95,10 +115,14 @@ impl Work {
     }
 
     /// Whether the message is the broker's again, or nobody's any more. If not, the commit never passes it.
-    async fn give_back(&self, why: &str) -> bool {
+    pub(super) async fn give_back(&self, why: &str) -> bool {
         let mut backoff = Backoff::new();
         loop {
-            match self.shared.give_back(&self.ready.message, why).await {
+            match self
+                .shared
+                .give_back(&self.ready.message, why, self.dead_after)
+                .await
+            {
                 Ok(_) => return true,
                 Err(error) if error.coded() == quern_protocol::Code::NOT_FOUND => {
                     tracing::error!(%error, why, "a message is not consumed and cannot come again");

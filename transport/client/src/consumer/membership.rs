@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use quern_protocol::retry::retry_topic;
 use quern_protocol::{
-    BrokerEntry, BrokerName, BrokerRoute, Code, CommitOffsets, Filter, GroupName, JoinGroup,
-    JoinGroupReply, LeaseQueues, LeaseQueuesReply, LeaveGroup, Operation, QueueOffset,
+    BrokerEntry, BrokerName, BrokerRoute, Code, CommitOffsets, Filter, GroupName, GroupSetting,
+    JoinGroup, JoinGroupReply, LeaseQueues, LeaseQueuesReply, LeaveGroup, Operation, QueueOffset,
     QueuePosition, ReadQueues, Reconsume, ReconsumeReply, Selector, Share, Subscription, TopicName,
     group, limits as wire,
 };
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::group::Flow;
 use super::holder::{Holder, Wanted};
 use super::progress::{Due, Progress};
 use super::puller::Batch;
@@ -38,7 +39,9 @@ pub(super) struct Shared {
     /// The ends of the queues there were at the start, for [`From::Last`].
     pub(super) ends: HashMap<MessageQueue, QueueOffset>,
     pub(super) progress: Progress,
-    pub(super) batches: mpsc::Sender<Result<Batch>>,
+    /// Bounded by how far each queue is read ahead.
+    pub(super) batches: mpsc::UnboundedSender<Result<Batch>>,
+    pub(super) flow: Flow,
     /// The queues this member shall have; `None` = it has not joined yet.
     pub(super) shares: watch::Sender<Option<Vec<MessageQueue>>>,
 }
@@ -84,6 +87,7 @@ impl Shared {
         &self,
         message: &MessageView,
         reason: &str,
+        dead_after: Option<u16>,
     ) -> Result<ReconsumeReply> {
         let queue = message.queue();
         let request = Reconsume {
@@ -93,9 +97,22 @@ impl Shared {
             offset: message.offset(),
             delay_ms: 0,
             reason: reason[..reason.floor_char_boundary(wire::REASON)].to_owned(),
+            dead_after,
         };
         let broker = self.client.0.routes.broker(queue).await?;
         self.client.call(&broker.address, &request).await
+    }
+
+    /// How often a message is tried again before it is a dead letter, as the brokers have it.
+    pub(super) async fn retries(&self) -> Result<u16> {
+        let admin = self.client.admin();
+        let settings = admin.change_group(self.group.as_str(), Vec::new()).await?;
+        let mut settings = settings.into_iter().flat_map(|(_, it)| it);
+        let retries = settings.find_map(|it| match it {
+            GroupSetting::Retries(retries) => Some(retries),
+            _ => None,
+        });
+        Ok(retries.unwrap_or(u16::MAX))
     }
 
     /// Commits; durable when this returns. What is not ours any more is left to its new owner.

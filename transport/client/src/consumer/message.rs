@@ -29,6 +29,11 @@ impl MessageView {
         block.expect("the record was verified when it arrived")
     }
 
+    /// Bytes of it here.
+    pub(crate) fn size(&self) -> usize {
+        self.record.len()
+    }
+
     /// Topic, broker and queue it came from.
     pub fn queue(&self) -> &MessageQueue {
         &self.queue

@@ -9,6 +9,7 @@ mod holder;
 mod listener;
 mod membership;
 mod message;
+mod orderly;
 mod progress;
 mod pull;
 mod puller;

@@ -4,7 +4,7 @@
 //! A message is handed out only while its queue's lease holds by this process' own clock, so a queue never
 //! has two owners at work. A message counts as consumed when the application asks for the next one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use quern_protocol::{Lease, QueueOffset};
@@ -25,12 +25,51 @@ struct Place {
     /// Messages that the application has.
     at_work: BTreeSet<QueueOffset>,
     committed: Option<QueueOffset>,
+    /// Messages that were read and are not done with, and bytes of each.
+    ahead: BTreeMap<QueueOffset, usize>,
+    ahead_bytes: usize,
+    /// Behind the last that was read.
+    read: QueueOffset,
+}
+
+/// How far a queue is read ahead of the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Threshold {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+    /// Between the oldest message that is not done with and the newest.
+    pub(super) span: u64,
 }
 
 impl Place {
     /// All before is consumed.
     fn done(&self) -> Option<QueueOffset> {
         self.at_work.first().copied().or(self.handed)
+    }
+
+    fn finish(&mut self, offset: QueueOffset) {
+        self.at_work.remove(&offset);
+        self.ahead_bytes -= self.ahead.remove(&offset).unwrap_or(0);
+    }
+
+    fn finish_all(&mut self) {
+        for offset in std::mem::take(&mut self.at_work) {
+            self.finish(offset);
+        }
+    }
+
+    /// Messages that may be read now: none before half of what was there is done with, so that they come in
+    /// batches.
+    fn room(&self, threshold: &Threshold) -> usize {
+        let oldest = self.ahead.keys().next().copied();
+        let span = oldest.map_or(0, |oldest| self.read.0.saturating_sub(oldest.0));
+        let is_full = self.ahead.len() > threshold.messages / 2
+            || self.ahead_bytes > threshold.bytes / 2
+            || span >= threshold.span;
+        match is_full {
+            true => 0,
+            false => threshold.messages - self.ahead.len(),
+        }
     }
 }
 
@@ -66,6 +105,9 @@ impl Progress {
             handed: None,
             at_work: BTreeSet::new(),
             committed,
+            ahead: BTreeMap::new(),
+            ahead_bytes: 0,
+            read: QueueOffset(0),
         };
         self.places
             .lock()
@@ -125,37 +167,86 @@ impl Progress {
         }
     }
 
+    /// Messages of a queue were read, each with its bytes, up to `next`.
+    pub(super) fn read(
+        &self,
+        queue: &MessageQueue,
+        epoch: u64,
+        messages: impl Iterator<Item = (QueueOffset, usize)>,
+        next: QueueOffset,
+    ) {
+        let mut places = self.places.lock().expect(POISONED);
+        if let Some(place) = places.get_mut(queue).filter(|it| it.epoch == epoch) {
+            for (offset, bytes) in messages {
+                place.ahead_bytes += bytes;
+                place.ahead.insert(offset, bytes);
+            }
+            place.read = next;
+        }
+    }
+
+    /// Waits until more of a queue may be read; how many messages. The queue may go meanwhile.
+    pub(super) async fn room(&self, queue: &MessageQueue, threshold: &Threshold) -> usize {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            let room = {
+                let places = self.places.lock().expect(POISONED);
+                places.get(queue).map_or(0, |it| it.room(threshold))
+            };
+            if room > 0 {
+                return room;
+            }
+            moved.await;
+        }
+    }
+
+    /// Whether a queue is ours by this lease, and stays so.
+    pub(super) fn is_ours(&self, queue: &MessageQueue, epoch: u64) -> bool {
+        let places = self.places.lock().expect(POISONED);
+        places.get(queue).is_some_and(|place| {
+            place.epoch == epoch && !place.is_leaving && Instant::now() < place.until
+        })
+    }
+
+    /// The application gives the only message it has of a queue up: the group goes on with it.
+    pub(super) fn abandon(&self, queue: &MessageQueue, epoch: u64, offset: QueueOffset) {
+        self.settle(queue, |place| {
+            if place.epoch == epoch {
+                place.finish(offset);
+                place.handed = Some(offset);
+            }
+        });
+    }
+
     /// The application is done with what it was handed out of this queue.
     pub(super) fn done(&self, queue: &MessageQueue) {
-        self.settle(queue, |place| place.at_work.clear());
+        self.settle(queue, Place::finish_all);
     }
 
     /// The application is done with one message, others before it may still be at work.
     pub(super) fn finish(&self, queue: &MessageQueue, epoch: u64, offset: QueueOffset) {
         self.settle(queue, |place| {
             if place.epoch == epoch {
-                place.at_work.remove(&offset);
+                place.finish(offset);
             }
         });
     }
 
     fn settle(&self, queue: &MessageQueue, settle: impl FnOnce(&mut Place)) {
-        let was_leaving = {
+        {
             let mut places = self.places.lock().expect(POISONED);
-            places.get_mut(queue).is_some_and(|place| {
+            if let Some(place) = places.get_mut(queue) {
                 settle(place);
-                place.is_leaving
-            })
-        };
-        if was_leaving {
-            self.moved.notify_waiters();
+            }
         }
+        self.moved.notify_waiters();
     }
 
     /// The same of all queues.
     pub(super) fn all_done(&self) {
         for place in self.places.lock().expect(POISONED).values_mut() {
-            place.at_work.clear();
+            place.finish_all();
         }
         self.moved.notify_waiters();
     }

@@ -47,7 +47,7 @@ impl Puller {
                 }
                 Err(error) => {
                     if !survives(&error) {
-                        let _ = self.shared.batches.send(Err(error)).await;
+                        let _ = self.shared.batches.send(Err(error));
                         return;
                     }
                     self.shared.pull.forget_route(&self.queue.topic);
@@ -64,9 +64,12 @@ impl Puller {
             Some(at) => at,
             None => *from.insert(self.start().await?),
         };
+        let threshold = &self.shared.flow.threshold;
+        let room = self.shared.progress.room(&self.queue, threshold).await;
         let options = PullOptions {
             filter: self.shared.filter(&self.queue.topic),
             wait: limits::POLL,
+            max_messages: limits::PULL_MESSAGES.min(room as u32),
             ..PullOptions::default()
         };
         let group = Some(&self.shared.group);
@@ -74,13 +77,16 @@ impl Puller {
         let pulled = pull.await?;
         *from = Some(pulled.next);
         if pulled.next != at {
+            let sizes = pulled.messages.iter().map(|it| (it.offset(), it.size()));
+            let progress = &self.shared.progress;
+            progress.read(&self.queue, self.epoch, sizes, pulled.next);
             let batch = Batch {
                 queue: self.queue.clone(),
                 epoch: self.epoch,
                 messages: pulled.messages,
                 next: pulled.next,
             };
-            if self.shared.batches.send(Ok(batch)).await.is_err() {
+            if self.shared.batches.send(Ok(batch)).is_err() {
                 return Ok(None);
             }
         }
