@@ -104,6 +104,18 @@ fn a_queue_goes_on_only_when_its_message_is_consumed() -> Result<()> {
     Ok(())
 }
 
+/// A member's process, which ends with the test.
+struct Member(std::process::Child);
+
+impl Member {
+    /// kill -9.
+    fn kill(mut self) -> Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
 #[test]
 fn order_holds_while_members_are_killed_and_join() -> Result<()> {
     let (world, mut node) = world_with_node(&[])?;
@@ -123,7 +135,7 @@ fn order_holds_while_members_are_killed_and_join() -> Result<()> {
         "--namesrv",
         &at,
     ];
-    let member = || world.command(&consume).spawn().context("a member");
+    let member = || world.command(&consume).spawn().map(Member);
     let mut members = vec![member()?, member()?];
     let ran = || std::fs::read_to_string(world.path("ran")).unwrap_or_default();
     let produce = |count: &str| quern(&["produce", "t", "--count", count, "x"]);
@@ -137,19 +149,14 @@ fn order_holds_while_members_are_killed_and_join() -> Result<()> {
         all += 150;
         wait_until("half of them to be consumed", || Ok(distinct() >= all - 75))?;
         members.push(member()?);
-        let mut killed = members.remove(0);
-        killed.kill()?;
-        killed.wait()?;
+        members.remove(0).kill()?;
         if round == 1 {
             node.kill()?;
             node.start(&world, &[])?;
         }
     }
     wait_until("all to be consumed", || Ok(distinct() == all))?;
-    for mut member in members {
-        member.kill()?;
-        member.wait()?;
-    }
+    members.into_iter().try_for_each(Member::kill)?;
     let mut last: HashMap<u32, u64> = HashMap::new();
     let mut newest: BTreeMap<u32, u64> = BTreeMap::new();
     let mut again = 0;

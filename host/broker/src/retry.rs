@@ -51,7 +51,7 @@ pub(crate) async fn reconsume(
     };
     let dead_after = request
         .dead_after
-        .or((attempts > settings.retries).then_some(attempts));
+        .or_else(|| (attempts > settings.retries).then_some(attempts));
     if let Some(attempts) = dead_after {
         let dead = bury_record(broker, &request, attempts, &record).await?;
         return Ok(ReconsumeReply {

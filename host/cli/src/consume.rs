@@ -1,9 +1,10 @@
 //! `quern consume`: prints messages, those there are or those to come.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use quern_client::{Filter, MessageView, Selector};
+use quern_client::{Client, Filter, MessageView, Selector};
 
 use crate::connect::Connect;
 use crate::exec;
@@ -63,6 +64,9 @@ pub(crate) struct Args {
     /// it again, and it is a dead letter in the end. Queues go on side by side.
     #[arg(long, requires = "exec", requires = "follow", conflicts_with = "max")]
     orderly: bool,
+    /// Take all queues, as every other who broadcasts does, and keep the offsets in this file.
+    #[arg(long, value_name = "FILE", requires = "group", conflicts_with_all = ["allocate", "pop"])]
+    broadcast: Option<PathBuf>,
     /// Run so many of these commands at once, in no order; with --orderly, of so many queues.
     #[arg(
         long,
@@ -114,7 +118,6 @@ pub(crate) fn begin(text: &str) -> Result<Begin, String> {
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let format = Format::parse(&args.format)?;
     let client = args.connect.client().await?;
-    let filter = filter(&args)?;
     let mut printing = Printing {
         exec: args.exec.clone(),
         format,
@@ -122,52 +125,16 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         left: args.max.unwrap_or(u64::MAX),
         printed: 0,
     };
-    let source = match args.group {
-        Some(group) if args.pop => Source::Popped(popping::Plan {
-            group,
-            topic: args.topic,
-            filter,
-            begin: args.from,
-            invisible: Duration::from_millis(args.invisible),
-            in_order: args.in_order,
-            follow: args.follow,
-        }),
-        None => {
-            let plan = Plan {
-                topic: args.topic,
-                filter,
-                begin: args.from,
-                latest: None,
-                follow: args.follow,
-            };
-            Source::All(Reader::start(&client, &plan).await?)
+    let (how, exec) = (args.how(), args.exec.clone());
+    let source = source(args, &client).await?;
+    let source = match (source, how.zip(exec)) {
+        (Source::Share(member), Some((how, command))) => {
+            let mut stop = Stop::listen()?;
+            member.listen(how, command, stop.asked()).await?;
+            client.close().await;
+            return Ok(());
         }
-        Some(group) => {
-            let part = Part {
-                group,
-                topic: args.topic,
-                filter,
-                begin: args.from,
-                strategy: args.allocate.map(Selector::named),
-                follow: args.follow,
-            };
-            let member = Member::join(&client, &part).await?;
-            let workers = match args.orderly {
-                true => Some(args.workers.unwrap_or(ORDERLY)),
-                false => args.workers,
-            };
-            if let Some((workers, command)) = workers.zip(args.exec.clone()) {
-                let mut stop = Stop::listen()?;
-                let how = match args.orderly {
-                    true => How::Orderly(workers),
-                    false => How::Concurrently(workers),
-                };
-                member.listen(how, command, stop.asked()).await?;
-                client.close().await;
-                return Ok(());
-            }
-            Source::Share(member)
-        }
+        (source, _) => source,
     };
     printing.open()?;
     let outcome = match source {
@@ -188,6 +155,52 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     }
     client.close().await;
     outcome
+}
+
+impl Args {
+    /// How commands are run side by side, if they are.
+    fn how(&self) -> Option<How> {
+        match (self.orderly, self.workers) {
+            (true, workers) => Some(How::Orderly(workers.unwrap_or(ORDERLY))),
+            (false, Some(workers)) => Some(How::Concurrently(workers)),
+            (false, None) => None,
+        }
+    }
+}
+
+async fn source(args: Args, client: &Client) -> Result<Source, Failure> {
+    let filter = filter(&args)?;
+    let Some(group) = args.group else {
+        let plan = Plan {
+            topic: args.topic,
+            filter,
+            begin: args.from,
+            latest: None,
+            follow: args.follow,
+        };
+        return Ok(Source::All(Reader::start(client, &plan).await?));
+    };
+    if args.pop {
+        return Ok(Source::Popped(popping::Plan {
+            group,
+            topic: args.topic,
+            filter,
+            begin: args.from,
+            invisible: Duration::from_millis(args.invisible),
+            in_order: args.in_order,
+            follow: args.follow,
+        }));
+    }
+    let part = Part {
+        group,
+        topic: args.topic,
+        filter,
+        begin: args.from,
+        strategy: args.allocate.map(Selector::named),
+        broadcast: args.broadcast,
+        follow: args.follow,
+    };
+    Ok(Source::Share(Member::join(client, &part).await?))
 }
 
 /// A parameter, from its text.

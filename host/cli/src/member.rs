@@ -1,5 +1,6 @@
 //! Reading a topic as a member of a group: its share of the queues, from where the group has stopped.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(crate) struct Part {
     /// Where the group begins if it has committed nothing.
     pub(crate) begin: Begin,
     pub(crate) strategy: Option<Selector>,
+    /// Of one that broadcasts: where its offsets are kept.
+    pub(crate) broadcast: Option<PathBuf>,
     pub(crate) follow: bool,
 }
 
@@ -34,6 +37,7 @@ pub(crate) struct Member {
     consumer: Consumer,
     /// Where to stop; `None` = never.
     ends: Option<Vec<(MessageQueue, QueueOffset)>>,
+    broadcasts: bool,
 }
 
 /// Whether all is read is looked at this often.
@@ -53,13 +57,20 @@ impl Member {
         if let Some(strategy) = &part.strategy {
             builder = builder.allocate(strategy.clone());
         }
+        if let Some(offsets) = &part.broadcast {
+            builder = builder.broadcast(offsets);
+        }
         let consumer = builder.start().await?;
         tracing::info!(member = consumer.member(), group = part.group, "joined");
         let ends = match part.follow {
             true => None,
             false => Some(consumer.ends().await?),
         };
-        Ok(Self { consumer, ends })
+        Ok(Self {
+            consumer,
+            ends,
+            broadcasts: part.broadcast.is_some(),
+        })
     }
 
     /// The next message; `None` when this member's share is read to its end. What was returned before
@@ -88,6 +99,10 @@ impl Member {
 
     /// The message comes again later.
     pub(crate) async fn give_back(&self, message: &MessageView, why: &str) -> Result<(), Failure> {
+        if self.broadcasts {
+            eprintln!("{why}: broadcast messages do not come again");
+            return Ok(());
+        }
         let given = self.consumer.give_back(message, why).await?;
         tracing::info!(topic = %given.topic, attempts = given.attempts, due_at = given.due_at, why, "given back");
         Ok(())

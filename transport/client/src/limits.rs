@@ -13,6 +13,8 @@ pub(crate) const BATCH_BYTES: usize = 64 * 1024;
 pub(crate) const FRAMES: usize = 64;
 /// Unanswered frames of one queue that a broker can still recognise when they come again.
 pub(crate) const NUMBERED: usize = 5;
+/// Batches of messages on their way to the application; how much of each queue that is, is bounded by itself.
+pub(crate) const BATCHES: usize = 1_024;
 /// Bytes one pull asks for.
 pub(crate) const PULL_BYTES: u32 = 1024 * 1024;
 /// Messages one pull asks for.

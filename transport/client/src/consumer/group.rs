@@ -2,6 +2,7 @@
 //! committed, and commits what the application has consumed.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::broadcast::Broadcast;
+use super::local::LocalOffsets;
 use super::membership::{Membership, Presence, Shared};
 use super::progress::{Progress, Threshold};
 use super::puller::Batch;
@@ -42,6 +45,7 @@ pub struct ConsumerBuilder {
     member: Option<String>,
     presence: Presence,
     flow: Flow,
+    offsets: Option<PathBuf>,
 }
 
 /// How messages are read ahead and worked on.
@@ -82,7 +86,17 @@ impl ConsumerBuilder {
                 strategy: None,
             },
             flow: Flow::default(),
+            offsets: None,
         }
+    }
+
+    /// Takes all queues, as every consumer does that broadcasts, and keeps its offsets in this file, which is
+    /// replaced as a whole and used by one consumer at a time. Nothing is given back: a listener that
+    /// does not consume a message is told of in the log, and that is all (RocketMQ's `BROADCASTING`).
+    #[must_use]
+    pub fn broadcast(mut self, offsets: impl Into<PathBuf>) -> Self {
+        self.offsets = Some(offsets.into());
+        self
     }
 
     /// Messages of a queue, and bytes, that are read and not consumed: beyond, no more of it are read until half
@@ -173,7 +187,14 @@ impl ConsumerBuilder {
         let topics = topics.map(|(topic, filter)| Ok((TopicName::new(topic)?, filter)));
         let subscriptions = topics.collect::<Result<Vec<_>>>()?;
         let pull = self.client.pull_consumer();
-        let (batches, received) = mpsc::unbounded_channel();
+        let local = match self.offsets {
+            None => None,
+            Some(path) => {
+                let opened = tokio::task::spawn_blocking(|| LocalOffsets::open(path));
+                Some(opened.await.unwrap_or_else(|_| Err(ended()))?)
+            }
+        };
+        let (batches, received) = mpsc::channel(limits::BATCHES);
         let shared = Arc::new(Shared {
             ends: match self.from {
                 From::Last => ends(&pull, &subscriptions).await?,
@@ -191,13 +212,25 @@ impl ConsumerBuilder {
             progress: Progress::default(),
             batches,
             flow: self.flow,
+            local,
             shares: watch::Sender::new(None),
         });
         let (started, start) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
-        let membership = Membership::new(Arc::clone(&shared), self.presence);
+        let membership = match &shared.local {
+            Some(_) => {
+                let broadcast = Broadcast {
+                    shared: Arc::clone(&shared),
+                };
+                tokio::spawn(broadcast.run(started, stopped))
+            }
+            None => {
+                let membership = Membership::new(Arc::clone(&shared), self.presence);
+                tokio::spawn(membership.run(started, stopped))
+            }
+        };
         let consumer = Consumer {
-            membership: tokio::spawn(membership.run(started, stopped)),
+            membership,
             stop: Some(stop),
             shared,
             received,
@@ -253,7 +286,7 @@ impl Ready {
 #[derive(Debug)]
 pub struct Consumer {
     pub(super) shared: Arc<Shared>,
-    received: mpsc::UnboundedReceiver<Result<Batch>>,
+    received: mpsc::Receiver<Result<Batch>>,
     ready: VecDeque<Ready>,
     /// The queue of the message the application has.
     at_work: Option<MessageQueue>,

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::group::Flow;
 use super::holder::{Holder, Wanted};
+use super::local::LocalOffsets;
 use super::progress::{Due, Progress};
 use super::puller::Batch;
 use super::{From, MessageView, PullConsumer};
@@ -39,9 +40,10 @@ pub(super) struct Shared {
     /// The ends of the queues there were at the start, for [`From::Last`].
     pub(super) ends: HashMap<MessageQueue, QueueOffset>,
     pub(super) progress: Progress,
-    /// Bounded by how far each queue is read ahead.
-    pub(super) batches: mpsc::UnboundedSender<Result<Batch>>,
+    pub(super) batches: mpsc::Sender<Result<Batch>>,
     pub(super) flow: Flow,
+    /// Where offsets are kept by one that has every queue to itself; `None` = by the brokers.
+    pub(super) local: Option<LocalOffsets>,
     /// The queues this member shall have; `None` = it has not joined yet.
     pub(super) shares: watch::Sender<Option<Vec<MessageQueue>>>,
 }
@@ -89,6 +91,10 @@ impl Shared {
         reason: &str,
         dead_after: Option<u16>,
     ) -> Result<ReconsumeReply> {
+        if self.local.is_some() {
+            let why = "what is broadcast is given back to nobody: every consumer has its own";
+            return Err(Error::new(Code::NOT_FOUND, why));
+        }
         let queue = message.queue();
         let request = Reconsume {
             group: self.group.clone(),
@@ -117,6 +123,13 @@ impl Shared {
 
     /// Commits; durable when this returns. What is not ours any more is left to its new owner.
     pub(super) async fn commit(&self, due: Vec<Due>) -> Result<()> {
+        if let Some(local) = &self.local {
+            if !due.is_empty() {
+                local.save(&due).await?;
+            }
+            due.iter().for_each(|due| self.progress.committed(due));
+            return Ok(());
+        }
         let mut by_broker: BTreeMap<(TopicName, BrokerName), Vec<Due>> = BTreeMap::new();
         for due in due {
             let place = (due.queue.topic.clone(), due.queue.broker.clone());

@@ -4,9 +4,11 @@
 //! broker, a puller for each queue. They meet in the progress, and the application's side reads from one
 //! bounded channel.
 
+mod broadcast;
 mod group;
 mod holder;
 mod listener;
+mod local;
 mod membership;
 mod message;
 mod orderly;

@@ -47,7 +47,7 @@ impl Puller {
                 }
                 Err(error) => {
                     if !survives(&error) {
-                        let _ = self.shared.batches.send(Err(error));
+                        let _ = self.shared.batches.send(Err(error)).await;
                         return;
                     }
                     self.shared.pull.forget_route(&self.queue.topic);
@@ -86,7 +86,7 @@ impl Puller {
                 messages: pulled.messages,
                 next: pulled.next,
             };
-            if self.shared.batches.send(Ok(batch)).is_err() {
+            if self.shared.batches.send(Ok(batch)).await.is_err() {
                 return Ok(None);
             }
         }
