@@ -1,4 +1,6 @@
-//! What a plugin author links: implement a trait, export it, build for `wasm32-unknown-unknown`.
+//! What a plugin author links: write a function or implement a trait, build for `wasm32-unknown-unknown`.
+//!
+//! The shortest filter is a function, see [`filter!`]; a trait each for all that can be decided:
 //!
 //! | trait | decides | exported by |
 //! |---|---|---|
@@ -47,6 +49,8 @@ pub mod bindings;
 #[doc(hidden)]
 pub mod export;
 mod filter;
+#[doc(hidden)]
+pub mod function;
 pub mod java;
 mod needs;
 mod panics;

@@ -10,6 +10,7 @@ mod first_message;
 mod groups;
 mod kill;
 mod orderly;
+mod plugin_author;
 mod plugin_life;
 mod plugins;
 mod pop;

@@ -209,7 +209,7 @@ fn what_is_no_plugin_or_no_name_for_it_is_told_so() -> Result<()> {
     bench.fails(&["plugin", "upload", &wrong], 2, "Q-4106")?;
     bench
         .world
-        .fails(&["plugin", "test", &wrong], 1, "1 cases failed")?;
+        .fails(&["plugin", "test", &wrong], 9, "1 cases failed")?;
     let rollout = bench.component(ROLLOUT, "rollout.wasm", "")?;
     let rollout = rollout.to_string_lossy().into_owned();
     let upload = |name: &'static str| ["plugin", "upload", &rollout, "--name", name];

@@ -1,7 +1,7 @@
 //! How a command fails: an exit code for scripts, one line for people.
 //!
 //! 0 ok · 1 failed · 2 usage · 3 not found · 4 exists or conflict · 5 permission · 6 cannot connect
-//! · 7 timed out · 8 partial success · 130 interrupted.
+//! · 7 timed out · 8 partial success · 9 a check failed · 130 interrupted.
 
 use std::fmt;
 use std::process::ExitCode;

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use quern_plugins::case::CaseMessage;
-use quern_plugins::case::{self, Case, parse};
+use quern_plugins::case::{self, Case, Outcome, parse};
+pub use quern_plugins::case::{CaseMessage, Ready};
 use quern_plugins::{
     Compiler, Config, LoadError, Plugin, Runtime, RuntimeError, SubscribeError, Worker, check,
 };
@@ -36,15 +36,17 @@ pub struct Workbench {
 }
 
 /// What became of a case.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Tested {
     /// What the case is about.
     pub what: String,
     pub expected: String,
     /// What the plugin said.
     pub said: String,
-    /// Fuel it took, instance included.
+    /// Fuel it took to say it, or to refuse.
     pub fuel: u64,
+    /// To ask again; `None` = it was refused.
+    pub ready: Option<Ready>,
 }
 
 impl Tested {
@@ -111,20 +113,78 @@ impl Workbench {
         case::judge(&mut self.worker, subscription, messages)
     }
 
-    /// Asks it all cases.
-    pub fn test(&mut self) -> Vec<Tested> {
-        let (worker, plugin) = (&mut self.worker, &self.plugin);
-        let cases = self.cases.iter().enumerate();
-        let tested = cases.map(|(number, case)| {
-            let before = plugin.metrics().fuel;
-            let said = case.run(worker, plugin);
-            Tested {
-                what: case.title(number + 1),
-                expected: case.right().to_string(),
-                said: said.to_string(),
-                fuel: plugin.metrics().fuel - before,
-            }
-        });
-        tested.collect()
+    /// How many cases there are.
+    pub fn cases(&self) -> usize {
+        self.cases.len()
     }
+
+    /// Asks it one of its cases; `None` = there are fewer.
+    pub fn test(&mut self, number: usize) -> Option<Tested> {
+        let case = self.cases.get(number)?;
+        let (worker, plugin) = (&mut self.worker, &self.plugin);
+        let before = plugin.metrics().fuel;
+        let ready = case::ready(worker, plugin, &[case], 1);
+        let prepared = plugin.metrics().fuel;
+        let (said, ready, before) = match ready {
+            Ok(ready) => (ready.ask(worker), Some(ready), prepared),
+            Err(outcome) => (outcome, None, before),
+        };
+        Some(Tested {
+            what: case.title(number + 1),
+            expected: case.right().to_string(),
+            said: said.to_string(),
+            fuel: plugin.metrics().fuel - before,
+            ready,
+        })
+    }
+
+    /// Asks what was asked before; an answer that was one stays one.
+    pub fn ask(&mut self, ready: &Ready) {
+        ready.ask(&mut self.worker);
+    }
+
+    /// Fuel the plugin has used so far.
+    pub fn fuel(&self) -> u64 {
+        self.plugin.metrics().fuel
+    }
+
+    /// So many messages of its cases, laid out for this expression and these parameters; without any, for
+    /// those of the first case that it accepts.
+    pub fn load(
+        &mut self,
+        asked: Option<(&str, &[(String, String)])>,
+        messages: usize,
+    ) -> Result<Ready, WorkbenchError> {
+        let cases = chosen(&self.cases, asked);
+        let all: Vec<&Case> = cases.iter().collect();
+        let ready = case::ready(&mut self.worker, &self.plugin, &all, messages);
+        ready.map_err(refused)
+    }
+
+    /// The same messages for a condition of the built-in SQL92.
+    pub fn load_sql(&mut self, condition: &str, messages: usize) -> Result<Ready, WorkbenchError> {
+        let sql = self.runtime.built_in("sql92");
+        let sql = sql.ok_or_else(|| WorkbenchError::Refused("there is no sql92".to_owned()))??;
+        let cases = chosen(&self.cases, Some((condition, &[])));
+        let all: Vec<&Case> = cases.iter().collect();
+        case::ready(&mut self.worker, &sql, &all, messages).map_err(refused)
+    }
+}
+
+fn refused(outcome: Outcome) -> WorkbenchError {
+    WorkbenchError::Refused(outcome.to_string())
+}
+
+/// Cases whose messages can be judged together, the first saying under what.
+fn chosen(cases: &[Case], asked: Option<(&str, &[(String, String)])>) -> Vec<Case> {
+    let expects = |case: &&Case| case.refused.is_none();
+    let mut chosen: Vec<Case> = cases.iter().filter(expects).cloned().collect();
+    if chosen.is_empty() {
+        chosen.push(Case::default());
+    }
+    if let (Some(first), Some((expression, params))) = (chosen.first_mut(), asked) {
+        first.expression = expression.to_owned();
+        first.params = params.iter().cloned().collect();
+    }
+    chosen
 }

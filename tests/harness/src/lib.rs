@@ -52,7 +52,11 @@ impl World {
 
     /// Runs a command to its end; one that does not end is killed and told.
     pub fn run(&self, args: &[&str]) -> Result<Output> {
-        let mut command = self.command(args);
+        self.finish(self.command(args))
+    }
+
+    /// The same with a command that has been made ready otherwise.
+    pub fn finish(&self, mut command: Command) -> Result<Output> {
         let child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -64,7 +68,7 @@ impl World {
             Ok(output) => Ok(output?),
             Err(_) => {
                 rustix::process::kill_process(pid, Signal::KILL)?;
-                bail!("quern {args:?} did not end within {PATIENCE:?}")
+                bail!("{command:?} did not end within {PATIENCE:?}")
             }
         }
     }
@@ -132,7 +136,8 @@ fn pid_of(child: &Child) -> Result<Pid> {
     Pid::from_raw(i32::try_from(child.id())?).context("a process has an id")
 }
 
-fn said(output: &Output) -> String {
+/// How a command ended and what it said, for a failure's text.
+pub fn said(output: &Output) -> String {
     format!(
         "{} | {} | {}",
         output.status,

@@ -1,6 +1,8 @@
-//! `quern plugin …`: build and test without a broker; upload, activate, roll back and look at on one.
+//! `quern plugin …`: make, build and test without a broker; upload, activate, roll back and look at on one.
 
 mod author;
+mod new;
+mod project;
 mod show;
 mod trying;
 
@@ -16,11 +18,15 @@ use crate::output::{self, Output, thousands};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a component of what `cargo build --target wasm32-unknown-unknown --release` has built.
+    /// Make a folder for a plugin of one's own, which builds and tests as it is.
+    New(new::Args),
+    /// Build the plugin of this folder and make a component of it; or make one of what `cargo build --target
+    /// wasm32-unknown-unknown --release` has built.
     Build {
-        /// The .wasm file cargo has made.
-        module: PathBuf,
-        /// Cases to take along, one JSON document a line: brokers run them before they let the plugin in.
+        /// The .wasm file cargo has made; by default cargo is run, and NAME.wasm written to this folder.
+        module: Option<PathBuf>,
+        /// Cases to take along, one JSON document a line: brokers run them before they let the plugin in. By
+        /// default cases.ndjson of this folder.
         #[arg(long, value_name = "FILE")]
         cases: Option<PathBuf>,
         /// Where the component goes. By default beside the module, as NAME.component.wasm.
@@ -29,7 +35,8 @@ pub(crate) enum Command {
     },
     /// Ask a component its cases, in the broker's own engine and without a broker.
     Test {
-        component: PathBuf,
+        /// By default the plugin of this folder, built anew.
+        component: Option<PathBuf>,
         /// More cases than the component carries, one JSON document a line.
         #[arg(long, value_name = "FILE")]
         cases: Option<PathBuf>,
@@ -37,11 +44,14 @@ pub(crate) enum Command {
         #[arg(short, long, value_enum, default_value_t = Output::Human)]
         output: Output,
     },
+    /// What a message costs, in time and fuel, in batches of 1, 32 and 256, in the broker's own engine.
+    Bench(author::BenchArgs),
     /// Ask a filter about the latest messages of a topic, here: nothing is uploaded, nothing changes.
     Try(trying::Args),
     /// Take a component in, on every broker, as the next version of a name.
     Upload {
-        component: PathBuf,
+        /// By default the plugin of this folder, built anew.
+        component: Option<PathBuf>,
         /// By default the file's name up to its first dot.
         #[arg(long)]
         name: Option<String>,
@@ -142,19 +152,29 @@ impl Share {
 
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Build { module, cases, out } => author::build(&module, cases.as_deref(), out),
+        Command::New(args) => new::run(&args),
+        Command::Build { module, cases, out } => {
+            author::build(module.as_deref(), cases.as_deref(), out)
+        }
         Command::Test {
             component,
             cases,
             output,
-        } => author::test(&component, cases.as_deref(), output),
+        } => {
+            let component = project::component(component)?;
+            author::test(&component, cases.as_deref(), output)
+        }
+        Command::Bench(args) => author::bench(args),
         Command::Try(args) => trying::run(args).await,
         Command::Upload {
             component,
             name,
             activate,
             options,
-        } => upload(&component, name, activate, &options).await,
+        } => {
+            let component = project::component(component)?;
+            upload(&component, name, activate, &options).await
+        }
         Command::Ls { options } => show::ls(&options).await,
         Command::Info { name, options } => show::info(&name, &options).await,
         Command::Activate { plugin, options } => {

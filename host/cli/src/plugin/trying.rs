@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use quern_client::{Filter, MessageView};
-use quern_node::workbench::{CaseMessage, Verdict, Workbench};
+use quern_node::workbench::{CaseMessage, Verdict};
 use quern_protocol::message::ORDER_KEY;
 
-use super::author;
+use super::{author, project};
 use crate::connect::Connect;
 use crate::consume::param;
 use crate::failure::Failure;
@@ -15,8 +15,10 @@ use crate::output::{self, thousands};
 use crate::read::{Begin, Plan, Reader};
 
 #[derive(Debug, clap::Args)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct Args {
-    component: PathBuf,
+    /// By default the plugin of this folder, built anew.
+    component: Option<PathBuf>,
     topic: String,
     /// The latest messages of each queue.
     #[arg(
@@ -41,9 +43,8 @@ pub(crate) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let format = Format::parse(&args.format)?;
-    let component = author::read(&args.component)?;
-    let opened = Workbench::open(&component, "", std::env::current_exe()?);
-    let mut bench = opened.map_err(|error| Failure::usage(error.to_string()))?;
+    let component = project::component(args.component)?;
+    let mut bench = author::open(&component, None)?;
     let subscription = bench.subscribe(&args.expression, &args.param);
     let subscription = subscription.map_err(|error| Failure::usage(error.to_string()))?;
     let client = args.connect.client().await?;
