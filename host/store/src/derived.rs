@@ -116,8 +116,8 @@ impl Derived {
             let sent = producers::Batch::new(stamp, appended);
             self.producers.apply(stamp, batch.key, sent);
         }
+        self.keys.add(written.keys());
         if batch.kind.is_queued() {
-            self.keys.add(written.keys());
             let next = if cfg!(zoo = "z16") {
                 self.queues.end(batch.key)
             } else {
@@ -291,6 +291,13 @@ impl Derived {
     fn record_again(&mut self, record: &Scanned<'_>, reading: &mut Reading) {
         let Scanned { header, block } = record;
         let position = header.position.0;
+        if position >= self.newest_segment {
+            let mut keys = Vec::new();
+            key_index::hashes(header.kind, header.topic, block, |hash| {
+                keys.push(key_index::Entry { hash, position });
+            });
+            self.keys.add(keys.into_iter());
+        }
         if header.kind.is_queued() {
             let key = (header.topic, header.queue);
             let entry = Entry {
@@ -299,13 +306,6 @@ impl Derived {
                 size: header.len,
                 tag_code: Tag::code(block.tag()),
             };
-            if position >= self.newest_segment {
-                let mut keys = Vec::new();
-                key_index::hashes(header.topic, block, |hash| {
-                    keys.push(key_index::Entry { hash, position });
-                });
-                self.keys.add(keys.into_iter());
-            }
             let end = self.queues.end(key);
             if entry.offset >= end {
                 self.queues.append(key, std::iter::once(entry));

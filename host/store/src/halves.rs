@@ -4,23 +4,15 @@ use bytes::Bytes;
 use quern_protocol::{LogPosition, Origin, RecordKind, TopicId};
 
 use crate::error::ReadError;
-use crate::pending::{Pending, Slot};
-use crate::queue::Batch;
+use crate::pending::Pending;
 use crate::wait_list::{AppendOne, Decided, Waiting};
-use crate::{Append, Store, facts};
+use crate::{Append, Store};
 
 impl Store {
     /// Hands over messages of a transaction whose outcome is not known, with notes of theirs: encoded pairs,
     /// at most [`quern_protocol::limits::NOTES`] bytes. Refused when too many wait already.
     pub fn submit_half(&self, append: Append, notes: Bytes) -> Pending {
-        let mut halves = Batch::new(
-            RecordKind::Half,
-            (append.topic, append.queue),
-            facts(&append.blocks, append.count, |_, _| {}),
-            append.blocks,
-            Slot::new(append.acknowledge),
-        );
-        halves.producer = append.producer.map(Into::into);
+        let mut halves = Self::waiting_batch(RecordKind::Half, append);
         halves.notes = notes;
         // It says since when they wait.
         halves.due_in = Some(0);

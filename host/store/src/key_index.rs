@@ -1,6 +1,7 @@
 //! The key index: finds messages by key and by unique id, across all segments. Derived data: of the
 //! segment that is written to it is in memory, of each sealed one in a file; where a file is missing or
-//! damaged, the segment is read and the file made anew. Little-endian.
+//! damaged, the segment is read and the file made anew. Little-endian. A message that waits is in it with
+//! its id alone.
 //!
 //! ```text
 //! index/<base>.idx, 64 B + buckets + entries; crc of 0..8 and 12..end of the buckets
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use quern_protocol::block::crc_around;
 use quern_protocol::message::UNIQUE_KEY;
-use quern_protocol::{Block, TopicId};
+use quern_protocol::{Block, RecordKind, TopicId};
 
 use crate::fs::{self, File, Fs};
 use crate::group::{Scanned, verify};
@@ -35,6 +36,8 @@ const ENTRY: usize = 16;
 /// Entries of a bucket, about: 2 KiB.
 const PER_BUCKET: usize = 128;
 const BITS_MAX: u32 = 24;
+/// Entries in memory that are kept together: 256 KiB.
+const CHUNK: usize = 16 * 1024;
 
 /// What to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,9 +70,19 @@ impl Lookup<'_> {
 }
 
 /// Hashes of all that a message can be found by.
-pub(crate) fn hashes(topic: TopicId, block: &Block<'_>, mut each: impl FnMut(u64)) {
-    for key in block.keys().split_ascii_whitespace() {
-        each(Lookup::Key(key).hash(topic));
+pub(crate) fn hashes(
+    kind: RecordKind,
+    topic: TopicId,
+    block: &Block<'_>,
+    mut each: impl FnMut(u64),
+) {
+    if kind.is_state() {
+        return;
+    }
+    if kind.is_queued() {
+        for key in block.keys().split_ascii_whitespace() {
+            each(Lookup::Key(key).hash(topic));
+        }
     }
     if let Some(id) = block.property(UNIQUE_KEY) {
         each(Lookup::UniqueId(id).hash(topic));
@@ -83,12 +96,28 @@ pub(crate) struct Entry {
     pub(crate) position: u64,
 }
 
-/// Entries of a segment, as they came.
+/// Entries of a segment, as they came. Most are in chunks that never change, so that whoever looks through
+/// them holds up nobody who adds.
 #[derive(Debug, Default)]
 struct Run {
     /// All of the segment's messages from here on are in.
     from: u64,
-    entries: Vec<Entry>,
+    chunks: Vec<Arc<[Entry]>>,
+    newest: Vec<Entry>,
+}
+
+impl Run {
+    fn add(&mut self, entries: impl Iterator<Item = Entry>) {
+        self.newest.extend(entries);
+        if self.newest.len() >= CHUNK {
+            self.chunks.push(std::mem::take(&mut self.newest).into());
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<[Entry]>> {
+        let newest = Arc::from(&self.newest[..]);
+        self.chunks.iter().cloned().chain([newest]).collect()
+    }
 }
 
 /// A file of the index, its buckets read.
@@ -138,9 +167,9 @@ impl KeyIndex {
     /// Messages of a segment are added from `from` on.
     pub(crate) fn begin(&self, base: u64, from: u64) {
         let mut runs = self.runs.write().expect(POISONED);
-        runs.entry(base).or_insert(Run {
+        runs.entry(base).or_insert_with(|| Run {
             from,
-            entries: Vec::new(),
+            ..Run::default()
         });
     }
 
@@ -148,7 +177,17 @@ impl KeyIndex {
     pub(crate) fn add(&self, entries: impl Iterator<Item = Entry>) {
         let mut runs = self.runs.write().expect(POISONED);
         if let Some((_, run)) = runs.iter_mut().next_back() {
-            run.entries.extend(entries);
+            run.add(entries);
+        }
+    }
+
+    /// Adds what precedes the position that all is in from, now that the segment has been read up to there.
+    pub(crate) fn add_older(&self, base: u64, first: u64, up_to: u64, entries: &[Entry]) {
+        let mut runs = self.runs.write().expect(POISONED);
+        // Somebody else may have been faster.
+        if let Some(run) = runs.get_mut(&base).filter(|run| run.from == up_to) {
+            run.chunks.insert(0, entries.into());
+            run.from = first;
         }
     }
 
@@ -159,22 +198,23 @@ impl KeyIndex {
         runs.keys().take(sealed).copied().collect()
     }
 
-    /// Where in a segment what is looked for may be.
-    pub(crate) fn find(&self, base: u64, lookup: Lookup<'_>, topic: TopicId) -> Found {
-        let hash = lookup.hash(topic);
-        {
+    /// Where in a segment what has one of these hashes is.
+    pub(crate) fn find(&self, base: u64, hashes: &[u64]) -> Found {
+        let in_memory = {
             let runs = self.runs.read().expect(POISONED);
-            if let Some(run) = runs.get(&base) {
-                let here = run.entries.iter().filter(|entry| entry.hash == hash);
-                return Found {
-                    positions: here.map(|entry| entry.position).rev().collect(),
-                    unknown_below: run.from,
-                };
-            }
+            runs.get(&base).map(|run| (run.from, run.all()))
+        };
+        if let Some((unknown_below, chunks)) = in_memory {
+            let entries = chunks.iter().flat_map(|chunk| chunk.iter());
+            return Found {
+                positions: positions(entries, hashes),
+                unknown_below,
+            };
         }
-        match self.in_file(base, hash) {
+        let found: io::Result<Vec<_>> = hashes.iter().map(|it| self.in_file(base, *it)).collect();
+        match found {
             Ok(positions) => Found {
-                positions,
+                positions: positions.concat(),
                 unknown_below: base,
             },
             Err(_) => Found {
@@ -210,7 +250,7 @@ impl KeyIndex {
             None => {
                 let runs = self.runs.read().expect(POISONED);
                 runs.get(&base)
-                    .map_or_else(Vec::new, |run| run.entries.clone())
+                    .map_or_else(Vec::new, |run| run.all().concat())
             }
         };
         entries.sort_unstable();
@@ -279,20 +319,27 @@ impl KeyIndex {
 /// What the index knows of one segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Newest first.
+    /// In no order.
     pub(crate) positions: Vec<u64>,
     /// Messages before this position are not in.
     pub(crate) unknown_below: u64,
 }
 
+/// Of those entries that have one of these hashes.
+pub(crate) fn positions<'a>(entries: impl Iterator<Item = &'a Entry>, hashes: &[u64]) -> Vec<u64> {
+    let here = |entry: &&Entry| match hashes {
+        [one] => entry.hash == *one,
+        many => many.contains(&entry.hash),
+    };
+    entries.filter(here).map(|entry| entry.position).collect()
+}
+
 fn collect(records: &[Scanned<'_>], entries: &mut Vec<Entry>) {
     for Scanned { header, block } in records {
         let position = header.position.0;
-        if header.kind.is_queued() {
-            hashes(header.topic, block, |hash| {
-                entries.push(Entry { hash, position })
-            });
-        }
+        hashes(header.kind, header.topic, block, |hash| {
+            entries.push(Entry { hash, position })
+        });
     }
 }
 
@@ -373,7 +420,7 @@ impl Index {
         }
         let entries = bytes.chunks_exact(ENTRY);
         let here = entries.filter(|entry| u64_at(entry, 0) == hash);
-        Ok(here.map(|entry| u64_at(entry, 8)).rev().collect())
+        Ok(here.map(|entry| u64_at(entry, 8)).collect())
     }
 }
 
@@ -401,7 +448,10 @@ mod tests {
             first.begin(8_192, 8_192);
             assert_eq!(first.unwritten(), [4_096]);
             let look = |index: &KeyIndex, n: u64| {
-                index.find(4_096, Lookup::Key(&format!("k{n}")), TopicId(1))
+                let mut found =
+                    index.find(4_096, &[Lookup::Key(&format!("k{n}")).hash(TopicId(1))]);
+                found.positions.sort_unstable();
+                found
             };
             let in_memory: Vec<_> = (0..count / 2 + 2).map(|n| look(&first, n)).collect();
             first.write(4_096, 8_192, None).unwrap();

@@ -79,6 +79,7 @@ pub use crate::key_index::Lookup;
 pub use crate::pending::{Acknowledge, Appended, Pending};
 pub use crate::recovery::TornTail;
 pub use crate::retention::{DiskLevel, Retention};
+pub use crate::search::{FoundRecords, Most, Search, Waits};
 pub use crate::segment::FORMAT;
 pub use crate::steps::{Part, Steps};
 pub use crate::timers::{DEFAULT_WAITING, Due};
@@ -177,7 +178,8 @@ impl Store {
     pub fn submit(&self, append: Append) -> Pending {
         let mut keys = Vec::new();
         let facts = facts(&append.blocks, append.count, |index, block| {
-            key_index::hashes(append.topic, block, |hash| keys.push((index, hash)));
+            let kind = RecordKind::Message;
+            key_index::hashes(kind, append.topic, block, |hash| keys.push((index, hash)));
         });
         debug_assert_eq!(facts.len(), append.count as usize, "count says how many");
         let mut batch = Batch::new(

@@ -1,4 +1,6 @@
-//! Finding messages by key or unique id, across all of the log.
+//! Finding messages: by key or unique id across all of the log, by position.
+
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use quern_protocol::record::RECORD_HEADER;
@@ -6,28 +8,158 @@ use quern_protocol::{LogPosition, RecordHeader, RecordView, TopicId};
 
 use crate::Store;
 use crate::error::ReadError;
-use crate::key_index::{Found, Lookup};
+use crate::key_index::{self, Found, Lookup};
 use crate::segment::Segment;
 
+/// What to look for, and where.
+#[derive(Debug, Clone)]
+pub struct Search<'a> {
+    /// In these.
+    pub topics: &'a [TopicId],
+    pub lookup: Lookup<'a>,
+    /// When it was stored, by the log's clock, ms since 1970.
+    pub stored: RangeInclusive<u64>,
+    /// Only before this one.
+    pub before: LogPosition,
+}
+
+impl<'a> Search<'a> {
+    /// In all of the log.
+    pub fn new(topics: &'a [TopicId], lookup: Lookup<'a>) -> Self {
+        Self {
+            topics,
+            lookup,
+            stored: 0..=u64::MAX,
+            before: LogPosition(u64::MAX),
+        }
+    }
+}
+
+/// When a search stops, to be gone on with. It has looked at one record at least.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    pub records: usize,
+    /// Of the records found, the first apart.
+    pub bytes: usize,
+    /// ms.
+    pub took: u64,
+}
+
+impl Most {
+    const ALL: Self = Self {
+        records: usize::MAX,
+        bytes: usize::MAX,
+        took: u64::MAX,
+    };
+}
+
+/// What a search has found.
+#[derive(Debug, Default)]
+pub struct FoundRecords {
+    /// Newest first.
+    pub records: Vec<Bytes>,
+    /// Why some could not be read that may be what is looked for.
+    pub unreadable: Vec<ReadError>,
+    /// Where to go on, before this; `None` = that was all.
+    pub next: Option<LogPosition>,
+}
+
+/// What a message that is in no queue waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// Its time, ms since 1970.
+    Until(u64),
+    /// The outcome of its transaction.
+    ForOutcome,
+}
+
 impl Store {
-    /// Records of up to `most` messages of a topic, newest first. Reads files; where the index of a
-    /// segment is missing, all of the segment. Blocks.
+    /// Records of up to `most` messages of a topic that are or were in a queue, newest first. Reads files; where
+    /// the index of a segment is missing, all of the segment. Blocks.
     pub fn find(
         &self,
         topic: TopicId,
         lookup: Lookup<'_>,
         most: usize,
     ) -> Result<Vec<Bytes>, ReadError> {
+        let topics = [topic];
+        let mut search = Search::new(&topics, lookup);
         let mut records = Vec::new();
-        for segment in self.0.segments.all().iter().rev() {
-            for position in self.positions(segment, topic, lookup)? {
-                if records.len() == most {
-                    return Ok(records);
-                }
-                records.extend(self.record_with(LogPosition(position), topic, lookup)?);
+        loop {
+            let page = Most {
+                records: most - records.len(),
+                ..Most::ALL
+            };
+            let mut found = self.search(&search, &page)?;
+            if let Some(error) = found.unreadable.pop() {
+                return Err(error);
+            }
+            let is_queued =
+                |it: &Bytes| RecordView::trusted(it).is_ok_and(|it| it.header.kind.is_queued());
+            records.extend(found.records.into_iter().filter(is_queued));
+            match found.next {
+                Some(next) if records.len() < most => search.before = next,
+                _ => return Ok(records),
             }
         }
-        Ok(records)
+    }
+
+    /// Records of messages, those that wait or have waited too, newest first. What cannot be read keeps
+    /// nothing else from being found. Blocks, for not much longer than it may take.
+    pub fn search(&self, search: &Search<'_>, most: &Most) -> Result<FoundRecords, ReadError> {
+        let until = self.steady_ms().saturating_add(most.took);
+        let hashes: Vec<_> = search
+            .topics
+            .iter()
+            .map(|it| search.lookup.hash(*it))
+            .collect();
+        let mut found = FoundRecords::default();
+        let mut bytes = 0;
+        let mut looked_at = 0;
+        // All of a segment is older than the next one is.
+        let mut newest = u64::MAX;
+        for segment in self.0.segments.all().iter().rev() {
+            if newest < *search.stored.start() {
+                break;
+            }
+            newest = segment.created_at;
+            if segment.base >= search.before.0 || segment.created_at > *search.stored.end() {
+                continue;
+            }
+            for position in self.positions(segment, &hashes)? {
+                let position = LogPosition(position);
+                if position >= search.before {
+                    continue;
+                }
+                let is_over = looked_at > 0 && self.steady_ms() > until;
+                let count = found.records.len() + found.unreadable.len();
+                let is_full = count >= most.records || bytes >= most.bytes;
+                if is_over || is_full {
+                    found.next = Some(LogPosition(position.0 + 1));
+                    return Ok(found);
+                }
+                looked_at += 1;
+                match self.record_with(position, search) {
+                    Ok(Some(record)) if count > 0 && bytes + record.len() > most.bytes => {
+                        found.next = Some(LogPosition(position.0 + 1));
+                        return Ok(found);
+                    }
+                    Ok(Some(record)) => {
+                        bytes += record.len();
+                        found.records.push(record);
+                    }
+                    Ok(None) => {}
+                    // Its segment has just gone.
+                    Err(_) if position.0 < self.0.segments.head() => return Ok(found),
+                    Err(error) => found.unreadable.push(error),
+                }
+            }
+            if self.steady_ms() > until && segment.base > self.0.segments.head() {
+                found.next = Some(LogPosition(segment.base));
+                return Ok(found);
+            }
+        }
+        Ok(found)
     }
 
     /// The record that begins at a position, of whatever kind; `None` = there is none, or not any more. Blocks.
@@ -50,44 +182,70 @@ impl Store {
         Ok(is_one.then_some(record))
     }
 
-    fn positions(
-        &self,
-        segment: &Segment,
-        topic: TopicId,
-        lookup: Lookup<'_>,
-    ) -> Result<Vec<u64>, ReadError> {
+    /// What the message waits for that is known by this position; `None` = it is none that waits.
+    pub fn waits(&self, position: LogPosition) -> Option<Waits> {
+        if let Some((timer, _)) = self.0.timers.find(position) {
+            return Some(Waits::Until(timer.due_at));
+        }
+        let half = self.0.halves.find(position);
+        half.map(|_| Waits::ForOutcome)
+    }
+
+    /// As [`Self::record_at`], but of a message that waits, and was copied meanwhile, the copy.
+    pub fn record_known_by(&self, position: LogPosition) -> Result<Option<Bytes>, ReadError> {
+        let lists = [&self.0.timers, &self.0.halves];
+        let waiting = lists.iter().find_map(|list| list.find(position));
+        self.record_at(waiting.map_or(position, |(_, at)| at))
+    }
+
+    /// Where in a segment what has one of these hashes is, the last first.
+    fn positions(&self, segment: &Segment, hashes: &[u64]) -> Result<Vec<u64>, ReadError> {
         let keys = &self.0.keys;
         let Found {
             mut positions,
             unknown_below,
-        } = keys.find(segment.base, lookup, topic);
-        if unknown_below <= segment.first() {
-            return Ok(positions);
+        } = keys.find(segment.base, hashes);
+        if unknown_below > segment.first() {
+            positions.extend(self.older(segment, unknown_below, hashes)?);
         }
+        positions.sort_unstable_by(|a, b| b.cmp(a));
+        // One message can say a key twice.
+        positions.dedup();
+        Ok(positions)
+    }
+
+    /// The same of what the index does not know, which is read for it.
+    fn older(
+        &self,
+        segment: &Segment,
+        unknown_below: u64,
+        hashes: &[u64],
+    ) -> Result<Vec<u64>, ReadError> {
+        let keys = &self.0.keys;
         let durable = self.durable().0;
         let up_to = unknown_below.min(durable);
         let failed = |error: std::io::Error| ReadError::Io {
             position: LogPosition(segment.base),
             why: error.to_string(),
         };
-        let entries = keys.read(segment, up_to).map_err(failed)?;
-        let hash = lookup.hash(topic);
-        let here = entries.iter().rev().filter(|entry| entry.hash == hash);
-        let older = here.filter(|entry| entry.position < unknown_below);
-        positions.extend(older.map(|entry| entry.position));
-        if unknown_below >= segment.end() && durable >= segment.end() {
-            // For the next who asks; without it, it is only slower.
+        let mut entries = keys.read(segment, up_to).map_err(failed)?;
+        entries.retain(|entry| entry.position < unknown_below);
+        let positions = key_index::positions(entries.iter(), hashes);
+        // For the next who asks.
+        if unknown_below < segment.end() {
+            keys.add_older(segment.base, segment.first(), unknown_below, &entries);
+        } else if durable >= segment.end() {
+            // Without it, it is only slower.
             let _ = keys.write(segment.base, segment.end(), Some(entries));
         }
         Ok(positions)
     }
 
-    /// `None` when it is another message with the same hash.
+    /// `None` when it is another message with the same hash, or of another time.
     fn record_with(
         &self,
         position: LogPosition,
-        topic: TopicId,
-        lookup: Lookup<'_>,
+        search: &Search<'_>,
     ) -> Result<Option<Bytes>, ReadError> {
         let damaged = |why: String| ReadError::Damaged { position, why };
         let segments = &self.0.segments;
@@ -95,7 +253,9 @@ impl Store {
         let len = RecordHeader::stored_len(&head).ok_or_else(|| damaged("no record".to_owned()))?;
         let record = Bytes::from(segments.read(position, len)?);
         let view = RecordView::parse(&record).map_err(|error| damaged(error.to_string()))?;
-        let is_it = view.header.topic == topic && lookup.is_of(&view.block);
+        let is_it = search.topics.contains(&view.header.topic)
+            && search.lookup.is_of(&view.block)
+            && search.stored.contains(&view.header.stored_at);
         Ok(is_it.then_some(record))
     }
 }

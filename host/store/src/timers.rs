@@ -4,9 +4,8 @@ use quern_protocol::{LogPosition, Origin, RecordKind, TopicId};
 
 use crate::error::ReadError;
 use crate::pending::{Acknowledge, Pending, Slot};
-use crate::queue::Batch;
-use crate::wait_list::{AppendOne, Decided, Waiting, batch, message};
-use crate::{Append, Store, facts, limits};
+use crate::wait_list::{AppendOne, Decided, Waiting, batch};
+use crate::{Append, Store, limits};
 
 /// Messages that may wait unless it is said otherwise.
 pub const DEFAULT_WAITING: usize = limits::WAITING;
@@ -25,7 +24,7 @@ impl Store {
     pub fn submit_one(&self, one: AppendOne) -> Pending {
         let slot = Slot::new(Acknowledge::Durable);
         let Some(due_at) = one.due_at else {
-            return self.enqueue(message(one, slot));
+            return self.enqueue(batch(RecordKind::Message, one, slot));
         };
         let mut timer = batch(RecordKind::Timer, one, slot);
         timer.origin = Some(Origin {
@@ -42,14 +41,7 @@ impl Store {
             Due::In(ms) => (0, Some(ms)),
             Due::At(ms) => (ms, None),
         };
-        let mut timers = Batch::new(
-            RecordKind::Timer,
-            (append.topic, append.queue),
-            facts(&append.blocks, append.count, |_, _| {}),
-            append.blocks,
-            Slot::new(append.acknowledge),
-        );
-        timers.producer = append.producer.map(Into::into);
+        let mut timers = Self::waiting_batch(RecordKind::Timer, append);
         timers.due_in = due_in;
         timers.origin = Some(Origin {
             due_at,

@@ -26,7 +26,7 @@ use crate::error::{AppendError, ReadError};
 use crate::pending::{Acknowledge, Appended, Pending, Slot};
 use crate::queue::Batch;
 use crate::segments::Segments;
-use crate::{Entry, Store, facts, key_index, limits, state_batch};
+use crate::{Append, Entry, Store, facts, key_index, limits, state_batch};
 
 /// One message block, verified by the caller, that has been delivered before or is for later.
 #[derive(Debug, Clone, Default)]
@@ -362,7 +362,8 @@ impl Store {
         let read = record(&self.0.segments, &waiting, at);
         let mut one = read.inspect_err(|_| list.put_back(position))?;
         dress(&mut one);
-        let mut message = message(one, Slot::new(Acknowledge::Durable));
+        let slot = Slot::new(Acknowledge::Durable);
+        let mut message = batch(RecordKind::Message, one, slot);
         message.origin = Some(origin(&waiting));
         Ok(Some(self.decide(list, position, message)))
     }
@@ -390,7 +391,26 @@ impl Store {
         }
     }
 
-    /// Hands over messages that are to wait. Refused when too many do already.
+    /// Messages of a send that are to wait.
+    pub(crate) fn waiting_batch(kind: RecordKind, append: Append) -> Batch {
+        let mut keys = Vec::new();
+        let facts = facts(&append.blocks, append.count, |index, block| {
+            key_index::hashes(kind, append.topic, block, |hash| keys.push((index, hash)));
+        });
+        let slot = Slot::new(append.acknowledge);
+        let mut batch = Batch::new(
+            kind,
+            (append.topic, append.queue),
+            facts,
+            append.blocks,
+            slot,
+        );
+        batch.producer = append.producer.map(Into::into);
+        batch.keys = keys;
+        batch
+    }
+
+    /// Hands them over. Refused when too many wait already.
     pub(crate) fn enqueue_waiting(&self, list: &WaitList, batch: Batch) -> Pending {
         let waiting = list.count();
         let most = self.0.most_waiting;
@@ -436,23 +456,15 @@ fn record(segments: &Segments, waiting: &Waiting, at: LogPosition) -> Result<App
     })
 }
 
-/// A message for its queue, which can be found by its keys.
-pub(crate) fn message(one: AppendOne, slot: Slot) -> Batch {
-    let topic = one.topic;
-    let mut batch = batch(RecordKind::Message, one, slot);
-    let mut keys = Vec::new();
-    facts(&batch.blocks, 1, |index, block| {
-        key_index::hashes(topic, block, |hash| keys.push((index, hash)));
-    });
-    batch.keys = keys;
-    batch
-}
-
-/// One block with what is known of it besides.
+/// One block with what is known of it besides, and what it can be found by.
 pub(crate) fn batch(kind: RecordKind, one: AppendOne, slot: Slot) -> Batch {
     debug_assert!(one.notes.len() <= quern_protocol::limits::NOTES);
-    let facts = facts(&one.block, 1, |_, _| {});
+    let mut keys = Vec::new();
+    let facts = facts(&one.block, 1, |index, block| {
+        key_index::hashes(kind, one.topic, block, |hash| keys.push((index, hash)));
+    });
     let mut batch = Batch::new(kind, (one.topic, one.queue), facts, one.block, slot);
+    batch.keys = keys;
     batch.attempts = one.attempts;
     batch.notes = one.notes;
     batch

@@ -48,12 +48,12 @@ fn open(fs: &SimFs) -> (Store, Report) {
     Store::open(config(None), env(fs), Box::new(Stateless)).unwrap()
 }
 
-fn in_steps(fs: &SimFs, keeps: Option<u64>) -> (Store, Report, Steps) {
+pub(crate) fn in_steps(fs: &SimFs, keeps: Option<u64>) -> (Store, Report, Steps) {
     Store::open_in_steps(&config(keeps), env(fs), Box::new(Stateless)).unwrap()
 }
 
 /// Everything but the commit log is gone.
-fn strip(fs: &SimFs) {
+pub(crate) fn strip(fs: &SimFs) {
     for dir in ["/q", "/q/consumequeue", "/q/index"] {
         for name in fs.list(dir.as_ref()).unwrap_or_default() {
             let _ = fs.remove(&Path::new(dir).join(name));
