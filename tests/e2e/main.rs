@@ -9,6 +9,7 @@ mod disk;
 mod first_message;
 mod groups;
 mod kill;
+mod msg;
 mod orderly;
 mod plugin_author;
 mod plugin_life;

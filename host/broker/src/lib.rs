@@ -13,6 +13,7 @@ mod config;
 mod delay;
 mod durability;
 mod filters;
+mod find;
 mod group_admin;
 mod group_settings;
 mod groups;

@@ -79,6 +79,10 @@ pub(crate) const CHECKS_BYTES: usize = 1024 * 1024;
 pub(crate) const DECISION_REST: Duration = Duration::from_millis(5);
 /// Messages looked at that have the id of a transaction's.
 pub(crate) const SAME_ID: usize = 16;
+/// Topics an id is looked for in that names none.
+pub(crate) const SEARCHED_TOPICS: usize = 1_024;
+/// A search is answered after so long, found or not, and gone on with, ms.
+pub(crate) const SEARCH: u64 = 1_000;
 /// Who shares out the queues of a group that names nobody.
 pub(crate) const STRATEGY: &str = "averagely";
 /// Names of plugins taken in, and versions of each.

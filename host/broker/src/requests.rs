@@ -11,13 +11,13 @@ use quern_protocol::{
     DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic, EndTransaction,
     FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup, LeaseQueues, LeaveGroup, ListDelayed,
     ListGroups, ListPlugins, ListTopics, ListTransactions, OffsetAt, OffsetRange, PollTransactions,
-    QueryOffsets, RecallMessage, Reconsume, Request, ResendDeadLetters, Send, SendSelected,
-    SetGroup, SetTopic, Status, TopicSettings, UploadChunk, WireError,
+    QueryOffsets, RecallMessage, Reconsume, Request, ResendDeadLetters, ResendMessage, Send,
+    SendSelected, SetGroup, SetTopic, Status, TopicSettings, UploadChunk, WireError,
 };
 
 use crate::{
-    Broker, admin, checks, delay, durability, group_admin, group_settings, join, lease, offsets,
-    plugin_admin, pop, pull, retry, select, send, session, status, transactions, upload,
+    Broker, admin, checks, delay, durability, find, group_admin, group_settings, join, lease,
+    offsets, plugin_admin, pop, pull, retry, select, send, session, status, transactions, upload,
 };
 
 /// Answers one frame.
@@ -58,6 +58,10 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::QueryOffsets(it) => reply::<QueryOffsets>(offsets::query(broker, &it)?),
         Request::OffsetRange(it) => reply::<OffsetRange>(offsets::range(broker, &it)?),
         Request::OffsetAt(it) => reply::<OffsetAt>(offsets::at_time(broker, it).await?),
+
+        Request::FindMessages(it) => find::find(broker, it).await,
+        Request::MessageAt(it) => find::at(broker, it).await,
+        Request::ResendMessage(it) => reply::<ResendMessage>(find::resend(broker, it).await?),
 
         Request::CreateTopic(it) => reply::<CreateTopic>(admin::create_topic(broker, it).await?),
         Request::DescribeTopic(it) => reply::<DescribeTopic>(admin::describe(broker, &it)?),

@@ -116,7 +116,7 @@ async fn bury_record(
     Ok(target.name.clone())
 }
 
-fn topics_of(group: &GroupName) -> Result<(TopicName, TopicName), WireError> {
+pub(crate) fn topics_of(group: &GroupName) -> Result<(TopicName, TopicName), WireError> {
     match (retry_topic(group), dead_letter_topic(group)) {
         (Ok(retry), Ok(dead)) => Ok((retry, dead)),
         (Err(error), _) | (_, Err(error)) => Err(WireError::new(
@@ -156,12 +156,14 @@ pub(crate) async fn system_topic(
     }
 }
 
-async fn record(
+/// The record of a message that is in a queue, read where cold reads are; `None` = there is none, or not any
+/// more.
+pub(crate) async fn stored(
     broker: &Broker,
     topic: &Topic,
     queue: QueueId,
     offset: QueueOffset,
-) -> Result<Bytes, WireError> {
+) -> Result<Option<Bytes>, WireError> {
     let (store, id) = (broker.store.clone(), topic.id);
     let read = move || -> Result<Option<Bytes>, ReadError> {
         let entries = store.entries(id, queue, offset, 1)?;
@@ -169,17 +171,27 @@ async fn record(
         entry.map(|entry| store.record(entry)).transpose()
     };
     let found = broker.cold.run(&None, read).await?;
-    let found = found.map_err(|error| reply::read_failed(&error))?;
-    found.ok_or_else(|| {
-        let text = format!(
-            "queue {queue} of topic \"{}\" has no message {offset}, or not any more",
-            topic.name
-        );
-        WireError::new(Code::NOT_FOUND, text)
-    })
+    found.map_err(|error| reply::read_failed(&error))
 }
 
-fn parse(record: &[u8]) -> Result<RecordView<'_>, WireError> {
+async fn record(
+    broker: &Broker,
+    topic: &Topic,
+    queue: QueueId,
+    offset: QueueOffset,
+) -> Result<Bytes, WireError> {
+    let found = stored(broker, topic, queue, offset).await?;
+    found.ok_or_else(|| WireError::new(Code::NOT_FOUND, no_message(topic, queue, offset)))
+}
+
+pub(crate) fn no_message(topic: &Topic, queue: QueueId, offset: QueueOffset) -> String {
+    format!(
+        "queue {queue} of topic \"{}\" has no message {offset}, or not any more",
+        topic.name
+    )
+}
+
+pub(crate) fn parse(record: &[u8]) -> Result<RecordView<'_>, WireError> {
     let view = RecordView::trusted(record);
     view.map_err(|error| WireError::new(Code::DATA_CORRUPT, error.to_string()))
 }

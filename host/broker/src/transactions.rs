@@ -9,11 +9,12 @@ use quern_protocol::message::UNIQUE_KEY;
 use quern_protocol::transaction::{PRODUCER_GROUP, parked_topic};
 use quern_protocol::{
     Block, Code, EndTransaction, EndTransactionReply, ListTransactions, ListTransactionsReply,
-    LogPosition, OpenTransaction, QueueId, QueueOffset, RecordKind, RecordView, TopicId,
-    TransactionEnd, TransactionOutcome, WireError,
+    LogPosition, OpenTransaction, QueueId, RecordKind, RecordView, TransactionEnd,
+    TransactionOutcome, WireError,
 };
-use quern_store::{AppendOne, Lookup, ReadError, Store};
+use quern_store::{AppendOne, ReadError};
 
+use crate::find::delivered;
 use crate::topics::Topic;
 use crate::{Broker, delay, limits, reply};
 
@@ -166,10 +167,16 @@ async fn ended(
             return Ok(None);
         }
         let outcome = match delivered(&store, topic, &id, request.position)? {
-            Some((queue, offset)) => Some(TransactionOutcome::Committed { queue, offset }),
+            Some(at) => Some(TransactionOutcome::Committed {
+                queue: at.queue,
+                offset: at.queue_offset,
+            }),
             None => match parked {
-                Some(parked) => delivered(&store, parked, &id, request.position)?
-                    .map(|(_, offset)| TransactionOutcome::Parked { offset }),
+                Some(parked) => delivered(&store, parked, &id, request.position)?.map(|at| {
+                    TransactionOutcome::Parked {
+                        offset: at.queue_offset,
+                    }
+                }),
                 None => None,
             },
         };
@@ -182,20 +189,6 @@ async fn ended(
     let found = broker.cold.run(&None, find).await?;
     let found = found.map_err(|error| reply::read_failed(&error))?;
     found.ok_or(not_found)
-}
-
-/// Where the message is that a transaction has become in this topic.
-fn delivered(
-    store: &Store,
-    topic: TopicId,
-    id: &str,
-    position: LogPosition,
-) -> Result<Option<(QueueId, QueueOffset)>, ReadError> {
-    let found = store.find(topic, Lookup::UniqueId(id), limits::SAME_ID)?;
-    let headers = found.iter().filter_map(|it| RecordView::trusted(it).ok());
-    let mut headers = headers.map(|it| it.header);
-    let it = headers.find(|it| it.extensions.origin.is_some_and(|it| it.root == position));
-    Ok(it.map(|it| (it.queue, it.queue_offset)))
 }
 
 pub(crate) async fn list(

@@ -4,8 +4,8 @@ use clap::Subcommand;
 
 use crate::failure::Failure;
 use crate::{
-    bench, config, consume, delay, demo, dlq, explain, group, plugin, produce, start, store, topic,
-    tx,
+    bench, config, consume, delay, demo, dlq, explain, group, msg, plugin, produce, start, store,
+    topic, tx,
 };
 
 #[derive(Debug, Subcommand)]
@@ -24,6 +24,9 @@ pub(crate) enum Command {
     /// Groups of consumers: who is in them, how far they are, and where they go on.
     #[command(subcommand)]
     Group(group::Command),
+    /// Messages: one by its id, some by key or time, sending one again.
+    #[command(subcommand)]
+    Msg(msg::Command),
     /// Plugins: build, test, upload, activate, roll back, look at.
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -60,6 +63,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Consume(args) => consume::run(args).await,
         Command::Topic(command) => topic::run(command).await,
         Command::Group(command) => group::run(command).await,
+        Command::Msg(command) => msg::run(command).await,
         Command::Plugin(command) => plugin::run(command).await,
         Command::Delay(command) => delay::run(command).await,
         Command::Tx(command) => tx::run(command).await,

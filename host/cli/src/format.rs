@@ -15,7 +15,7 @@ enum Piece {
 }
 
 /// What `%x` may be.
-pub(crate) const FIELDS: &str = "%t topic, %b broker, %q queue, %o offset, %i id, %g tag, %k keys, %p properties, %s stored at (ms), %a times given back, %v body, %% percent; \\n \\t";
+pub(crate) const FIELDS: &str = "%t topic, %b broker, %q queue, %o offset, %i id, %h handle (BROKER/POSITION), %g tag, %k keys, %p properties, %s stored at (ms), %a times given back, %v body, %% percent; \\n \\t";
 
 /// A parsed `--format`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Format {
             };
             match (c, next) {
                 ('%', Some('%')) => plain.push('%'),
-                ('%', Some(field)) if "tbqoigkpsav".contains(field) => {
+                ('%', Some(field)) if "tbqoihgkpsav".contains(field) => {
                     pieces.push(Piece::Text(std::mem::take(&mut plain)));
                     pieces.push(Piece::Field(field));
                 }
@@ -72,6 +72,7 @@ fn text(field: char, message: &MessageView) -> String {
         'q' => queue.queue.to_string(),
         'o' => message.offset().to_string(),
         'i' => message.message_id().to_owned(),
+        'h' => message.handle().to_string(),
         'g' => message.tag().to_owned(),
         'k' => message.keys().to_owned(),
         's' => message.stored_at().to_string(),
@@ -91,6 +92,10 @@ struct Json<'a> {
     queue: u32,
     offset: u64,
     id: &'a str,
+    handle: String,
+    /// Where it is, if it was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'a str>,
     tag: &'a str,
     keys: Vec<&'a str>,
     properties: Map<String, Value>,
@@ -106,6 +111,15 @@ struct Json<'a> {
 
 /// One line of JSON, without its end.
 pub(crate) fn json(message: &MessageView) -> Result<String, Failure> {
+    document(message, None)
+}
+
+/// The same of one that was found, with words for where it is.
+pub(crate) fn json_of(message: &MessageView, state: &str) -> Result<String, Failure> {
+    document(message, Some(state))
+}
+
+fn document(message: &MessageView, state: Option<&str>) -> Result<String, Failure> {
     let queue = message.queue();
     let body = str::from_utf8(message.body()).ok();
     output::line(&Json {
@@ -114,6 +128,8 @@ pub(crate) fn json(message: &MessageView) -> Result<String, Failure> {
         queue: queue.queue.0,
         offset: message.offset().0,
         id: message.message_id(),
+        handle: message.handle().to_string(),
+        state,
         tag: message.tag(),
         keys: message.keys().split_whitespace().collect(),
         properties: message

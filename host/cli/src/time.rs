@@ -15,6 +15,15 @@ pub(crate) fn moment(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "a time is as 2030-01-31T08:00:00Z, or ms since 1970".to_owned())
 }
 
+/// A moment, or an age: `15m` is a quarter of an hour ago. In ms since 1970.
+pub(crate) fn moment_or_age(text: &str) -> Result<u64, String> {
+    let Ok(ago) = text.parse::<jiff::SignedDuration>() else {
+        return moment(text).map_err(|why| format!("{why}, or an age, as 15m"));
+    };
+    let at = (Timestamp::now() - ago.abs()).as_millisecond();
+    Ok(u64::try_from(at).unwrap_or(0))
+}
+
 /// ms since 1970, as a moment to read.
 pub(crate) fn shown(ms: u64) -> String {
     let at = i64::try_from(ms).ok().map(Timestamp::from_millisecond);
@@ -35,6 +44,10 @@ mod tests {
             assert_eq!(moment(&ms.to_string()), Ok(ms));
         }
         assert_eq!(moment("2026-11-27T18:00:00+01:00"), Ok(1_795_798_800_000));
+        let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap();
+        let hour_ago = moment_or_age("1h").unwrap();
+        assert!((3_600_000..3_700_000).contains(&(now - hour_ago)));
+        assert_eq!(moment_or_age("1700000000123"), Ok(1_700_000_000_123));
         for bad in ["", "tomorrow", "2026-11-27", "-5", "1960-01-01T00:00:00Z"] {
             assert!(moment(bad).is_err(), "{bad}");
         }

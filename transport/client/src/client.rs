@@ -176,6 +176,17 @@ impl Client {
             .await
     }
 
+    /// The same, with the records that the answer brings.
+    pub(crate) async fn records<O: Operation + Sync>(
+        &self,
+        address: &str,
+        operation: &O,
+    ) -> Result<(O::Reply, Bytes)> {
+        let live = self.0.connections.to(address).await?;
+        let call = live.connection.call(operation, Vec::new(), self.0.within);
+        Ok(call.await?)
+    }
+
     /// The same with a body, and a time of its own.
     pub(crate) async fn call_with<O: Operation + Sync>(
         &self,

@@ -111,7 +111,9 @@ fn kind(code: Code) -> ErrorKind {
     match code {
         Code::CONNECT | Code::CONNECTION_LOST | Code::NO_NAME_SERVER => ErrorKind::Connect,
         Code::DEADLINE => ErrorKind::Timeout,
-        Code::NOT_FOUND | Code::NO_ROUTE | Code::NO_GROUP => ErrorKind::NotFound,
+        Code::NOT_FOUND | Code::NO_ROUTE | Code::NO_GROUP | Code::MESSAGE_NOT_FOUND => {
+            ErrorKind::NotFound
+        }
         Code::ALREADY_EXISTS | Code::BROKER_NAME_TAKEN | Code::PLUGIN_IN_USE => ErrorKind::Exists,
         Code::FORBIDDEN | Code::UNTRUSTED | Code::TOPIC_CLOSED | Code::GROUP_CLOSED => {
             ErrorKind::Permission
@@ -129,6 +131,7 @@ fn kind(code: Code) -> ErrorKind {
         | Code::RESERVED_NAME
         | Code::DURABILITY_REFUSED
         | Code::WRONG_TYPE
+        | Code::NAME_THE_TOPIC
         | Code::PLUGIN_INVALID
         | Code::PLUGIN_IMPORT
         | Code::PLUGIN_EXPORT

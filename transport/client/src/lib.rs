@@ -30,6 +30,7 @@ mod client;
 mod connections;
 mod consumer;
 mod error;
+mod find;
 mod limits;
 mod message_id;
 mod plugins;
@@ -44,6 +45,7 @@ pub use crate::consumer::{
     SimpleConsumer, SimpleConsumerBuilder,
 };
 pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::find::{Found, FoundMessages, MessageSearch};
 pub use crate::plugins::Uploaded;
 pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
 pub use crate::routes::MessageQueue;
@@ -57,10 +59,11 @@ pub use quern_protocol::{
     Activation, BadHandle, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
     ComponentDigest, ConfigEntry, ConfigOrigin, DelayedMessage, DescribeGroupReply,
     DescribePluginReply, Disagreement, Durability, Filter, GroupMember, GroupQueue, GroupSetting,
-    GroupSummary, LogPosition, Message, MessageHandle, MessageType, OpenTransaction, Permission,
-    PluginAbout, PluginChange, PluginFigures, PluginFilter, PluginKind, PluginName, PluginRef,
-    PluginSummary, PluginTrial, QueueId, QueueOffset, ReconsumeReply, Selector, SendStatus, Stall,
-    StatusReply, TopicName, TopicSetting, TopicSummary, TransactionEnd, TransactionOutcome,
-    TrialKind, TrialReport, VersionReport, VersionState,
+    GroupSummary, LogPosition, Message, MessageHandle, MessageState, MessageType, OpenTransaction,
+    Permission, PluginAbout, PluginChange, PluginFigures, PluginFilter, PluginKind, PluginName,
+    PluginRef, PluginSummary, PluginTrial, QueueId, QueueOffset, ReconsumeReply,
+    ResendMessageReply, Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting,
+    TopicSummary, TransactionEnd, TransactionOutcome, TrialKind, TrialReport, VersionReport,
+    VersionState,
 };
 pub use quern_quic::{NodeIdentity, Trust};

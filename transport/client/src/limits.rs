@@ -47,3 +47,7 @@ pub(crate) const LOOK: Duration = Duration::from_millis(20);
 pub(crate) const COMMIT: Duration = Duration::from_secs(5);
 /// Longest a closing client waits for its goodbyes to leave.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
+/// Bytes of messages a search brings of one broker, the last page apart …
+pub(crate) const FOUND_BYTES: usize = 64 * 1024 * 1024;
+/// … and what a search by time reads of one queue at once.
+pub(crate) const FOUND_PAGE: u32 = 64 * 1024;

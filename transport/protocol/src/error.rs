@@ -124,6 +124,15 @@ codes! {
     2012 GROUP_CLOSED Here
         "The group's settings do not allow it to consume (`consumeEnable`). Its members keep their queues and go on once it may."
         "`quern group set NAME` shows it; `quern group set NAME --consume on` allows it again.";
+    2013 MESSAGE_NOT_FOUND Never
+        "No message has this id, key or place: there never was one, its topic was deleted, or the log has let it go since."
+        "`quern produce`, `consume --format %i` and `msg search` print ids; the handle BROKER/POSITION of `produce --delay` and `--tx` is one, too. How long messages are kept: `--file-reserved-time`.";
+    2014 MESSAGE_WAITS Never
+        "The message is in no queue, because it waits for its time or its transaction, or because it was taken back or rolled back. So it cannot be sent again."
+        "`quern msg get ID` says what it waits for; `quern delay cancel`, `quern tx commit` and `quern tx rollback` end the waiting.";
+    2015 NAME_THE_TOPIC Never
+        "The broker has too many topics to look for an id in each of them."
+        "Say which topic the message is of: `--topic NAME`.";
     2021 GROUP_BUSY Never
         "The group has members that own its queues, so nobody can pop for it: it is consumed one way at a time."
         "Let the members leave, which takes them 10 s at most, or pop for another group; `quern group members NAME` shows them.";

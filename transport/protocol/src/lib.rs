@@ -21,6 +21,7 @@ pub mod retry;
 pub mod transaction;
 
 mod broker;
+mod find;
 mod heartbeat;
 mod offsets;
 mod plugin;
@@ -42,6 +43,10 @@ pub use delay::{
 };
 pub use durability::Durability;
 pub use error::{Code, Retry, WireError};
+pub use find::{
+    FindMessages, FindMessagesReply, FoundMessage, MessageAt, MessageAtReply, MessageKey,
+    MessageState, ResendMessage, ResendMessageReply,
+};
 pub use group::{
     DeleteGroup, DeleteGroupReply, DescribeGroup, DescribeGroupReply, GroupMember, GroupQueue,
     GroupSummary, JoinGroup, JoinGroupReply, Lease, LeaseQueues, LeaseQueuesReply, Leased,

@@ -34,6 +34,8 @@ pub const POP_MESSAGES: u32 = 256;
 pub const POP_INVISIBLE_MS: std::ops::RangeInclusive<u32> = 10..=12 * 60 * 60 * 1000;
 /// Most receipts of popped messages in one request.
 pub const RECEIPTS: usize = 1_024;
+/// Most messages a `FindMessages` is answered with at once.
+pub const FOUND_MESSAGES: u32 = 64;
 /// Largest filter expression in bytes.
 pub const EXPRESSION: usize = 4 * 1024;
 /// Most bytes of a selector's name and parameters.

@@ -158,6 +158,9 @@ operations! {
     42 OffsetRange    Header => OffsetRangeReply    Header;
     43 OffsetAt       Header => OffsetAtReply       Header;
     44 HidePopped     Table  => HidePoppedReply     Table;
+    45 FindMessages   Header => FindMessagesReply  Header;
+    46 MessageAt      Header => MessageAtReply     Header;
+    47 ResendMessage  Header => ResendMessageReply Header;
     50 Status         Header => StatusReply         Table;
     60 BeginUpload    Header => BeginUploadReply    Header;
     61 UploadChunk    Header => UploadChunkReply    Header;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quern_protocol::message::UNIQUE_KEY;
-use quern_protocol::{Block, LogPosition, QueueOffset, RecordHeader, RecordView};
+use quern_protocol::{Block, LogPosition, MessageHandle, QueueOffset, RecordHeader, RecordView};
 
 use crate::routes::MessageQueue;
 
@@ -47,6 +47,14 @@ impl MessageView {
     /// Its place in the broker's log.
     pub fn position(&self) -> LogPosition {
         self.header.position
+    }
+
+    /// What it is found by on its broker, whatever becomes of its queue.
+    pub fn handle(&self) -> MessageHandle {
+        MessageHandle {
+            broker: self.queue.broker.clone(),
+            position: self.position(),
+        }
     }
 
     /// By the broker's log clock, ms since 1970.
