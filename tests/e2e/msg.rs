@@ -2,7 +2,7 @@
 //! lost but the log; and sending one again, to all or to one group.
 
 use anyhow::{Context as _, Result, ensure};
-use quern_client::{Message, MessageSearch, MessageState};
+use quern_client::{Admin, Message, MessageSearch, MessageState};
 use quern_harness::{Process, World, free_port, wait_until};
 use tokio::runtime::Runtime;
 
@@ -124,27 +124,13 @@ fn broker_b(world: &World, namesrv: &str) -> Result<Process> {
     Ok(process)
 }
 
-#[test]
-fn messages_of_a_time_are_merged_of_all_queues_and_brokers() -> Result<()> {
-    let (world, mut node) = world_with_node(&[])?;
-    let at = node.namesrv.clone();
-    let other = broker_b(&world, &at)?;
-    let runtime = Runtime::new()?;
-    let client = runtime.block_on(connect(&world, &node))?;
-    let admin = client.admin();
-    runtime.block_on(admin.create_topic("t", 2))?;
-    let producer = runtime.block_on(client.producer("p").start())?;
-    let mut times = Vec::new();
-    for n in 0..40 {
-        let sent = runtime.block_on(producer.send(Message::new("t", n.to_string()).key("k")))?;
-        times.push(sent.stored_at());
-    }
+/// Searches by time among messages that were stored at these times.
+fn by_time(runtime: &Runtime, admin: &Admin, times: &[u64]) -> Result<()> {
     let found = |from: u64, to: u64, most| -> Result<(Vec<u64>, bool)> {
         let found = runtime.block_on(admin.find_by_time("t", from..=to, most))?;
         let times = found.messages.iter().map(|it| it.message.stored_at());
         Ok((times.collect(), found.more))
     };
-    times.sort_unstable();
     for (from, to) in [(0, 40), (5, 35), (20, 21)] {
         let within = times[from]..=times[to.min(39)];
         let expected: Vec<_> = times
@@ -161,6 +147,26 @@ fn messages_of_a_time_are_merged_of_all_queues_and_brokers() -> Result<()> {
         );
     }
     ensure!(found(times[39] + 1, u64::MAX, 10)?.0.is_empty());
+    Ok(())
+}
+
+#[test]
+fn messages_of_a_time_are_merged_of_all_queues_and_brokers() -> Result<()> {
+    let (world, mut node) = world_with_node(&[])?;
+    let at = node.namesrv.clone();
+    let other = broker_b(&world, &at)?;
+    let runtime = Runtime::new()?;
+    let client = runtime.block_on(connect(&world, &node))?;
+    let admin = client.admin();
+    runtime.block_on(admin.create_topic("t", 2))?;
+    let producer = runtime.block_on(client.producer("p").start())?;
+    let mut times = Vec::new();
+    for n in 0..40 {
+        let sent = runtime.block_on(producer.send(Message::new("t", n.to_string()).key("k")))?;
+        times.push(sent.stored_at());
+    }
+    times.sort_unstable();
+    by_time(&runtime, &admin, &times)?;
     let by_key = |most| runtime.block_on(admin.find(&MessageSearch::key("t", "k").most(most)));
     let all = by_key(1_000)?;
     let brokers = |name: &str| {
@@ -191,6 +197,11 @@ fn messages_of_a_time_are_merged_of_all_queues_and_brokers() -> Result<()> {
     // One that cannot be asked is told, and the rest is there.
     other.kill()?;
     let some = by_key(1_000)?;
+    ensure!(
+        some.silent.len() == 1 && some.messages.len() == brokers("broker-a"),
+        "{some:?}"
+    );
+    let some = runtime.block_on(admin.find_by_time("t", 0..=u64::MAX, 1_000))?;
     ensure!(
         some.silent.len() == 1 && some.messages.len() == brokers("broker-a"),
         "{some:?}"

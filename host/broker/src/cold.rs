@@ -19,6 +19,8 @@ type Reader = Option<GroupName>;
 pub(crate) struct ColdReads {
     pool: Pool<()>,
     shares: Mutex<HashMap<Reader, Arc<Semaphore>>>,
+    /// A search may read for long: those who search share this, and hold up nobody else.
+    searches: Arc<Semaphore>,
 }
 
 const POISONED: &str = "no code that can panic runs under the cold-reads lock";
@@ -29,6 +31,7 @@ impl ColdReads {
         Ok(Self {
             pool: Pool::start("quern-cold", nothing_kept, limits::COLD_QUEUE)?,
             shares: Mutex::default(),
+            searches: Arc::new(Semaphore::new(limits::SEARCHES)),
         })
     }
 
@@ -38,7 +41,23 @@ impl ColdReads {
         reader: &Reader,
         work: impl FnOnce() -> A + Send + 'static,
     ) -> Result<A, WireError> {
-        let permit = self.share(reader).acquire_owned().await;
+        self.with(self.share(reader), work).await
+    }
+
+    /// The same for work that looks for messages.
+    pub(crate) async fn search<A: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> A + Send + 'static,
+    ) -> Result<A, WireError> {
+        self.with(Arc::clone(&self.searches), work).await
+    }
+
+    async fn with<A: Send + 'static>(
+        &self,
+        share: Arc<Semaphore>,
+        work: impl FnOnce() -> A + Send + 'static,
+    ) -> Result<A, WireError> {
+        let permit = share.acquire_owned().await;
         let permit = permit.expect("a share is never closed");
         let work = move |(): &mut ()| {
             // Given back when the work is done, should nobody wait for it any more.
@@ -87,6 +106,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert_eq!(cold.run(&group("other"), || 7).await.unwrap(), 7);
         assert_eq!(cold.run(&None, || 8).await.unwrap(), 8);
+        assert_eq!(cold.search(|| 9).await.unwrap(), 9);
         drop(go_on);
         for done in much {
             assert!(done.await.unwrap());

@@ -42,7 +42,7 @@ pub(crate) async fn find(
     }
     let reader = Arc::clone(broker);
     let look = move || search(&reader, &topics, &request);
-    let found = broker.cold.run(&None, look).await?;
+    let found = broker.cold.search(look).await?;
     let (header, records) = found.map_err(|error| reply::read_failed(&error))?;
     answer::<FindMessages>(&header, records)
 }
@@ -190,7 +190,7 @@ pub(crate) async fn at(broker: &Arc<Broker>, request: MessageAt) -> Result<Outgo
         };
         Ok(about(&reader, &record)?.map(|found| (found, record)))
     };
-    let found = broker.cold.run(&None, read).await?;
+    let found = broker.cold.search(read).await?;
     let found = found.map_err(|error: ReadError| reply::read_failed(&error))?;
     let (found, record) = found.ok_or_else(|| {
         let text = format!(

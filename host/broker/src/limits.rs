@@ -16,6 +16,8 @@ pub(crate) const COLD_THREADS: usize = 4;
 pub(crate) const COLD_SHARE: usize = 2;
 /// … and reads that wait for one of them.
 pub(crate) const COLD_QUEUE: usize = 1_024;
+/// Searches that read at once.
+pub(crate) const SEARCHES: usize = 2;
 /// Groups whose share is remembered when they do not read.
 pub(crate) const COLD_READERS: usize = 1_024;
 /// Scans waiting for a delivery thread; beyond, a pull waits its turn.

@@ -230,14 +230,23 @@ impl Admin {
     ) -> Result<FoundMessages> {
         let pull = self.client().pull_consumer();
         let queues = pull.queues(topic).await?;
-        let begun = queues
-            .into_iter()
-            .map(|queue| OneQueue::begin(self, queue, &stored, most));
-        let mut queues = join_all(begun)
-            .await
-            .into_iter()
-            .collect::<Result<Vec<_>>>()?;
+        let begun = queues.into_iter().map(|queue| async {
+            let broker = queue.broker.clone();
+            let begun = OneQueue::begin(self, queue, &stored, most).await;
+            begun.map_err(|error| (broker, error))
+        });
         let mut all = FoundMessages::default();
+        let mut queues = Vec::new();
+        for begun in join_all(begun).await {
+            match begun {
+                Ok(queue) => queues.push(queue),
+                Err((broker, _)) if all.silent.iter().any(|(it, _)| *it == broker) => {}
+                Err(silent) => all.silent.push(silent),
+            }
+        }
+        if let (true, Some((_, error))) = (queues.is_empty(), all.silent.first()) {
+            return Err(error.clone());
+        }
         let mut bytes = 0;
         loop {
             let heads = queues.iter_mut().filter(|it| !it.read.is_empty());
