@@ -20,6 +20,7 @@ mod sdk;
 mod sending;
 mod store;
 mod topics;
+mod trace;
 mod transactions;
 
 use anyhow::Result;

@@ -18,13 +18,13 @@ fn module(package: &str) -> String {
     module.to_string_lossy().into_owned()
 }
 
-struct Bench {
-    world: World,
-    node: Node,
+pub(crate) struct Bench {
+    pub(crate) world: World,
+    pub(crate) node: Node,
 }
 
 impl Bench {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let (world, node) = world_with_node(&[])?;
         let bench = Self { world, node };
         bench.quern(&["topic", "create", "orders", "--queues", "2"])?;
@@ -36,7 +36,7 @@ impl Bench {
         Ok(bench)
     }
 
-    fn quern(&self, args: &[&str]) -> Result<String> {
+    pub(crate) fn quern(&self, args: &[&str]) -> Result<String> {
         let at = ["--namesrv", self.node.namesrv.as_str()];
         self.world.ok(&[args, &at].concat())
     }
@@ -47,7 +47,7 @@ impl Bench {
     }
 
     /// The component of an example, with cases of its own or none.
-    fn component(&self, package: &str, name: &str, cases: &str) -> Result<PathBuf> {
+    pub(crate) fn component(&self, package: &str, name: &str, cases: &str) -> Result<PathBuf> {
         let (out, file) = (self.world.path(name), self.world.path("cases.ndjson"));
         std::fs::write(&file, cases)?;
         let out_text = out.to_string_lossy().into_owned();
@@ -62,7 +62,7 @@ impl Bench {
     }
 
     /// Messages a share of so many per cent lets through.
-    fn share(&self, plugin: &str, percent: u32) -> Result<BTreeSet<usize>> {
+    pub(crate) fn share(&self, plugin: &str, percent: u32) -> Result<BTreeSet<usize>> {
         let param = format!("percent={percent}");
         let args = ["consume", "orders", "--plugin", plugin, "--param", &param];
         let printed = self.quern(&args)?;
@@ -84,8 +84,8 @@ impl Bench {
     }
 }
 
-const ROLLOUT: &str = "quern-example-percentage-rollout";
-const CASE: &str = "{\"what\":\"everybody\",\"message\":{\"keys\":\"a\"},\
+pub(crate) const ROLLOUT: &str = "quern-example-percentage-rollout";
+pub(crate) const CASE: &str = "{\"what\":\"everybody\",\"message\":{\"keys\":\"a\"},\
                     \"params\":{\"percent\":100},\"expect\":true}\n";
 
 #[test]

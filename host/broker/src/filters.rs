@@ -79,6 +79,11 @@ impl Filters {
         (stalled.offset == from && stalled.again_at > now).then(|| stalled.clone())
     }
 
+    /// Where this view stands still, its time over or not.
+    pub(crate) fn stalled(&self, view: &View) -> Option<Stalled> {
+        self.stalls.lock().expect(POISONED).get(view).cloned()
+    }
+
     /// Notes that a message could not be judged; says so once, then at every doubling.
     pub(crate) fn stall(
         &self,
@@ -165,7 +170,8 @@ pub(crate) async fn deciders(
     Ok(Some(Deciders { usual, on_trial }))
 }
 
-async fn subscription(
+/// What a plugin makes of an expression, compiled once.
+pub(crate) async fn subscription(
     broker: &Arc<Broker>,
     found: Found,
     text: &str,

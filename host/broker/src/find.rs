@@ -68,7 +68,8 @@ fn check(request: &FindMessages) -> Result<(), WireError> {
     Ok(())
 }
 
-fn answer<O: quern_protocol::Operation>(
+/// A reply with records, or with a table.
+pub(crate) fn answer<O: quern_protocol::Operation>(
     header: &O::Reply,
     records: Vec<Bytes>,
 ) -> Result<Outgoing, WireError> {

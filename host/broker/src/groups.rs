@@ -327,6 +327,17 @@ impl Groups {
             .collect()
     }
 
+    /// What the members of each group ask of a topic, of those that do.
+    pub(crate) fn filters(&self, topic: &TopicName) -> BTreeMap<GroupName, Filter> {
+        let groups = self.0.lock().expect(POISONED);
+        let filters = groups.iter().filter_map(|(name, group)| {
+            let mut wanted = group.members.values().flat_map(|it| &it.subscriptions);
+            let wanted = wanted.find(|it| it.topic == *topic)?;
+            Some((name.clone(), wanted.filter.clone()))
+        });
+        filters.collect()
+    }
+
     /// Generation, strategy, members; `None` = this broker does not coordinate it.
     pub(crate) fn describe(
         &self,

@@ -236,6 +236,14 @@ impl Leases {
             .collect()
     }
 
+    /// Groups whose members have queues of a topic.
+    pub(crate) fn groups(&self, topic: TopicId) -> Vec<GroupName> {
+        let table = self.table.lock().expect(POISONED);
+        let groups = table.groups.iter();
+        let groups = groups.filter(|(_, topics)| topics.contains_key(&topic));
+        groups.map(|(group, _)| group.clone()).collect()
+    }
+
     /// Whether anybody has a queue of this group, now.
     pub(crate) fn in_use(&self, now: u64, group: &GroupName) -> bool {
         let table = self.table.lock().expect(POISONED);

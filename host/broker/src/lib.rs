@@ -12,6 +12,7 @@ mod cold;
 mod config;
 mod delay;
 mod durability;
+mod explain;
 mod filters;
 mod find;
 mod group_admin;

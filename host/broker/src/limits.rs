@@ -85,6 +85,8 @@ pub(crate) const SAME_ID: usize = 16;
 pub(crate) const SEARCHED_TOPICS: usize = 1_024;
 /// A search is answered after so long, found or not, and gone on with, ms.
 pub(crate) const SEARCH: u64 = 1_000;
+/// Earlier versions that are asked about a message, for an explanation.
+pub(crate) const OPINIONS: usize = 8;
 /// Who shares out the queues of a group that names nobody.
 pub(crate) const STRATEGY: &str = "averagely";
 /// Names of plugins taken in, and versions of each.

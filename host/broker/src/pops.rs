@@ -198,6 +198,13 @@ impl Pops {
         queues.get(&queue).cloned()
     }
 
+    /// Groups that have popped queues of a topic.
+    pub(crate) fn groups(&self, topic: TopicId) -> Vec<GroupName> {
+        let table = self.0.lock().expect(POISONED);
+        let keys = table.keys().filter(|(_, it)| *it == topic);
+        keys.map(|(group, _)| group.clone()).collect()
+    }
+
     /// Those of the receipts that are worth something, and the others.
     pub(crate) fn sort(
         &self,

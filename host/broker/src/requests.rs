@@ -12,12 +12,13 @@ use quern_protocol::{
     FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup, LeaseQueues, LeaveGroup, ListDelayed,
     ListGroups, ListPlugins, ListTopics, ListTransactions, OffsetAt, OffsetRange, PollTransactions,
     QueryOffsets, RecallMessage, Reconsume, Request, ResendDeadLetters, ResendMessage, Send,
-    SendSelected, SetGroup, SetTopic, Status, TopicSettings, UploadChunk, WireError,
+    SendSelected, SetGroup, SetTopic, Status, TopicGroups, TopicSettings, UploadChunk, WireError,
 };
 
 use crate::{
-    Broker, admin, checks, delay, durability, find, group_admin, group_settings, join, lease,
-    offsets, plugin_admin, pop, pull, retry, select, send, session, status, transactions, upload,
+    Broker, admin, checks, delay, durability, explain, find, group_admin, group_settings, join,
+    lease, offsets, plugin_admin, pop, pull, retry, select, send, session, status, transactions,
+    upload,
 };
 
 /// Answers one frame.
@@ -62,6 +63,9 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::FindMessages(it) => find::find(broker, it).await,
         Request::MessageAt(it) => find::at(broker, it).await,
         Request::ResendMessage(it) => reply::<ResendMessage>(find::resend(broker, it).await?),
+
+        Request::ExplainDelivery(it) => explain::explain(broker, it).await,
+        Request::TopicGroups(it) => reply::<TopicGroups>(explain::groups(broker, &it)),
 
         Request::CreateTopic(it) => reply::<CreateTopic>(admin::create_topic(broker, it).await?),
         Request::DescribeTopic(it) => reply::<DescribeTopic>(admin::describe(broker, &it)?),

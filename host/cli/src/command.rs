@@ -24,7 +24,7 @@ pub(crate) enum Command {
     /// Groups of consumers: who is in them, how far they are, and where they go on.
     #[command(subcommand)]
     Group(group::Command),
-    /// Messages: one by its id, some by key or time, sending one again.
+    /// Messages: one by its id, some by key or time, what became of one, sending one again.
     #[command(subcommand)]
     Msg(msg::Command),
     /// Plugins: build, test, upload, activate, roll back, look at.

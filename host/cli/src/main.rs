@@ -31,6 +31,7 @@ mod start;
 mod store;
 mod time;
 mod topic;
+mod trace;
 mod tx;
 
 use std::num::NonZero;

@@ -1,4 +1,4 @@
-//! `quern msg …`: messages that are there: get, search, resend.
+//! `quern msg …`: messages that are there: get, search, trace, resend.
 
 use clap::{Args, Subcommand};
 use quern_client::{
@@ -10,7 +10,7 @@ use crate::connect::Options;
 use crate::failure::Failure;
 use crate::format::{self, Format};
 use crate::output::{self, Output};
-use crate::time;
+use crate::{time, trace};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -36,6 +36,14 @@ pub(crate) enum Command {
         /// Print each so, as `consume --format` does.
         #[arg(long, value_name = "TEXT")]
         format: Option<String>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// What became of a message: where it is, what it waited for, and for each group that consumes its topic who
+    /// decides about it and how, how far the group is, and what it has given back.
+    Trace {
+        #[command(flatten)]
+        which: Which,
         #[command(flatten)]
         options: Options,
     },
@@ -100,6 +108,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             format,
             options,
         } => search(&topic, &by, max as usize, (format.as_deref(), &options)).await,
+        Command::Trace { which, options } => trace::run(&which, &options).await,
         Command::Resend {
             which,
             group,
@@ -200,6 +209,12 @@ impl Which {
     }
 }
 
+/// All messages with an id.
+pub(crate) async fn of_id(client: &Client, id: &str) -> Result<Vec<Found>, Failure> {
+    let search = MessageSearch::id(id).most(COPIES);
+    Ok(client.admin().find(&search).await?.messages)
+}
+
 /// Messages of one id that are shown at the most.
 const COPIES: usize = 256;
 
@@ -216,8 +231,15 @@ fn rank(found: &Found) -> u8 {
     }
 }
 
+fn is_past(state: MessageState) -> bool {
+    matches!(
+        state,
+        MessageState::Delivered { .. } | MessageState::Parked { .. }
+    )
+}
+
 /// In words.
-fn words(state: MessageState) -> String {
+pub(crate) fn words(state: MessageState) -> String {
     match state {
         MessageState::Queued => "in its queue".to_owned(),
         MessageState::Waits { due_at } => format!("waits until {}", time::shown(due_at)),
@@ -247,9 +269,12 @@ async fn get(which: &Which, format: Option<&str>, options: &Options) -> Result<(
         Output::Human => {
             if let Some((first, others)) = found.messages.split_first() {
                 output::print(&page(first))?;
+                // What has waited is shown as what it has become.
+                let others = others.iter().filter(|it| !is_past(it.state));
+                let others: Vec<_> = others.cloned().collect();
                 if !others.is_empty() {
                     output::print("\nthe same id:\n")?;
-                    rows(others, options.output)?;
+                    rows(&others, options.output)?;
                 }
             }
         }
@@ -350,7 +375,7 @@ fn row(found: &Found) -> Vec<String> {
 }
 
 /// What a search did not bring.
-fn tell(found: &FoundMessages) -> Result<(), Failure> {
+pub(crate) fn tell(found: &FoundMessages) -> Result<(), Failure> {
     if found.more {
         eprintln!("there are more; -n asks for more of them");
     }

@@ -28,6 +28,8 @@ use quern_protocol::{
 mod config;
 #[path = "frozen/delay.rs"]
 mod delay;
+#[path = "frozen/explain.rs"]
+mod explain;
 #[path = "frozen/find.rs"]
 mod find;
 #[path = "frozen/groups.rs"]
@@ -385,6 +387,7 @@ fn the_wire_is_as_it_was() {
     );
     pops::hides(&mut all);
     find::finding(&mut all);
+    explain::explaining(&mut all);
     let plugin = PluginReport {
         name: "tag".to_owned(),
         version: "0.1.0".to_owned(),

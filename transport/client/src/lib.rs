@@ -36,6 +36,7 @@ mod message_id;
 mod plugins;
 mod producer;
 mod routes;
+mod trace;
 mod transaction;
 
 pub use crate::admin::Admin;
@@ -49,6 +50,7 @@ pub use crate::find::{Found, FoundMessages, MessageSearch};
 pub use crate::plugins::Uploaded;
 pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
 pub use crate::routes::MessageQueue;
+pub use crate::trace::{GroupCopy, GroupTrace, MessageTrace};
 pub use crate::transaction::{
     Committed, Transaction, TransactionProducer, TransactionProducerBuilder, TransactionState,
     UndecidedMessage,
@@ -58,12 +60,12 @@ pub use quern_protocol::transaction::parked_topic;
 pub use quern_protocol::{
     Activation, BadHandle, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
     ComponentDigest, ConfigEntry, ConfigOrigin, DelayedMessage, DescribeGroupReply,
-    DescribePluginReply, Disagreement, Durability, Filter, GroupMember, GroupQueue, GroupSetting,
-    GroupSummary, LogPosition, Message, MessageHandle, MessageState, MessageType, OpenTransaction,
-    Permission, PluginAbout, PluginChange, PluginFigures, PluginFilter, PluginKind, PluginName,
-    PluginRef, PluginSummary, PluginTrial, QueueId, QueueOffset, ReconsumeReply,
-    ResendMessageReply, Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting,
-    TopicSummary, TransactionEnd, TransactionOutcome, TrialKind, TrialReport, VersionReport,
-    VersionState,
+    DescribePluginReply, Disagreement, Durability, ExplainDeliveryReply, Filter, GroupMember,
+    GroupQueue, GroupSetting, GroupSummary, HiddenMessage, LogPosition, Message, MessageHandle,
+    MessageState, MessageType, OpenTransaction, Opinion, OpinionRole, Permission, PluginAbout,
+    PluginChange, PluginFigures, PluginFilter, PluginKind, PluginName, PluginRef, PluginSummary,
+    PluginTrial, PoppedQueue, QueueId, QueueOffset, ReconsumeReply, ResendMessageReply, Said,
+    Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting, TopicSummary,
+    TransactionEnd, TransactionOutcome, TrialKind, TrialReport, VersionReport, VersionState,
 };
 pub use quern_quic::{NodeIdentity, Trust};

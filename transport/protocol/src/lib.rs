@@ -21,6 +21,7 @@ pub mod retry;
 pub mod transaction;
 
 mod broker;
+mod explain;
 mod find;
 mod heartbeat;
 mod offsets;
@@ -43,6 +44,10 @@ pub use delay::{
 };
 pub use durability::Durability;
 pub use error::{Code, Retry, WireError};
+pub use explain::{
+    ExplainDelivery, ExplainDeliveryReply, HiddenMessage, Opinion, OpinionRole, PoppedQueue, Said,
+    TopicGroup, TopicGroups, TopicGroupsReply,
+};
 pub use find::{
     FindMessages, FindMessagesReply, FoundMessage, MessageAt, MessageAtReply, MessageKey,
     MessageState, ResendMessage, ResendMessageReply,

@@ -161,6 +161,8 @@ operations! {
     45 FindMessages   Header => FindMessagesReply  Header;
     46 MessageAt      Header => MessageAtReply     Header;
     47 ResendMessage  Header => ResendMessageReply Header;
+    48 ExplainDelivery Header => ExplainDeliveryReply Table;
+    49 TopicGroups    Header => TopicGroupsReply   Table;
     50 Status         Header => StatusReply         Table;
     60 BeginUpload    Header => BeginUploadReply    Header;
     61 UploadChunk    Header => UploadChunkReply    Header;

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use quern_protocol::message::UNIQUE_KEY;
-use quern_protocol::{Block, LogPosition, MessageHandle, QueueOffset, RecordHeader, RecordView};
+use quern_protocol::{
+    Block, LogPosition, MessageHandle, QueueOffset, RecordHeader, RecordKind, RecordView,
+};
 
 use crate::routes::MessageQueue;
 
@@ -55,6 +57,23 @@ impl MessageView {
             broker: self.queue.broker.clone(),
             position: self.position(),
         }
+    }
+
+    /// The record it waited as before it was delivered, for its time or for its transaction.
+    pub fn waited_as(&self) -> Option<LogPosition> {
+        let origin = self.header.extensions.origin?;
+        (self.header.kind.is_queued() && origin.root != LogPosition(0)).then_some(origin.root)
+    }
+
+    /// When it is due, or was, ms since 1970; `None` = it never had to wait for a time.
+    pub fn due_at(&self) -> Option<u64> {
+        let origin = self.header.extensions.origin?;
+        (origin.due_at > 0 && !self.is_of_transaction()).then_some(origin.due_at)
+    }
+
+    /// Whether this is a message as it waits for its transaction.
+    pub fn is_of_transaction(&self) -> bool {
+        self.header.kind == RecordKind::Half
     }
 
     /// By the broker's log clock, ms since 1970.
