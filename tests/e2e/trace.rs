@@ -3,7 +3,7 @@
 use std::process::Child;
 
 use anyhow::{Context as _, Result, ensure};
-use quern_client::Filter;
+use quern_client::{Filter, TRACE_TOPIC};
 use quern_harness::{Node, World, wait_until};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -225,5 +225,83 @@ fn a_trace_asks_the_version_that_decides_and_those_that_did() -> Result<()> {
         opinions.iter().any(|it| it["role"] == "compared"),
         "{trace}"
     );
+    Ok(())
+}
+
+/// What clients have written down of a message.
+fn told(world: &World, node: &Node, id: &str) -> Result<Vec<String>> {
+    let trace = trace(world, node, id)?;
+    let written = trace["written"].as_array().context("what was written")?;
+    let what = written.iter().filter_map(|it| it["what"].as_str());
+    Ok(what.map(str::to_owned).collect())
+}
+
+fn count(told: &[String], part: &str) -> usize {
+    told.iter().filter(|it| it.contains(part)).count()
+}
+
+#[test]
+fn clients_that_trace_write_down_who_did_what_and_others_do_not() -> Result<()> {
+    let (world, mut node) = world_with_node(&[])?;
+    let at = node.namesrv.clone();
+    let quern = |args: &[&str]| world.ok(&[args, &["--namesrv", &at]].concat());
+    quern(&["topic", "create", "t"])?;
+    let set = [
+        "group",
+        "set",
+        "g",
+        "--retries",
+        "1",
+        "--retry-delays",
+        "300ms",
+    ];
+    quern(&set)?;
+    let quiet = send(&world, &node, &["quiet"])?;
+    ensure!(!quern(&["topic", "ls"])?.contains(TRACE_TOPIC));
+    let id = send(&world, &node, &["x", "--trace", "--group", "shop"])?;
+    let waits = send(&world, &node, &["y", "--trace", "--delay", "1d"])?;
+    let exec = [
+        "t",
+        "--group",
+        "g",
+        "--trace",
+        "--exec",
+        "read it; [ $it = quiet ]",
+    ];
+    let member = Member::start(&world, &node, &exec)?;
+    wait_until("all to be written", || {
+        let (one, other) = (told(&world, &node, &id)?, told(&world, &node, &quiet)?);
+        Ok(count(&one, "not consumed by g") == 2 && count(&other, "consumed by g") == 1)
+    })?;
+    let one = told(&world, &node, &id)?;
+    ensure!(
+        one.len() == 5 && count(&one, "sent by shop") == 1,
+        "{one:?}"
+    );
+    ensure!(one[0].contains("stored by broker-a at "), "{one:?}");
+    for times in ["given back 0 times", "given back 1 times"] {
+        ensure!(count(&one, times) == 1, "{one:?}");
+    }
+    let other = told(&world, &node, &quiet)?;
+    ensure!(
+        other.len() == 2 && count(&other, "sent by") == 0,
+        "{other:?}"
+    );
+    let later = told(&world, &node, &waits)?;
+    ensure!(
+        later.len() == 1 && later[0].contains("at broker-a/"),
+        "{later:?}"
+    );
+    drop(member);
+    node.kill()?;
+    node.strip(&["commitlog"])?;
+    node.start(&world, &[])?;
+    ensure!(told(&world, &node, &id)? == one, "from the log alone");
+    // RocketMQ's form, as any consumer of the topic reads it.
+    let raw = quern(&["consume", TRACE_TOPIC, "--format", "%v"])?;
+    let forms = ["Pub\u{1}", "SubBefore\u{1}", "SubAfter\u{1}"];
+    ensure!(forms.iter().all(|it| raw.contains(it)), "{raw:?}");
+    let both = ["consume", "t", "--trace", "--namesrv", &at];
+    world.fails(&both, 2, "required arguments")?;
     Ok(())
 }

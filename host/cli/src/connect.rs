@@ -47,6 +47,11 @@ pub(crate) struct Options {
 
 impl Connect {
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        self.client_that_traces(false).await
+    }
+
+    /// One that writes down what it sends and consumes, if it is to.
+    pub(crate) async fn client_that_traces(&self, traces: bool) -> Result<Client, Failure> {
         let within = Duration::try_from_secs_f64(self.timeout)
             .map_err(|_| Failure::usage(format!("--timeout {} is no time", self.timeout)))?;
         let mut builder = Client::builder()
@@ -57,6 +62,9 @@ impl Connect {
         }
         if let Some(pin) = &self.pin {
             builder = builder.trust(Trust::pin(pin).map_err(quern_client::Error::from)?);
+        }
+        if traces {
+            builder = builder.trace();
         }
         Ok(builder.build().await?)
     }

@@ -76,6 +76,9 @@ pub(crate) struct Args {
         conflicts_with = "max"
     )]
     workers: Option<usize>,
+    /// Write down when each command began and how it ended, in a topic of its own; `msg trace` shows it.
+    #[arg(long, requires = "exec", requires = "follow", conflicts_with_all = ["max", "pop"])]
+    trace: bool,
     /// Stop after this many messages.
     #[arg(short = 'n', long = "max", value_name = "COUNT")]
     max: Option<u64>,
@@ -117,7 +120,7 @@ pub(crate) fn begin(text: &str) -> Result<Begin, String> {
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let format = Format::parse(&args.format)?;
-    let client = args.connect.client().await?;
+    let client = args.connect.client_that_traces(args.trace).await?;
     let mut printing = Printing {
         exec: args.exec.clone(),
         format,
@@ -163,7 +166,8 @@ impl Args {
         match (self.orderly, self.workers) {
             (true, workers) => Some(How::Orderly(workers.unwrap_or(ORDERLY))),
             (false, Some(workers)) => Some(How::Concurrently(workers)),
-            (false, None) => None,
+            // A listener's work is what is written down.
+            (false, None) => self.trace.then_some(How::Concurrently(1)),
         }
     }
 }

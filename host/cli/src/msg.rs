@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use quern_client::{
     BrokerName, Client, Error, Found, FoundMessages, MessageHandle, MessageQueue, MessageSearch,
-    MessageState, QueueId, QueueOffset, TopicName, parked_topic, retry,
+    MessageState, QueueId, QueueOffset, TRACE_TOPIC, TopicName, parked_topic, retry,
 };
 
 use crate::connect::Options;
@@ -44,6 +44,9 @@ pub(crate) enum Command {
     Trace {
         #[command(flatten)]
         which: Which,
+        /// Where clients that trace have written.
+        #[arg(long, value_name = "TOPIC", default_value = TRACE_TOPIC)]
+        trace_topic: String,
         #[command(flatten)]
         options: Options,
     },
@@ -108,7 +111,11 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             format,
             options,
         } => search(&topic, &by, max as usize, (format.as_deref(), &options)).await,
-        Command::Trace { which, options } => trace::run(&which, &options).await,
+        Command::Trace {
+            which,
+            trace_topic,
+            options,
+        } => trace::run(&which, &trace_topic, &options).await,
         Command::Resend {
             which,
             group,

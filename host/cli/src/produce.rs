@@ -71,6 +71,9 @@ pub(crate) struct Args {
     /// Send without numbers: a send whose answer is lost is not sent again, and counts as unknown.
     #[arg(long)]
     no_idempotence: bool,
+    /// Write down who sent each message when, in a topic of its own; `msg trace` shows it.
+    #[arg(long)]
+    trace: bool,
     /// Send the body this many times.
     #[arg(long, default_value_t = 1)]
     count: u64,
@@ -186,7 +189,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         ));
     }
     let from_stdin = args.body.as_deref() == Some("-");
-    let client = args.connect.client().await?;
+    let client = args.connect.client_that_traces(args.trace).await?;
     if let (Some(end), Some(body)) = (args.tx, &args.body) {
         return in_transaction(&args, &client, end, body).await;
     }

@@ -1,7 +1,8 @@
 //! `quern msg trace`: what became of one message, on one screen.
 
 use quern_client::{
-    Found, GroupCopy, GroupTrace, MessageState, MessageTrace, Opinion, OpinionRole, Said, retry,
+    Found, GroupCopy, GroupTrace, MessageState, MessageTrace, Opinion, OpinionRole, Said,
+    TraceRecord, Traced, retry,
 };
 use serde::Serialize;
 
@@ -11,7 +12,11 @@ use crate::msg::{self, Which};
 use crate::output::{self, Output};
 use crate::time;
 
-pub(crate) async fn run(which: &Which, options: &Options) -> Result<(), Failure> {
+pub(crate) async fn run(
+    which: &Which,
+    trace_topic: &str,
+    options: &Options,
+) -> Result<(), Failure> {
     let client = options.connect.client().await?;
     let mut found = which.find(&client).await?;
     let mut others = found.messages.split_off(1);
@@ -24,10 +29,16 @@ pub(crate) async fn run(which: &Which, options: &Options) -> Result<(), Failure>
         others = msg::of_id(&client, id).await?;
     }
     let trace = client.admin().trace(&first, &others).await?;
+    let id = trace.message.message.message_id();
+    let records = match id {
+        "" => Vec::new(),
+        id => client.admin().records_of(id, trace_topic).await?,
+    };
+    let document = || Document::new(&trace, &records);
     match options.output {
-        Output::Human => output::print(&page(&trace)),
-        Output::Json => output::print(&(output::json(&Document::new(&trace))? + "\n")),
-        Output::Ndjson => output::print(&(output::line(&Document::new(&trace))? + "\n")),
+        Output::Human => output::print(&(page(&trace) + &written(&records))),
+        Output::Json => output::print(&(output::json(&document())? + "\n")),
+        Output::Ndjson => output::print(&(output::line(&document())? + "\n")),
     }?;
     msg::tell(&found)
 }
@@ -213,6 +224,51 @@ fn copy(group: &str, copy: &GroupCopy) -> String {
     format!("{group}: {at} {what}: {state}; {why}\n")
 }
 
+/// What clients have written down.
+fn written(records: &[TraceRecord]) -> String {
+    let line = |it: &TraceRecord| format!("{} {}\n", time::shown(it.at), told(it));
+    let lines: Vec<_> = records.iter().map(line).collect();
+    match lines.is_empty() {
+        true => String::new(),
+        false => format!("\n{}", lines.concat()),
+    }
+}
+
+fn told(record: &TraceRecord) -> String {
+    let group = &record.group;
+    match &record.what {
+        Traced::Sent(it) if it.is_stored => format!(
+            "sent by {group}, took {} ms, stored by {} at {}",
+            it.took_ms, it.broker, it.place
+        ),
+        Traced::Sent(it) => format!(
+            "sent by {group}, took {} ms, not known to be stored",
+            it.took_ms
+        ),
+        Traced::Begun { attempts, .. } => {
+            format!("given to a listener of {group}, given back {attempts} times before")
+        }
+        Traced::Ended {
+            took_ms,
+            is_consumed,
+            ..
+        } => {
+            let how = if *is_consumed {
+                "consumed"
+            } else {
+                "not consumed"
+            };
+            format!("{how} by {group}, took {took_ms} ms")
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Written {
+    at: u64,
+    what: String,
+}
+
 #[derive(Serialize)]
 struct Document {
     id: String,
@@ -229,6 +285,7 @@ struct Document {
     waited_until: Option<u64>,
     sent_again: Vec<String>,
     groups: Vec<Group>,
+    written: Vec<Written>,
 }
 
 #[derive(Serialize)]
@@ -268,7 +325,11 @@ struct Copy {
 }
 
 impl Document {
-    fn new(trace: &MessageTrace) -> Self {
+    fn new(trace: &MessageTrace, records: &[TraceRecord]) -> Self {
+        let written = records.iter().map(|it| Written {
+            at: it.at,
+            what: told(it),
+        });
         let message = &trace.message.message;
         let queue = message.queue();
         let waited = trace.waited.as_ref().map(|it| &it.message);
@@ -280,6 +341,7 @@ impl Document {
             offset: message.offset().0,
             handle: message.handle().to_string(),
             state: msg::words(trace.message.state),
+            written: written.collect(),
             born_at: message.born_at(),
             stored_at: message.stored_at(),
             waited_as: waited.map(|it| it.handle().to_string()),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quern_protocol::trace::TRACE_TOPIC;
 use quern_protocol::{
     BrokerRoute, Code, DelayedMessage, EndTransaction, EndTransactionReply, GroupName,
     MessageHandle, Operation, RecallMessage, TopicName, limits,
@@ -18,6 +19,7 @@ use crate::consumer::{ConsumerBuilder, PullConsumer, SimpleConsumerBuilder};
 use crate::error::{Error, Result};
 use crate::producer::ProducerBuilder;
 use crate::routes::Routes;
+use crate::tracer::Tracer;
 use crate::transaction::{TransactionProducerBuilder, TransactionState, UndecidedMessage};
 
 const POISONED: &str = "no code that can panic runs under the consumers lock";
@@ -32,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) routes: Routes,
     pub(crate) within: Duration,
     id: String,
+    /// Writes down what is sent and consumed, if it is to.
+    pub(crate) tracer: Option<Arc<Tracer>>,
     /// Consumers started so far, by group.
     consumers: Mutex<HashMap<GroupName, u32>>,
 }
@@ -45,6 +49,7 @@ pub struct ClientBuilder {
     request_timeout: Duration,
     instance_name: Option<String>,
     unit_name: Option<String>,
+    trace: Option<String>,
 }
 
 impl Client {
@@ -63,6 +68,7 @@ impl Client {
             request_timeout: Duration::from_secs(3),
             instance_name: None,
             unit_name: None,
+            trace: None,
         }
     }
 
@@ -159,6 +165,9 @@ impl Client {
 
     /// Says goodbye to all servers. What is under way fails.
     pub async fn close(&self) {
+        if let Some(tracer) = &self.0.tracer {
+            tracer.flush().await;
+        }
         self.0.connections.close().await;
     }
 
@@ -249,6 +258,20 @@ impl ClientBuilder {
         self
     }
 
+    /// Writes down who sends each message, and what listeners say of it, to a topic of its own; [`Admin::records_of`]
+    /// reads it. What cannot be written is dropped: it holds up nobody. Default: not.
+    #[must_use]
+    pub fn trace(self) -> Self {
+        self.trace_to(TRACE_TOPIC)
+    }
+
+    /// The same to this topic.
+    #[must_use]
+    pub fn trace_to(mut self, topic: impl Into<String>) -> Self {
+        self.trace = Some(topic.into());
+        self
+    }
+
     /// Connects to a name server.
     pub async fn build(self) -> Result<Client> {
         let mut name_servers = self.name_servers;
@@ -265,16 +288,29 @@ impl ClientBuilder {
         let connector = Connector::new(trust, self.identity, Door::Client)?;
         let connections = Arc::new(Connections::new(connector));
         let within = self.request_timeout;
-        let routes = Routes::new(name_servers, Arc::clone(&connections), within);
-        routes.brokers().await?;
-        let ip = routes.local_ip().await;
-        Ok(Client(Arc::new(Shared {
-            routes,
-            connections,
-            within,
-            id: id(ip, self.instance_name, self.unit_name)?,
-            consumers: Mutex::default(),
-        })))
+        let routes = || Routes::new(name_servers.clone(), Arc::clone(&connections), within);
+        let known = routes();
+        known.brokers().await?;
+        let ip = known.local_ip().await;
+        let id = id(ip, self.instance_name, self.unit_name)?;
+        let client = |routes, tracer| {
+            Client(Arc::new(Shared {
+                routes,
+                connections: Arc::clone(&connections),
+                within,
+                id: id.clone(),
+                tracer,
+                consumers: Mutex::default(),
+            }))
+        };
+        let tracer = match self.trace {
+            None => None,
+            Some(topic) => {
+                let topic = TopicName::new(topic)?;
+                Some(Arc::new(Tracer::start(client(routes(), None), topic)))
+            }
+        };
+        Ok(client(known, tracer))
     }
 }
 

@@ -37,6 +37,7 @@ mod plugins;
 mod producer;
 mod routes;
 mod trace;
+mod tracer;
 mod transaction;
 
 pub use crate::admin::Admin;
@@ -56,6 +57,7 @@ pub use crate::transaction::{
     UndecidedMessage,
 };
 pub use quern_protocol::retry;
+pub use quern_protocol::trace::{TRACE_TOPIC, TraceRecord, Traced, TracedKind, TracedSend};
 pub use quern_protocol::transaction::parked_topic;
 pub use quern_protocol::{
     Activation, BadHandle, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,

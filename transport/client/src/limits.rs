@@ -47,6 +47,18 @@ pub(crate) const LOOK: Duration = Duration::from_millis(20);
 pub(crate) const COMMIT: Duration = Duration::from_secs(5);
 /// Longest a closing client waits for its goodbyes to leave.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
+/// Trace records that wait to be sent; beyond, they are dropped …
+pub(crate) const TRACED: usize = 16 * 1024;
+/// … those of one message …
+pub(crate) const TRACED_AT_ONCE: u64 = 100;
+/// … so many messages are under way …
+pub(crate) const TRACES_UNDER_WAY: usize = 64;
+/// … how often it is told that some are lost …
+pub(crate) const TRACE_TOLD: Duration = Duration::from_secs(10);
+/// … and how long the first record waits for others.
+pub(crate) const TRACE_LINGER: Duration = Duration::from_millis(500);
+/// Messages of the trace topic that are read for one message.
+pub(crate) const TRACE_PAGES: usize = 256;
 /// Bytes of messages a search brings of one broker, the last page apart …
 pub(crate) const FOUND_BYTES: usize = 64 * 1024 * 1024;
 /// … and what a search by time reads of one queue at once.

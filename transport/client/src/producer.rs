@@ -29,8 +29,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use quern_protocol::{
-    Code, Durability, LogPosition, Message, MessageHandle, QueueOffset, Selector, SendReply,
-    SendStatus,
+    Code, Durability, GroupName, LogPosition, Message, MessageHandle, QueueOffset, Selector,
+    SendReply, SendStatus,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -40,6 +40,7 @@ use self::task::{Destination, Task};
 use crate::client::{self, Client};
 use crate::error::{Error, Result};
 use crate::routes::MessageQueue;
+use crate::tracer::{TracedSending, Tracer};
 use crate::{limits, message_id};
 
 /// Settings of a [`Producer`].
@@ -118,8 +119,10 @@ impl ProducerBuilder {
 
     /// Starts the producer.
     pub async fn start(self) -> Result<Producer> {
+        let group = client::group(&self.group)?;
+        let tracer = self.client.0.tracer.clone();
         let sender = Sender {
-            group: Some(client::group(&self.group)?),
+            group: Some(group.clone()),
             zone: self.zone,
             durability: self.durability,
         };
@@ -129,6 +132,8 @@ impl ProducerBuilder {
         tokio::spawn(task.run(incoming));
         Ok(Producer {
             jobs,
+            tracer,
+            group,
             room: Arc::new(Semaphore::new(limits::IN_FLIGHT_BYTES)),
             within: self.send_timeout.unwrap_or(self.client.0.within),
             selector: self.selector.map(Arc::new),
@@ -141,6 +146,8 @@ impl ProducerBuilder {
 #[derive(Debug, Clone)]
 pub struct Producer {
     jobs: mpsc::Sender<Job>,
+    tracer: Option<Arc<Tracer>>,
+    group: GroupName,
     room: Arc<Semaphore>,
     within: Duration,
     selector: Option<Arc<Selector>>,
@@ -229,6 +236,8 @@ struct Job {
     deadline: Instant,
     attempts: u32,
     answer: oneshot::Sender<Result<SendResult>>,
+    /// If it is written down.
+    traced: Option<TracedSending>,
     /// Its share of the bytes under way, given back when it is answered.
     room: Option<OwnedSemaphorePermit>,
 }
@@ -241,15 +250,24 @@ impl Job {
 
     /// Tells where the message is. Whoever asked may have gone; it is stored all the same.
     fn stored(self, queue: MessageQueue, reply: &SendReply, how: How) {
-        let _ = self.answer.send(Ok(SendResult {
-            message_id: self.id,
+        let sent = SendResult {
+            message_id: self.id.clone(),
             status: reply.status,
             queue,
             offset: reply.first,
             position: reply.position,
             stored_at: reply.stored_at,
             how,
-        }));
+        };
+        self.answered(Ok(sent));
+    }
+
+    fn answered(self, answer: Result<SendResult>) {
+        if let Some(traced) = self.traced {
+            let to = (&self.destination.topic, self.destination.later.as_ref());
+            traced.answered(to, &self.block, &answer);
+        }
+        let _ = self.answer.send(answer);
     }
 }
 
@@ -276,6 +294,7 @@ impl Producer {
             deadline: Instant::now() + self.within,
             attempts: 0,
             answer,
+            traced: self.traced(),
             room: None,
         };
         // Straight to the task if both queues have room; else in turn.
@@ -290,6 +309,14 @@ impl Producer {
                 Sending(Stage::Waiting(turn))
             }
         }
+    }
+
+    fn traced(&self) -> Option<TracedSending> {
+        Some(TracedSending {
+            tracer: self.tracer.clone()?,
+            group: self.group.clone(),
+            begun: Instant::now(),
+        })
     }
 
     /// Gives the job back when there is no room.

@@ -6,14 +6,16 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use quern_protocol::retry::{dead_letter_topic, retry_topic};
+use quern_protocol::trace::TraceRecord;
 use quern_protocol::{
     ExplainDelivery, ExplainDeliveryReply, Filter, GroupName, MessageHandle, MessageState,
     TopicGroups,
 };
 
 use crate::admin::Admin;
-use crate::error::Result;
-use crate::find::Found;
+use crate::error::{ErrorKind, Result};
+use crate::find::{Found, MessageSearch};
+use crate::limits;
 
 /// What became of a message.
 #[derive(Debug, Clone)]
@@ -105,6 +107,24 @@ impl Admin {
             None => None,
         };
         Ok((found.clone(), waited))
+    }
+
+    /// What clients that trace have written of the message of an id, in the order it happened, by their clocks.
+    /// Nothing when there is no such topic.
+    pub async fn records_of(&self, id: &str, trace_topic: &str) -> Result<Vec<TraceRecord>> {
+        let search = MessageSearch::key(trace_topic, id).most(limits::TRACE_PAGES);
+        let found = match self.find(&search).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            found => found?,
+        };
+        let mut records = Vec::new();
+        for it in &found.messages {
+            let body = String::from_utf8_lossy(it.message.body());
+            let of_it = TraceRecord::decode(&body).into_iter();
+            records.extend(of_it.filter(|it| it.message_id == id));
+        }
+        records.sort_by_key(|it| it.at);
+        Ok(records)
     }
 
     /// Who consumes the topic of a message as its broker knows, and what they ask for as their coordinators do.

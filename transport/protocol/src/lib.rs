@@ -18,6 +18,7 @@ pub mod message;
 pub mod operation;
 pub mod record;
 pub mod retry;
+pub mod trace;
 pub mod transaction;
 
 mod broker;

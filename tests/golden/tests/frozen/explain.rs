@@ -1,11 +1,12 @@
 //! Samples of how it is told why a group has received a message, or has not.
 
+use quern_protocol::trace::{TraceRecord, Traced, TracedKind, TracedSend};
 use quern_protocol::{
     ExplainDelivery, ExplainDeliveryReply, Filter, HiddenMessage, Opinion, OpinionRole,
     PoppedQueue, QueueId, QueueOffset, Said, Stall, TopicGroup, TopicGroups, TopicGroupsReply,
 };
 
-use crate::{Samples, group, topic};
+use crate::{Samples, group, hex, topic};
 
 pub(crate) fn explaining(all: &mut Samples) {
     let (queue, offset) = (QueueId(2), QueueOffset(300));
@@ -67,4 +68,45 @@ pub(crate) fn explaining(all: &mut Samples) {
         groups: groups.to_vec(),
     };
     all.add(&TopicGroups { topic: topic() }, &groups);
+    written(all);
+}
+
+/// What clients that trace write into the trace topic.
+fn written(all: &mut Samples) {
+    let sent = TracedSend {
+        topic: topic(),
+        tag: "paid".to_owned(),
+        broker: "broker-a".to_owned(),
+        body_bytes: 12,
+        took_ms: 3,
+        kind: TracedKind::Delayed,
+        place: "broker-a/4096".to_owned(),
+        is_stored: true,
+    };
+    let begun = Traced::Begun {
+        hand_out: "0F".to_owned(),
+        attempts: 2,
+    };
+    let ended = Traced::Ended {
+        hand_out: "0F".to_owned(),
+        took_ms: 7,
+        is_consumed: true,
+    };
+    for (name, what) in [
+        ("sent", Traced::Sent(sent)),
+        ("begun", begun),
+        ("ended", ended),
+    ] {
+        let record = TraceRecord {
+            at: 1_700_000_000_000,
+            group: group(),
+            message_id: "0A0B0C".to_owned(),
+            keys: "order-42".to_owned(),
+            what,
+        };
+        let mut text = String::new();
+        record.encode(&mut text);
+        all.0
+            .push((format!("TraceRecord {name}"), hex(text.as_bytes())));
+    }
 }

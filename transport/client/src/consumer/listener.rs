@@ -20,6 +20,7 @@ use super::membership::Shared;
 use crate::consumer::MessageView;
 use crate::error::Result;
 use crate::limits;
+use crate::tracer::TracedListening;
 
 impl Consumer {
     /// Hands messages to a listener, at most `workers` at a time, in no order, until `until` resolves; then
@@ -104,7 +105,12 @@ impl Work {
         F: Future<Output = std::result::Result<(), String>>,
     {
         let message = &self.ready.message;
+        let (client, group) = (&self.shared.client, &self.shared.group);
+        let traced = TracedListening::begin(client, group, message);
         let judged = judge(listener, message.clone(), self.shared.flow.consume_timeout).await;
+        if let Some(traced) = traced {
+            traced.end(judged.is_ok());
+        }
         if let Err(why) = judged
             && !self.give_back(&why).await
         {

@@ -17,6 +17,7 @@ use crate::consumer::MessageView;
 use crate::error::Result;
 use crate::limits;
 use crate::routes::MessageQueue;
+use crate::tracer::TracedListening;
 
 /// Messages of one queue, in their order.
 #[derive(Default)]
@@ -127,7 +128,11 @@ where
     let (queue, offset) = (message.queue(), message.offset());
     let mut attempts = 0u16;
     loop {
+        let traced = TracedListening::begin(&shared.client, &shared.group, &message);
         let judged = judge(&listener, message.clone(), shared.flow.consume_timeout).await;
+        if let Some(traced) = traced {
+            traced.end(judged.is_ok());
+        }
         let Err(why) = judged else {
             return shared.progress.finish(queue, epoch, offset);
         };

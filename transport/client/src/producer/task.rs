@@ -260,13 +260,13 @@ impl Task {
                 for (job, outcome) in answered.jobs.into_iter().zip(outcomes) {
                     match outcome {
                         Ok(it) => job.stored(it.queue, &it.reply, How::Selected(it.selector)),
-                        Err(error) => drop(job.answer.send(Err(error))),
+                        Err(error) => job.answered(Err(error)),
                     }
                 }
             }
             Outcome::Failed(error) => {
                 for job in answered.jobs {
-                    let _ = job.answer.send(Err(error.clone()));
+                    job.answered(Err(error.clone()));
                 }
             }
             Outcome::Again(error) => {
@@ -276,7 +276,7 @@ impl Task {
                 for mut job in answered.jobs.into_iter().rev() {
                     job.attempts += 1;
                     if job.deadline <= now {
-                        let _ = job.answer.send(Err(error.clone()));
+                        job.answered(Err(error.clone()));
                     } else {
                         topic.push_front(job);
                     }
