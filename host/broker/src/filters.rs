@@ -1,9 +1,9 @@
 //! Filters: expressions compiled once into subscriptions, log records laid out for the guest, and
 //! what happens when a guest fails.
 //!
-//! The policy is *stall*: what precedes the failing message is delivered, the message itself and
-//! what follows wait, and the guest is asked again after 1 s, doubling to 30 s. Nothing is lost and
-//! nothing is passed on unjudged.
+//! Unless the group wants it otherwise ([`FilterFailure`]) delivery *stalls*: what precedes the failing message
+//! is delivered, the message itself and what follows wait, and the guest is asked again after 1 s, doubling to
+//! 30 s. Whatever a group wants, nothing is lost, and nothing is passed on unjudged without saying so.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use quern_plugins::{Batch, Fault, Field, Number, SubscribeError, Subscription, Worker, integer};
 use quern_protocol::message::{ORDER_KEY, UNIQUE_KEY};
 use quern_protocol::{
-    Block, Code, Filter, PluginName, QueueId, QueueOffset, RecordView, Stall, Tag, TopicId,
-    TopicName, WireError,
+    Block, Code, Filter, FilterFailure, GroupName, PluginName, QueueId, QueueOffset, RecordView,
+    Stall, Tag, TopicId, TopicName, WireError,
 };
 
 use crate::accepted::{Accepted, Asked};
@@ -125,12 +125,47 @@ impl Filters {
     }
 }
 
-/// Who decides for a filter from now on; `None` = nobody has to. A name stands for the version that is
-/// active now, and the next look at a queue asks again.
-pub(crate) async fn deciders(
+/// Who decides about messages.
+#[derive(Debug, Clone)]
+pub(crate) enum Judge {
+    /// Nobody has to.
+    Nobody,
+    /// Nobody can, for which the group gets all, unjudged: the code says why.
+    Unjudged(u16),
+    Deciders(Box<Deciders>),
+}
+
+/// Who decides for a filter of a group from now on. A name stands for the version that is active now, and the
+/// next look at a queue asks again.
+pub(crate) async fn judge(
     broker: &Arc<Broker>,
     filter: &Filter,
-) -> Result<Option<Deciders>, WireError> {
+    group: Option<&GroupName>,
+) -> Result<Judge, WireError> {
+    match deciders(broker, filter).await {
+        Ok(None) => Ok(Judge::Nobody),
+        Ok(Some(deciders)) => Ok(Judge::Deciders(Box::new(deciders))),
+        Err(error) if error.is(Code::PLUGIN_QUARANTINED) => {
+            match broker.on_filter_failure(group) {
+                FilterFailure::Pass => Ok(Judge::Unjudged(error.code)),
+                // A parked message is one its filter fails on; this one nobody was asked about.
+                FilterFailure::Stall | FilterFailure::Park => Err(error),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Broker {
+    /// What becomes of messages that a filter fails on, for this group; nobody's wait.
+    pub(crate) fn on_filter_failure(&self, group: Option<&GroupName>) -> FilterFailure {
+        let settings = &self.state.group_settings;
+        group.map_or(FilterFailure::Stall, |it| settings.on_filter_failure(it))
+    }
+}
+
+/// Who decides for a filter; `None` = nobody has to.
+pub(crate) async fn deciders(broker: &Arc<Broker>, filter: &Filter) -> Result<Option<Deciders>, WireError> {
     let (shelf, plugins) = (&broker.shelf, &broker.state.plugins);
     let (found, name, text, params) = match filter {
         Filter::All => return Ok(None),

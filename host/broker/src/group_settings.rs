@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use quern_protocol::{GroupName, GroupSetting, RecordKind, SetGroup, SetGroupReply, WireError};
+use quern_protocol::{
+    FilterFailure, GroupName, GroupSetting, RecordKind, SetGroup, SetGroupReply, WireError,
+};
 
 use crate::leases::GroupChange;
 use crate::{Broker, limits, reply};
@@ -15,6 +17,7 @@ pub(crate) struct Settings {
     pub(crate) retries: u16,
     delays: Vec<u32>,
     consume: bool,
+    pub(crate) on_filter_failure: FilterFailure,
 }
 
 impl Default for Settings {
@@ -23,6 +26,7 @@ impl Default for Settings {
             retries: limits::RETRIES,
             delays: limits::RETRY_DELAYS.to_vec(),
             consume: true,
+            on_filter_failure: FilterFailure::default(),
         }
     }
 }
@@ -40,15 +44,21 @@ impl Settings {
             GroupSetting::Retries(retries) => self.retries = retries,
             GroupSetting::RetryDelays(delays) => self.delays = delays,
             GroupSetting::Consume(consume) => self.consume = consume,
+            GroupSetting::OnFilterFailure(policy) => self.on_filter_failure = policy,
         }
     }
 
+    /// Those that came later are told only where they say something, so that earlier releases understand.
     fn all(&self) -> Vec<GroupSetting> {
-        vec![
+        let mut all = vec![
             GroupSetting::Retries(self.retries),
             GroupSetting::RetryDelays(self.delays.clone()),
             GroupSetting::Consume(self.consume),
-        ]
+        ];
+        if self.on_filter_failure != FilterFailure::default() {
+            all.push(GroupSetting::OnFilterFailure(self.on_filter_failure));
+        }
+        all
     }
 }
 
@@ -77,6 +87,13 @@ impl GroupSettings {
     pub(crate) fn of(&self, group: &GroupName) -> Settings {
         let groups = self.0.lock().expect(POISONED);
         groups.get(group).cloned().unwrap_or_default()
+    }
+
+    /// What becomes of messages that a filter of this group fails on.
+    pub(crate) fn on_filter_failure(&self, group: &GroupName) -> FilterFailure {
+        let groups = self.0.lock().expect(POISONED);
+        let settings = groups.get(group);
+        settings.map_or_else(FilterFailure::default, |it| it.on_filter_failure)
     }
 
     fn may_consume(&self, group: &GroupName) -> bool {
@@ -147,7 +164,9 @@ pub(crate) async fn set(broker: &Broker, request: SetGroup) -> Result<SetGroupRe
 
 fn check(setting: &GroupSetting) -> Result<(), WireError> {
     match setting {
-        GroupSetting::Retries(_) | GroupSetting::Consume(_) => Ok(()),
+        GroupSetting::Retries(_) | GroupSetting::Consume(_) | GroupSetting::OnFilterFailure(_) => {
+            Ok(())
+        }
         GroupSetting::RetryDelays(delays) => {
             let is_delay = |delay: &u32| (1..=limits::RETRY_DELAY).contains(delay);
             let is_count = (1..=limits::RETRY_DELAY_COUNT).contains(&delays.len());

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use crate::limits;
+use crate::parks::ParkChange;
 use crate::pops::PopChange;
 use crate::state::Body;
 
@@ -38,6 +39,7 @@ pub(crate) enum GroupChange {
         settings: Vec<GroupSetting>,
     },
     Popped(PopChange),
+    Parked(ParkChange),
 }
 
 impl Body for GroupChange {
@@ -122,7 +124,7 @@ impl Leases {
             }
             GroupChange::Deleted(group) => drop(table.groups.remove(&group)),
             // Not of leases.
-            GroupChange::Set { .. } | GroupChange::Popped(_) => return,
+            GroupChange::Set { .. } | GroupChange::Popped(_) | GroupChange::Parked(_) => return,
         }
         drop(table);
         self.changed.notify_waiters();

@@ -18,6 +18,7 @@ mod find;
 mod group_admin;
 mod group_settings;
 mod groups;
+mod health;
 mod join;
 mod lease;
 mod leases;
@@ -25,6 +26,8 @@ mod limits;
 mod long_poll;
 mod metrics;
 mod offsets;
+mod park;
+mod parks;
 mod plugin_admin;
 mod plugins;
 mod pool;
@@ -64,6 +67,7 @@ use crate::cold::ColdReads;
 pub use crate::config::{Config, Delays, Transactions};
 use crate::filters::Filters;
 use crate::groups::Groups;
+use crate::health::Health;
 use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
 use crate::pool::Delivery;
@@ -109,6 +113,7 @@ pub struct Broker {
     filters: Filters,
     selectors: Selectors,
     trials: Trials,
+    health: Health,
     allocation: Allocation,
     groups: Groups,
     delivery: Delivery,
@@ -120,6 +125,7 @@ pub struct Broker {
     topic_gate: Semaphore,
     group_gate: Semaphore,
     plugin_gate: Semaphore,
+    park_gate: Semaphore,
     /// Counts changes of the topic table, for those who tell name servers.
     topics_version: watch::Sender<u64>,
     draining: AtomicBool,
@@ -158,6 +164,7 @@ impl Broker {
             filters: Filters::default(),
             selectors: Selectors::default(),
             trials: Trials::default(),
+            health: Health::default(),
             allocation: Allocation::default(),
             groups: Groups::default(),
             pop_gates: Gates::default(),
@@ -167,6 +174,7 @@ impl Broker {
             topic_gate: Semaphore::new(1),
             group_gate: Semaphore::new(1),
             plugin_gate: Semaphore::new(1),
+            park_gate: Semaphore::new(1),
             topics_version: watch::Sender::new(0),
             draining: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
@@ -197,6 +205,7 @@ impl Broker {
         tokio::spawn(join::miss(Arc::downgrade(&self)));
         tokio::spawn(delay::deliver(Arc::downgrade(&self)));
         tokio::spawn(checks::watch(Arc::downgrade(&self)));
+        tokio::spawn(park::mend(Arc::clone(&self)));
         while let Some(connection) = listener.accept().await {
             let broker = Arc::clone(&self);
             tokio::spawn(session::Session::run(broker, connection));
@@ -266,6 +275,11 @@ impl Broker {
 
     async fn plugin_changes(&self) -> SemaphorePermit<'_> {
         let permit = self.plugin_gate.acquire().await;
+        permit.expect("the gate is never closed")
+    }
+
+    async fn parking(&self) -> SemaphorePermit<'_> {
+        let permit = self.park_gate.acquire().await;
         permit.expect("the gate is never closed")
     }
 

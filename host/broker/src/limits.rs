@@ -30,6 +30,16 @@ pub(crate) const STALLS: usize = 4_096;
 pub(crate) const STALL_FIRST: Duration = Duration::from_secs(1);
 /// … up to this.
 pub(crate) const STALL_LAST: Duration = Duration::from_secs(30);
+/// One look meets so many messages its filter fails on, and ends, where the group passes or parks them.
+pub(crate) const FAULTS_OF_A_LOOK: usize = 32;
+/// Messages of a queue parked for a group and not committed beyond.
+pub(crate) const PARKED: usize = 10_000;
+/// A version that fails on so many messages …
+pub(crate) const QUARANTINE_FAULTS: u64 = 5;
+/// … within this, ms, is quarantined if they are more than one in a thousand …
+pub(crate) const QUARANTINE_WINDOW: u64 = 60_000;
+/// … and of those so many are told apart.
+pub(crate) const FAULTS_REMEMBERED: usize = 1_000;
 /// Topics of one broker.
 pub(crate) const TOPICS: usize = 100_000;
 /// A member of a group that is silent for so long is taken for gone, ms.

@@ -110,6 +110,11 @@ async fn begin_trial(
         let text = "only filters can be tried beside the active version so far";
         return Err(WireError::new(Code::UNSUPPORTED, text));
     }
+    if named.quarantined.contains_key(&trial.version) {
+        let version = trial.version;
+        let text = format!("{name}@{version} is quarantined; quern plugin info {name} says why");
+        return Err(WireError::new(Code::PLUGIN_QUARANTINED, text));
+    }
     load(broker, name, named, trial.version).await?;
     let record = PluginRecord::Tried(name.clone(), Some(trial));
     broker.log(RecordKind::Plugin, &record).await?;
@@ -124,17 +129,16 @@ async fn load(
     named: &Named,
     version: u32,
 ) -> Result<(), WireError> {
-    let exact = PluginRef {
-        name: name.clone(),
-        version: Some(version),
-    };
-    let found = broker.shelf.find(&broker.state.plugins, &exact);
-    let found = found.unwrap_or_else(|| Err(no_version(name, named, version)))?;
+    let found = broker
+        .shelf
+        .exactly(&broker.state.plugins, name, version)
+        .ok_or_else(|| no_version(name, named, version))?;
     broker.loaded(found).await?;
     Ok(())
 }
 
-async fn stand(
+/// From now on the name stands for this version, or for nothing.
+pub(crate) async fn stand(
     broker: &Arc<Broker>,
     name: &PluginName,
     named: &Named,

@@ -4,6 +4,7 @@
 //! ```text
 //! received --Added--> ready --Tried--> shadow or canary --Stands--> active --Stands--> retired
 //!                       └───────────────Stands──────────────────────^ └── a roll-back ──┘
+//! Quarantined: it failed too often, and is not asked until it is activated again.
 //! Removed ends a version that is none of active, shadow, canary; its number is never given again.
 //! ```
 
@@ -12,7 +13,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use quern_protocol::{
     Activation, Code, ComponentDigest, PluginAbout, PluginKind, PluginName, PluginRef, PluginTrial,
-    TrialKind, VersionState, WireError,
+    Quarantined, Retry, TrialKind, VersionState, WireError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,27 @@ pub(crate) struct Named {
     /// Latest last.
     pub(crate) activations: Vec<Activation>,
     pub(crate) trial: Option<PluginTrial>,
+    /// Records of their own, in a snapshot too.
+    #[serde(skip)]
+    pub(crate) quarantined: BTreeMap<u32, Quarantine>,
+}
+
+/// Since when, and why, a version is not asked any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Quarantine {
+    /// ms since 1970.
+    pub(crate) at: u64,
+    pub(crate) why: String,
+}
+
+impl Quarantine {
+    /// As administrators are told of it.
+    pub(crate) fn told(&self) -> Quarantined {
+        Quarantined {
+            at: self.at,
+            why: self.why.clone(),
+        }
+    }
 }
 
 impl Named {
@@ -62,6 +84,9 @@ impl Named {
     }
 
     pub(crate) fn state(&self, version: u32) -> VersionState {
+        if self.quarantined.contains_key(&version) {
+            return VersionState::Quarantined;
+        }
         if self.active == Some(version) {
             return VersionState::Active;
         }
@@ -81,7 +106,11 @@ impl Named {
     /// The version that was active before the one that is, if it is still there.
     pub(crate) fn before(&self) -> Option<u32> {
         let mut earlier = self.activations.iter().rev().filter_map(|it| it.version);
-        earlier.find(|it| Some(*it) != self.active && self.versions.contains_key(it))
+        earlier.find(|it| {
+            Some(*it) != self.active
+                && self.versions.contains_key(it)
+                && !self.quarantined.contains_key(it)
+        })
     }
 }
 
@@ -96,6 +125,8 @@ pub(crate) enum PluginRecord {
     Whole(PluginName, Named),
     /// A version is on trial from now on; `None` = none is.
     Tried(PluginName, Option<PluginTrial>),
+    /// A version is not asked from now on, until it is activated.
+    Quarantined(PluginName, u32, Quarantine),
 }
 
 impl state::Body for PluginRecord {
@@ -131,6 +162,9 @@ impl Plugins {
             PluginRecord::Stands(name, activation) => {
                 let named = names.entry(name).or_default();
                 named.active = activation.version;
+                if let Some(version) = activation.version {
+                    named.quarantined.remove(&version);
+                }
                 // Whatever was tried was tried beside another.
                 named.trial = None;
                 if named.activations.last() != Some(&activation) {
@@ -142,6 +176,7 @@ impl Plugins {
             PluginRecord::Removed(name, number) => {
                 if let Some(named) = names.get_mut(&name) {
                     named.versions.remove(&number);
+                    named.quarantined.remove(&number);
                 }
             }
             PluginRecord::Whole(name, named) => {
@@ -150,16 +185,24 @@ impl Plugins {
             PluginRecord::Tried(name, trial) => {
                 names.entry(name).or_default().trial = trial;
             }
+            PluginRecord::Quarantined(name, number, quarantine) => {
+                let named = names.entry(name).or_default();
+                named.quarantined.insert(number, quarantine);
+            }
         }
     }
 
     /// The records that make names like these.
     pub(crate) fn snapshot(&self) -> Vec<PluginRecord> {
         let names = self.read();
-        let names = names.iter();
-        let whole =
-            |(name, named): (&PluginName, &Named)| PluginRecord::Whole(name.clone(), named.clone());
-        names.map(whole).collect()
+        let records = names.iter().flat_map(|(name, named)| {
+            let quarantined = named
+                .quarantined
+                .iter()
+                .map(|(version, it)| PluginRecord::Quarantined(name.clone(), *version, it.clone()));
+            std::iter::once(PluginRecord::Whole(name.clone(), named.clone())).chain(quarantined)
+        });
+        records.collect()
     }
 
     pub(crate) fn find(&self, name: &PluginName) -> Option<Named> {
@@ -172,6 +215,17 @@ impl Plugins {
         names
             .map(|(name, named)| (name.clone(), named.clone()))
             .collect()
+    }
+
+    /// A version, quarantined or not; `None` = it is not there.
+    pub(crate) fn exactly(&self, name: &PluginName, number: u32) -> Option<Meant> {
+        let names = self.read();
+        let version = names.get(name)?.versions.get(&number)?;
+        Some(Meant {
+            name: name.clone(),
+            version: number,
+            digest: version.digest,
+        })
     }
 
     /// Whether some version has these bytes.
@@ -212,6 +266,12 @@ impl Plugins {
             .filter(|it| !it.versions.is_empty())?;
         let Some(number) = named.version.or(found.active) else {
             let name = &named.name;
+            let mut earlier = found.activations.iter().rev();
+            let last = earlier.find_map(|it| it.version);
+            let last = last.and_then(|it| Some((it, found.quarantined.get(&it)?)));
+            if let Some((version, quarantine)) = last {
+                return Some(Err(is_quarantined(name, version, quarantine)));
+            }
             let newest = found.versions.keys().next_back().copied().unwrap_or(1);
             let text = format!(
                 "plugin {name} has no active version; activate one: quern plugin activate \
@@ -219,6 +279,9 @@ impl Plugins {
             );
             return Some(Err(WireError::new(Code::PLUGIN_NOT_READY, text)));
         };
+        if let Some(quarantine) = found.quarantined.get(&number) {
+            return Some(Err(is_quarantined(&named.name, number, quarantine)));
+        }
         Some(match found.versions.get(&number) {
             Some(version) => Ok(Meant {
                 name: named.name.clone(),
@@ -227,6 +290,19 @@ impl Plugins {
             }),
             None => Err(no_version(&named.name, found, number)),
         })
+    }
+}
+
+fn is_quarantined(name: &PluginName, version: u32, quarantine: &Quarantine) -> WireError {
+    let text = format!(
+        "{name}@{version} is quarantined: {}; once it may be asked again: quern plugin activate \
+         {name}@{version}",
+        quarantine.why
+    );
+    WireError {
+        // Not by itself; but who waits for it goes on once an operator has activated it.
+        retry: Retry::Here,
+        ..WireError::new(Code::PLUGIN_QUARANTINED, text).after_ms(1_000)
     }
 }
 
@@ -307,5 +383,45 @@ mod tests {
         plugins.apply(PluginRecord::Removed(name(), 2));
         plugins.apply(PluginRecord::Removed(name(), 3));
         assert_eq!((meant("geo"), now().newest), (None, 3));
+    }
+
+    #[test]
+    fn a_quarantined_version_is_asked_by_nobody_until_it_is_activated() {
+        let plugins = Plugins::default();
+        let meant = |text: &str| {
+            let meant = plugins.meant(&text.parse().unwrap()).unwrap();
+            meant.map(|it| it.version).map_err(|error| error.code)
+        };
+        let now = || plugins.find(&name()).unwrap();
+        for number in 1..=3 {
+            plugins.apply(PluginRecord::Added(name(), number, version(number as u8)));
+            plugins.apply(stands(Some(number), number.into()));
+        }
+        let quarantine = || Quarantine {
+            at: 7,
+            why: "it failed".to_owned(),
+        };
+        plugins.apply(PluginRecord::Quarantined(name(), 2, quarantine()));
+        assert_eq!(now().before(), Some(1), "not the one that failed");
+        plugins.apply(stands(None, 9));
+        let code = Code::PLUGIN_QUARANTINED.number;
+        let not_ready = Code::PLUGIN_NOT_READY.number;
+        assert_eq!((meant("geo"), meant("geo@2")), (Err(not_ready), Err(code)));
+        plugins.apply(stands(Some(2), 10));
+        plugins.apply(stands(None, 11));
+        plugins.apply(PluginRecord::Quarantined(name(), 2, quarantine()));
+        assert_eq!((meant("geo"), meant("geo@1")), (Err(code), Ok(1)));
+        assert_eq!(plugins.exactly(&name(), 2).map(|it| it.version), Some(2));
+        let again = Plugins::default();
+        let snapshot = plugins.snapshot();
+        snapshot.iter().for_each(|it| again.apply(it.clone()));
+        assert_eq!(again.snapshot(), snapshot);
+        assert_eq!(again.find(&name()).unwrap().quarantined[&2], quarantine());
+        assert_eq!(now().state(2), VersionState::Quarantined);
+        plugins.apply(stands(Some(2), 12));
+        assert_eq!(
+            (meant("geo"), now().state(2)),
+            (Ok(2), VersionState::Active)
+        );
     }
 }

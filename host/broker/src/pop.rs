@@ -77,7 +77,7 @@ pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, 
         None => (0..topic.read_queues).map(QueueId).collect(),
     };
     // A bad expression is refused at once, not when the first message comes.
-    filters::deciders(broker, &request.filter).await?;
+    filters::judge(broker, &request.filter, Some(&request.group)).await?;
     let first = broker.pop_gates.token(0) as usize % queues.len().max(1);
     queues.rotate_left(first);
     let mut over = pin!(tokio::time::sleep(Duration::from_millis(
@@ -405,8 +405,8 @@ impl Turn<'_> {
             max_messages: room.messages - part.records.len(),
             max_bytes: room.bytes - part.bytes,
         };
-        let deciders = filters::deciders(broker, &request.filter).await?;
-        let scanned = look(broker, &scan, deciders).await?;
+        let judge = filters::judge(broker, &request.filter, Some(&request.group)).await?;
+        let scanned = look(broker, &scan, judge).await?;
         part.next = scanned.next;
         part.stall = scanned.stalled.map(|it| it.told(broker.store.steady_ms()));
         for record in scanned.records {

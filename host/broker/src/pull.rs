@@ -16,7 +16,8 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
     reply::queue_exists(&topic, request.queue, topic.has_read_queue(request.queue))?;
     check(&request)?;
     // A bad expression is refused at once, not when the first message comes.
-    let mut deciders = Some(filters::deciders(broker, &request.filter).await?);
+    let group = request.group.as_ref();
+    let mut judge = Some(filters::judge(broker, &request.filter, group).await?);
     let wait = Duration::from_millis(request.wait_ms.into());
     let mut over = std::pin::pin!(tokio::time::sleep(wait));
     let mut scan = Scan {
@@ -45,10 +46,10 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
             return answer(broker, &scan, Scanned::nothing(next), true);
         }
         if scan.from < max {
-            let now = match deciders.take() {
+            let now = match judge.take() {
                 Some(known) => known,
                 // Since the look before, a name may have come to stand for another version.
-                None => filters::deciders(broker, &request.filter).await?,
+                None => filters::judge(broker, &request.filter, group).await?,
             };
             let scanned = look(broker, &scan, now).await?;
             let advanced = scanned.next > scan.from;

@@ -10,15 +10,16 @@ use quern_protocol::{
     AckPopped, BeginUpload, ChangePlugin, Code, CommitOffsets, CreateTopic, DeleteGroup,
     DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic, EndTransaction,
     FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup, LeaseQueues, LeaveGroup, ListDelayed,
-    ListGroups, ListPlugins, ListTopics, ListTransactions, OffsetAt, OffsetRange, PollTransactions,
-    QueryOffsets, RecallMessage, Reconsume, Request, ResendDeadLetters, ResendMessage, Send,
-    SendSelected, SetGroup, SetTopic, Status, TopicGroups, TopicSettings, UploadChunk, WireError,
+    ListGroups, ListPlugins, ListTopics, ListTransactions, OffsetAt, OffsetRange, PluginHealth,
+    PollTransactions, QueryOffsets, RecallMessage, Reconsume, Request, ResendDeadLetters,
+    ResendMessage, Send, SendSelected, SetGroup, SetTopic, Status, TopicGroups, TopicSettings,
+    UploadChunk, WireError,
 };
 
 use crate::{
-    Broker, admin, checks, delay, durability, explain, find, group_admin, group_settings, join,
-    lease, offsets, plugin_admin, pop, pull, retry, select, send, session, status, transactions,
-    upload,
+    Broker, admin, checks, delay, durability, explain, find, group_admin, group_settings, health,
+    join, lease, offsets, plugin_admin, pop, pull, retry, select, send, session, status,
+    transactions, upload,
 };
 
 /// Answers one frame.
@@ -30,6 +31,10 @@ pub(crate) async fn handle(broker: &Arc<Broker>, frame: Frame) -> Outgoing {
     }
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a line a request, and all of them in one place"
+)]
 async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireError> {
     let patience = durability::patience(broker, frame.deadline_ms);
     match Request::decode(&frame)? {
@@ -93,6 +98,7 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::DescribePlugin(it) => {
             reply::<DescribePlugin>(plugin_admin::describe(broker, it).await?)
         }
+        Request::PluginHealth(_) => reply::<PluginHealth>(health::health(broker)),
 
         Request::SetGroup(it) => reply::<SetGroup>(group_settings::set(broker, it).await?),
         Request::Reconsume(it) => reply::<Reconsume>(retry::reconsume(broker, it).await?),

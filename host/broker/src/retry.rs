@@ -97,23 +97,42 @@ async fn bury_record(
     attempts: u16,
     record: &Bytes,
 ) -> Result<TopicName, WireError> {
-    let (retry, dead) = topics_of(&request.group)?;
-    let view = parse(record)?;
-    let is_again = request.topic == retry;
-    let target = system_topic(broker, dead).await?;
-    let one = AppendOne {
-        topic: target.id,
-        queue: QueueId(0),
-        block: record.slice(view.header.size()..),
-        attempts,
-        notes: notes(request, is_again.then_some(view.notes)).into(),
-        due_at: None,
-    };
+    let target = dead_letters(broker, &request.group).await?;
+    let one = dead_letter(&target, request, Some(attempts), record)?;
     let appended = broker.store.submit_one(one).await;
     appended.map_err(|error| reply::append_failed(&error))?;
     tracing::warn!(group = %request.group, topic = %request.topic, queue = %request.queue,
         offset = %request.offset, attempts, "a message is a dead letter");
     Ok(target.name.clone())
+}
+
+/// The topic of a group's dead letters, made if it is not there.
+pub(crate) async fn dead_letters(
+    broker: &Broker,
+    group: &GroupName,
+) -> Result<Arc<Topic>, WireError> {
+    let (_, dead) = topics_of(group)?;
+    system_topic(broker, dead).await
+}
+
+/// A message as a dead letter, after so many attempts; `None` = as many as it had.
+pub(crate) fn dead_letter(
+    target: &Topic,
+    request: &Reconsume,
+    attempts: Option<u16>,
+    record: &Bytes,
+) -> Result<AppendOne, WireError> {
+    let (retry, _) = topics_of(&request.group)?;
+    let view = parse(record)?;
+    let is_again = request.topic == retry;
+    Ok(AppendOne {
+        topic: target.id,
+        queue: QueueId(0),
+        block: record.slice(view.header.size()..),
+        attempts: attempts.unwrap_or(view.header.attempts),
+        notes: notes(request, is_again.then_some(view.notes)).into(),
+        due_at: None,
+    })
 }
 
 pub(crate) fn topics_of(group: &GroupName) -> Result<(TopicName, TopicName), WireError> {

@@ -4,14 +4,17 @@
 //! What is in memory is looked at where the guest runs, or at once where there is none. What is not is
 //! read by [`crate::cold`], a step at a time, and judged step by step: a guest never waits for a disk.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quern_plugins::{Batch, Fault, Subscription, Verdict, Worker};
-use quern_protocol::{Code, GroupName, QueueOffset, RecordView, WireError};
+use quern_plugins::{Batch, Fault, Judged, Subscription, Verdict, Worker};
+use quern_protocol::{Code, FilterFailure, GroupName, QueueOffset, RecordView, WireError};
 use quern_store::{Entry, ReadError};
 
-use crate::filters::{self, Stalled, View};
+use crate::filters::{self, Judge, Stalled, View};
+use crate::health::{self, Asked};
+use crate::park::{self, Failed, Place};
 use crate::topics::Topic;
 use crate::trials::{self, At, Deciders, OnTrial, Side};
 use crate::{Broker, limits, reply};
@@ -35,6 +38,10 @@ pub(crate) struct Scanned {
     pub(crate) stalled: Option<Stalled>,
     /// The version on trial has failed too often, and how.
     pub(crate) trial_is_over: Option<(OnTrial, String)>,
+    /// The plugin has failed on too many messages: its name, and how.
+    quarantine: Option<(String, String)>,
+    /// To be put aside before anybody is told to go on behind them.
+    to_park: Vec<Failed>,
 }
 
 impl Scanned {
@@ -47,30 +54,43 @@ impl Scanned {
     }
 }
 
-/// `deciders` as [`filters::deciders`] told them for this look.
+/// `judge` as [`filters::judge`] told it for this look.
 pub(crate) async fn look(
     broker: &Arc<Broker>,
     scan: &Scan,
-    deciders: Option<Deciders>,
+    judge: Judge,
 ) -> Result<Scanned, WireError> {
     let (topic, queue) = (scan.topic.id, scan.view.queue);
     let is_recent = broker.store.is_recent(topic, queue, scan.from);
-    let Some(deciders) = deciders else {
-        if is_recent {
-            return scan.unfiltered(broker);
+    let deciders = match judge {
+        Judge::Deciders(deciders) => *deciders,
+        Judge::Nobody => return scan.all(broker, is_recent).await,
+        Judge::Unjudged(code) => {
+            let mut scanned = scan.all(broker, is_recent).await?;
+            for record in &mut scanned.records {
+                *record = park::unjudged(record, code)?;
+            }
+            return Ok(scanned);
         }
-        let (broker_, scan_) = (Arc::clone(broker), scan.clone());
-        let work = move || scan_.unfiltered(&broker_);
-        return broker.cold.run(&scan.reader, work).await?;
     };
+    let policy = broker.on_filter_failure(scan.reader.as_ref());
     let now = broker.store.steady_ms();
-    if let Some(stalled) = broker.filters.waiting(&scan.view, scan.from, now) {
+    let waiting = broker.filters.waiting(&scan.view, scan.from, now);
+    if let Some(stalled) = waiting.filter(|_| policy == FilterFailure::Stall) {
         return Ok(Scanned {
             stalled: Some(stalled),
             ..Scanned::nothing(scan.from)
         });
     }
-    let look = Look::new(scan, deciders);
+    let parked = scan
+        .reader
+        .as_ref()
+        .map(|it| broker.state.parks.of(it, topic, queue));
+    let look = Look {
+        policy,
+        parked: parked.unwrap_or_default(),
+        ..Look::new(scan, deciders)
+    };
     let scanned = if is_recent {
         let broker_ = Arc::clone(broker);
         let work = move |worker: &mut Worker| look.here(&broker_, worker);
@@ -82,10 +102,30 @@ pub(crate) async fn look(
     if let Some((on, why)) = scanned.trial_is_over.take() {
         trials::end(broker, on.name, on.trial, why);
     }
+    if let Some((plugin, why)) = scanned.quarantine.take() {
+        health::quarantine(broker, &plugin, why);
+    }
+    if let (Some(group), false) = (&scan.reader, scanned.to_park.is_empty()) {
+        let place = Place {
+            group,
+            topic: &scan.topic,
+            queue,
+        };
+        park::park(broker, place, std::mem::take(&mut scanned.to_park)).await?;
+    }
     Ok(scanned)
 }
 
 impl Scan {
+    async fn all(&self, broker: &Arc<Broker>, is_recent: bool) -> Result<Scanned, WireError> {
+        if is_recent {
+            return self.unfiltered(broker);
+        }
+        let (broker_, scan) = (Arc::clone(broker), self.clone());
+        let work = move || scan.unfiltered(&broker_);
+        broker.cold.run(&self.reader, work).await?
+    }
+
     fn entries(&self, broker: &Broker, most: usize) -> Result<Vec<Entry>, WireError> {
         let (topic, queue) = (self.topic.id, self.view.queue);
         let entries = broker.store.entries(topic, queue, self.from, most);
@@ -161,6 +201,14 @@ struct Look {
     read: usize,
     skipped: u64,
     trial_is_over: Option<(OnTrial, String)>,
+    /// What becomes of messages the filter fails on.
+    policy: FilterFailure,
+    /// Messages put aside for the group before.
+    parked: BTreeSet<QueueOffset>,
+    to_park: Vec<Failed>,
+    /// Messages the filter failed on that were passed or are to be parked.
+    faults: usize,
+    quarantine: Option<(String, String)>,
 }
 
 /// A message that somebody has to be asked about.
@@ -193,6 +241,11 @@ impl Look {
             read: 0,
             skipped: 0,
             trial_is_over: None,
+            policy: FilterFailure::Stall,
+            parked: BTreeSet::new(),
+            to_park: Vec::new(),
+            faults: 0,
+            quarantine: None,
         }
     }
 
@@ -252,6 +305,9 @@ impl Look {
             end = entry.offset.plus(1);
             if !self.deciders.wants(self.side(entry.offset), entry.tag_code) {
                 self.skipped += 1;
+                continue;
+            }
+            if self.parked.contains(&entry.offset) {
                 continue;
             }
             bytes += entry.size as usize;
@@ -322,7 +378,10 @@ impl Look {
             let (batch, taken) = self.lay_out(&decider, rest)?;
             let (part, after) = rest.split_at(taken);
             let judged = worker.judge(&decider, &batch);
-            let (next, decided) = self.take(part, &judged.verdicts);
+            if side != Side::Canary {
+                self.note(broker, &decider, part, &judged);
+            }
+            let (next, decided) = self.take(broker, side, part, &judged)?;
             self.compare(broker, side, (&part[..decided], &judged.verdicts), worker)?;
             match next {
                 Some(next) => return Ok(next),
@@ -340,10 +399,35 @@ impl Look {
                         stop => return Ok(stop),
                     }
                 }
+                // What was not asked about any more is asked about again.
+                None if decided > 0 => rest = &rest[decided..],
                 None => return Ok(judged.fault.map_or(Next::Full, Next::Fault)),
             }
         }
         Ok(Next::GoOn)
+    }
+
+    /// Whether a plugin fails too often is not this look's alone to know.
+    fn note(
+        &mut self,
+        broker: &Broker,
+        decider: &Subscription,
+        part: &[Candidate],
+        judged: &Judged,
+    ) {
+        let at_fault = judged.at_fault.iter().filter_map(|it| part.get(*it));
+        let at_fault: Vec<_> = at_fault.map(|(offset, _)| *offset).collect();
+        let name = decider.plugin().name();
+        let place = (self.scan.topic.id, self.scan.view.queue);
+        let asked = Asked {
+            messages: part.len(),
+            at_fault: &at_fault,
+            fault: judged.fault.as_ref(),
+            now: broker.store.steady_ms(),
+        };
+        if let Some(why) = broker.health.asked(name, place, &asked) {
+            self.quarantine = Some((name.to_owned(), why));
+        }
     }
 
     /// A batch of the first messages, as many as it holds.
@@ -366,24 +450,77 @@ impl Look {
         Ok((batch, taken))
     }
 
-    /// Takes what is let through, and says how many have been decided: all before the first that could not
-    /// be judged, or for which there is no room.
-    fn take(&mut self, part: &[Candidate], verdicts: &[Verdict]) -> (Option<Next>, usize) {
-        for (index, ((offset, record), verdict)) in part.iter().zip(verdicts).enumerate() {
+    /// Takes what is let through, and says how many have been decided: all before the first that somebody else
+    /// has to decide about, or for which there is no room.
+    fn take(
+        &mut self,
+        broker: &Broker,
+        side: Side,
+        part: &[Candidate],
+        judged: &Judged,
+    ) -> Result<(Option<Next>, usize), WireError> {
+        for (index, (candidate, verdict)) in part.iter().zip(&judged.verdicts).enumerate() {
+            let (offset, record) = candidate;
             match verdict {
                 Verdict::Reject => {}
                 Verdict::Deliver if self.taken.has_room(record.len()) => {
                     self.taken.take(record.clone());
                 }
-                Verdict::Deliver => return (Some(Next::Full), index),
+                Verdict::Deliver => return Ok((Some(Next::Full), index)),
                 Verdict::Unjudged => {
                     self.taken.next = *offset;
-                    return (None, index);
+                    let is_at_fault = judged.at_fault.contains(&index);
+                    // An active version decides what a canary fails on.
+                    let is_open = side == Side::Canary || (!is_at_fault && index > 0);
+                    let fault = judged.fault.as_ref().filter(|_| !is_open);
+                    let Some(fault) = fault else {
+                        return Ok((None, index));
+                    };
+                    if let Some(stop) = self.failed(broker, candidate, fault, is_at_fault)? {
+                        return Ok((Some(stop), index));
+                    }
                 }
             }
             self.taken.next = offset.plus(1);
         }
-        (None, part.len())
+        Ok((None, part.len()))
+    }
+
+    /// What becomes of a message the filter failed on: `None` = the look goes on behind it.
+    fn failed(
+        &mut self,
+        broker: &Broker,
+        (offset, record): &Candidate,
+        fault: &Fault,
+        is_at_fault: bool,
+    ) -> Result<Option<Next>, WireError> {
+        if self.faults >= limits::FAULTS_OF_A_LOOK {
+            return Ok(Some(Next::Full));
+        }
+        match self.policy {
+            FilterFailure::Pass => {
+                let record = park::unjudged(record, fault.code)?;
+                if !self.taken.has_room(record.len()) {
+                    return Ok(Some(Next::Full));
+                }
+                self.taken.take(record);
+                broker.health.unjudged(&fault.plugin, |it| it.passed += 1);
+            }
+            // A guest that cannot even be asked is no message's fault.
+            FilterFailure::Park if is_at_fault => {
+                self.to_park.push(Failed {
+                    offset: *offset,
+                    record: record.clone(),
+                    why: format!("Q-{} {fault}", fault.code),
+                });
+                broker.health.unjudged(&fault.plugin, |it| it.parked += 1);
+            }
+            FilterFailure::Park | FilterFailure::Stall => {
+                return Ok(Some(Next::Fault(fault.clone())));
+            }
+        }
+        self.faults += 1;
+        Ok(None)
     }
 
     /// Counts what a canary has decided; asks a shadow about what the usual version has decided.
@@ -443,6 +580,7 @@ impl Look {
                 topic = %scan.topic.name, queue = %scan.view.queue, offset = %taken.next,
                 code = fault.code, %fault, "a filter failed; delivery of this queue waits"
             );
+            broker.health.unjudged(&fault.plugin, |it| it.stalled += 1);
             broker.filters.stall(&scan.view, taken.next, fault, now)
         });
         Scanned {
@@ -450,6 +588,8 @@ impl Look {
             next: taken.next,
             stalled,
             trial_is_over: self.trial_is_over,
+            quarantine: self.quarantine,
+            to_park: self.to_park,
         }
     }
 }

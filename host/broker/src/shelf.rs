@@ -126,6 +126,20 @@ impl Shelf {
         Some((trial, found))
     }
 
+    /// A version as administrators mean it: quarantined or not; `None` = it is not there.
+    pub(crate) fn exactly(
+        &self,
+        plugins: &Plugins,
+        name: &PluginName,
+        version: u32,
+    ) -> Option<Found> {
+        let meant = plugins.exactly(name, version)?;
+        Some(match self.loaded(name, version) {
+            Some(plugin) => Found::Loaded(plugin),
+            None => Found::Version(meant),
+        })
+    }
+
     /// Blocks while it is read, and perhaps compiled.
     pub(crate) fn load(&self, found: Found) -> Result<Arc<Plugin>, WireError> {
         let meant = match found {

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::group_settings::GroupSettings;
 use crate::leases::{GroupChange, Leases};
 use crate::offsets::{Commit, Offsets};
+use crate::parks::Parks;
 use crate::plugins::{PluginRecord, Plugins};
 use crate::pops::Pops;
 use crate::topics::{TopicChange, Topics};
@@ -53,6 +54,7 @@ pub(crate) struct State {
     pub(crate) plugins: Plugins,
     pub(crate) group_settings: GroupSettings,
     pub(crate) pops: Pops,
+    pub(crate) parks: Parks,
 }
 
 impl State {
@@ -65,12 +67,14 @@ impl State {
                     self.offsets.forget_topic(id);
                     self.leases.forget_topic(id);
                     self.pops.forget_topic(id);
+                    self.parks.forget_topic(id);
                 }
                 self.topics.apply(change);
             }
             RecordKind::OffsetCommit => {
                 let commit = Commit::from_record(body)?;
                 self.pops.reset(&commit);
+                self.parks.committed(&commit);
                 self.offsets.apply(commit);
             }
             RecordKind::Group => {
@@ -82,12 +86,15 @@ impl State {
                     GroupChange::Popped(change) => {
                         let consumed = self.pops.apply(change);
                         if !consumed.offsets.is_empty() {
+                            self.parks.committed(&consumed);
                             self.offsets.apply(consumed);
                         }
                     }
+                    GroupChange::Parked(change) => self.parks.apply(change),
                     GroupChange::Deleted(ref group) => {
                         self.offsets.forget_group(group);
                         self.pops.forget_group(group);
+                        self.parks.forget_group(group);
                         self.group_settings.forget(group);
                         self.leases.apply(change);
                     }
@@ -110,7 +117,8 @@ impl State {
         let settings = self.group_settings.snapshot();
         let pops = self.pops.snapshot().into_iter().map(GroupChange::Popped);
         let groups = self.leases.snapshot().into_iter().chain(settings);
-        let groups = groups.chain(pops);
+        let parks = self.parks.snapshot().into_iter().map(GroupChange::Parked);
+        let groups = groups.chain(pops).chain(parks);
         let groups = groups.map(|change| (RecordKind::Group, change.to_record()));
         let plugins = self.plugins.snapshot().into_iter();
         let plugins = plugins.map(|record| (RecordKind::Plugin, record.to_record()));

@@ -152,6 +152,10 @@ impl Trials {
     ) -> bool {
         self.count((&on.name, on.trial), |count| {
             for (offset, active, by_trial) in said {
+                // Nobody decided about it: there is nothing to compare with.
+                if active == Verdict::Unjudged {
+                    continue;
+                }
                 if by_trial == Verdict::Unjudged {
                     count.failed(at, offset);
                     continue;

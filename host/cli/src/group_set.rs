@@ -1,7 +1,7 @@
 //! `quern group create` and `set`: whether a group may consume, how often, and how much later, a group gets again what it has given back.
 
 use clap::{Args, ValueEnum};
-use quern_client::{BrokerName, GroupSetting};
+use quern_client::{BrokerName, FilterFailure, GroupSetting};
 use serde::Serialize;
 
 use crate::connect::Options;
@@ -21,6 +21,7 @@ struct SettingRow {
     retries: u16,
     retry_delays_ms: Vec<u32>,
     consume: bool,
+    on_filter_failure: OnFailure,
 }
 
 /// What can be set of a group.
@@ -35,6 +36,47 @@ pub(crate) struct Settings {
     /// Whether the group may consume (consumeEnable). Off, its members keep their queues and wait.
     #[arg(long, value_enum)]
     consume: Option<Switch>,
+    /// What becomes of a message a filter of the group fails on.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    on_filter_failure: Option<OnFailure>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum OnFailure {
+    /// It waits, and what is behind it; the filter is asked again. The usual.
+    Stall,
+    /// The group gets it, with the property QUERN_UNJUDGED that says why.
+    Pass,
+    /// It becomes a dead letter of the group; what is behind it goes on.
+    Park,
+}
+
+impl OnFailure {
+    fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |it| it.get_name().to_owned())
+    }
+}
+
+impl From<OnFailure> for FilterFailure {
+    fn from(it: OnFailure) -> Self {
+        match it {
+            OnFailure::Stall => Self::Stall,
+            OnFailure::Pass => Self::Pass,
+            OnFailure::Park => Self::Park,
+        }
+    }
+}
+
+impl From<FilterFailure> for OnFailure {
+    fn from(it: FilterFailure) -> Self {
+        match it {
+            FilterFailure::Stall => Self::Stall,
+            FilterFailure::Pass => Self::Pass,
+            FilterFailure::Park => Self::Park,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -51,7 +93,10 @@ impl Settings {
             .consume
             .map(|it| GroupSetting::Consume(it == Switch::On));
         let retries = self.retries.map(GroupSetting::Retries);
-        [retries, delays, consume].into_iter().flatten().collect()
+        let on_failure = self.on_filter_failure;
+        let on_failure = on_failure.map(|it| GroupSetting::OnFilterFailure(it.into()));
+        let all = [retries, delays, consume, on_failure];
+        all.into_iter().flatten().collect()
     }
 }
 
@@ -86,12 +131,14 @@ async fn change(
             retries: 0,
             retry_delays_ms: Vec::new(),
             consume: true,
+            on_filter_failure: OnFailure::Stall,
         };
         for setting in settings {
             match setting {
                 GroupSetting::Retries(retries) => row.retries = retries,
                 GroupSetting::RetryDelays(delays) => row.retry_delays_ms = delays,
                 GroupSetting::Consume(consume) => row.consume = consume,
+                GroupSetting::OnFilterFailure(policy) => row.on_filter_failure = policy.into(),
             }
         }
         row
@@ -100,7 +147,7 @@ async fn change(
     output::rows(
         options.output,
         &rows,
-        &["BROKER", "CONSUME", "RETRIES", "DELAYS"],
+        &["BROKER", "CONSUME", "ON FAILURE", "RETRIES", "DELAYS"],
         |row| {
             let delays = row
                 .retry_delays_ms
@@ -111,6 +158,7 @@ async fn change(
             vec![
                 row.broker.clone(),
                 consume.to_owned(),
+                row.on_filter_failure.name(),
                 row.retries.to_string(),
                 delays,
             ]

@@ -8,6 +8,8 @@ use quern_client::{
     Client, Consumer, Filter, From, MessageQueue, MessageView, PullOptions, QueueOffset, Selector,
 };
 
+use quern_protocol::GroupName;
+
 use crate::exec;
 use crate::failure::Failure;
 use crate::read::Begin;
@@ -148,7 +150,9 @@ async fn try_filter(client: &Client, part: &Part) -> Result<(), Failure> {
             filter: part.filter.clone(),
             ..PullOptions::default()
         };
-        pull.pull(queue, end, &options).await?;
+        let group = GroupName::new(&part.group);
+        let group = group.map_err(|error| Failure::usage(error.to_string()))?;
+        pull.pull_for(Some(&group), queue, end, &options).await?;
     }
     Ok(())
 }

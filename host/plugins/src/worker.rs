@@ -88,6 +88,9 @@ pub struct Judged {
     pub verdicts: Vec<Verdict>,
     /// Why the first unjudged one is that; `None` = all are judged.
     pub fault: Option<Fault>,
+    /// Places of those the guest failed on when it was asked about them alone, in order. Others that are
+    /// unjudged have not been asked about any more, or are not to blame.
+    pub at_fault: Vec<usize>,
 }
 
 /// Holds instances, one a plugin, and asks them.
@@ -174,7 +177,7 @@ impl Worker {
     /// Asks the guest about every message of a batch.
     pub fn judge(&mut self, subscription: &Subscription, batch: &Batch) -> Judged {
         let mut verdicts = vec![Verdict::Unjudged; batch.len()];
-        let fault = in_parts(batch, |messages, range| {
+        let (fault, at_fault) = in_parts(batch, |messages, range| {
             let bits = self.verdicts(subscription, messages)?;
             for (index, verdict) in verdicts[range].iter_mut().enumerate() {
                 *verdict = match bits[index / 32] >> (index % 32) & 1 {
@@ -184,13 +187,17 @@ impl Worker {
             }
             Ok(())
         });
-        Judged { verdicts, fault }
+        Judged {
+            verdicts,
+            fault,
+            at_fault,
+        }
     }
 
     /// Asks the guest for the queue of every message of a batch.
     pub fn select(&mut self, selector: &Selector, route: &Route, batch: &Batch) -> Selected {
         let mut queues = vec![None; batch.len()];
-        let fault = in_parts(batch, |messages, range| {
+        let (fault, _) = in_parts(batch, |messages, range| {
             let indices = self.indices(selector, route, messages)?;
             for (queue, index) in queues[range].iter_mut().zip(indices) {
                 *queue = Some(index as usize);
@@ -283,30 +290,32 @@ enum Unanswered {
 
 /// Asks about the whole batch; where that fails, finds the messages at fault: halves from the front,
 /// so that what precedes the first of them is answered even when the patience runs out. Gives the
-/// fault of the first unanswered one.
+/// fault of the first unanswered one, and the places of those that failed alone.
 fn in_parts(
     batch: &Batch,
     mut ask: impl FnMut(&Flat, Range<usize>) -> Result<(), Unanswered>,
-) -> Option<Fault> {
+) -> (Option<Fault>, Vec<usize>) {
+    let mut alone = Vec::new();
     if batch.is_empty() {
-        return None;
+        return (None, alone);
     }
     let (mut first, mut latest) = match ask(&batch.flat, 0..batch.len()) {
-        Ok(()) => return None,
-        Err(Unanswered::Beforehand(fault)) => return Some(fault),
-        Err(Unanswered::Batch(fault)) if batch.len() == 1 => return Some(fault),
+        Ok(()) => return (None, alone),
+        Err(Unanswered::Beforehand(fault)) => return (Some(fault), alone),
+        Err(Unanswered::Batch(fault)) if batch.len() == 1 => return (Some(fault), vec![0]),
         Err(Unanswered::Batch(fault)) => (None, fault),
     };
     let middle = batch.len() / 2;
     let mut parts = vec![middle..batch.len(), 0..middle];
     for _ in 0..limits::BISECTIONS {
         let Some(part) = parts.pop() else {
-            return first;
+            return (first, alone);
         };
         match ask(&batch.slice(part.clone()), part.clone()) {
             Ok(()) => {}
-            Err(Unanswered::Beforehand(fault)) => return Some(first.unwrap_or(fault)),
+            Err(Unanswered::Beforehand(fault)) => return (Some(first.unwrap_or(fault)), alone),
             Err(Unanswered::Batch(fault)) if part.len() == 1 => {
+                alone.push(part.start);
                 first.get_or_insert(fault);
             }
             Err(Unanswered::Batch(fault)) => {
@@ -318,8 +327,8 @@ fn in_parts(
         }
     }
     match parts.is_empty() {
-        true => first,
-        false => Some(first.unwrap_or(latest)),
+        true => (first, alone),
+        false => (Some(first.unwrap_or(latest)), alone),
     }
 }
 

@@ -62,12 +62,13 @@ pub use quern_protocol::transaction::parked_topic;
 pub use quern_protocol::{
     Activation, BadHandle, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
     ComponentDigest, ConfigEntry, ConfigOrigin, DelayedMessage, DescribeGroupReply,
-    DescribePluginReply, Disagreement, Durability, ExplainDeliveryReply, Filter, GroupMember,
-    GroupQueue, GroupSetting, GroupSummary, HiddenMessage, LogPosition, Message, MessageHandle,
-    MessageState, MessageType, OpenTransaction, Opinion, OpinionRole, Permission, PluginAbout,
-    PluginChange, PluginFigures, PluginFilter, PluginKind, PluginName, PluginRef, PluginSummary,
-    PluginTrial, PoppedQueue, QueueId, QueueOffset, ReconsumeReply, ResendMessageReply, Said,
-    Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting, TopicSummary,
-    TransactionEnd, TransactionOutcome, TrialKind, TrialReport, VersionReport, VersionState,
+    DescribePluginReply, Disagreement, Durability, ExplainDeliveryReply, Filter, FilterFailure,
+    GroupMember, GroupQueue, GroupSetting, GroupSummary, HiddenMessage, LogPosition, Message,
+    MessageHandle, MessageState, MessageType, OpenTransaction, Opinion, OpinionRole, Permission,
+    PluginAbout, PluginChange, PluginFaults, PluginFigures, PluginFilter, PluginKind, PluginName,
+    PluginRef, PluginSummary, PluginTrial, PoppedQueue, Quarantined, QueueId, QueueOffset,
+    ReconsumeReply, ResendMessageReply, Said, Selector, SendStatus, Stall, StatusReply, TopicName,
+    TopicSetting, TopicSummary, TransactionEnd, TransactionOutcome, TrialKind, TrialReport,
+    Unjudged, VersionHealth, VersionReport, VersionState,
 };
 pub use quern_quic::{NodeIdentity, Trust};

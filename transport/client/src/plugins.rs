@@ -4,7 +4,8 @@ use bytes::Bytes;
 use quern_protocol::{
     BeginUpload, BrokerEntry, BrokerName, ChangePlugin, ChangePluginReply, Code, ComponentDigest,
     DescribePlugin, DescribePluginReply, FinishUpload, FinishUploadReply, ListPlugins, PluginAbout,
-    PluginChange, PluginName, PluginSummary, UploadChunk, limits as wire,
+    PluginChange, PluginHealth, PluginName, PluginSummary, UploadChunk, VersionHealth,
+    limits as wire,
 };
 use ring::digest::{SHA256, digest};
 
@@ -138,6 +139,13 @@ impl Admin {
     pub async fn list_plugins(&self) -> Result<Vec<(BrokerName, PluginSummary)>> {
         let brokers = self.some_broker().await?;
         self.listed(brokers, &ListPlugins {}, |it| it.plugins).await
+    }
+
+    /// Which plugins fail, how, what became of the messages, and who is quarantined, broker by broker.
+    pub async fn plugin_health(&self) -> Result<Vec<(BrokerName, VersionHealth)>> {
+        let brokers = self.some_broker().await?;
+        self.listed(brokers, &PluginHealth {}, |it| it.versions)
+            .await
     }
 
     /// A plugin on each broker that has it.

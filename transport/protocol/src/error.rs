@@ -233,20 +233,20 @@ codes! {
         "No allocation strategy of this broker has the name asked for."
         "The text names those there are; averagely is the usual one.";
     4301 PLUGIN_TRAP Here
-        "A plugin stopped in the middle of its work (a trap). The message is not lost: delivery of this queue waits."
-        "The broker's log names plugin, version and cause. Correct the plugin, or consume without it.";
+        "A plugin stopped in the middle of its work (a trap). The message is not lost: delivery of this queue waits, or what its group wants instead."
+        "The broker's log names plugin, version and cause. Correct the plugin, or consume without it; `quern group set GROUP --on-filter-failure park` lets the rest go on.";
     4302 PLUGIN_FUEL Here
-        "A plugin used more computing than it is allowed, perhaps for ever. The message is not lost: delivery of this queue waits."
-        "Correct the plugin, or consume without it.";
+        "A plugin used more computing than it is allowed, perhaps for ever. The message is not lost: delivery of this queue waits, or what its group wants instead."
+        "Correct the plugin, or consume without it; `quern group set GROUP --on-filter-failure park` lets the rest go on.";
     4303 PLUGIN_MEMORY Here
-        "A plugin asked for more memory than it is allowed. The message is not lost: delivery of this queue waits."
-        "Correct the plugin, or consume without it.";
+        "A plugin asked for more memory than it is allowed. The message is not lost: delivery of this queue waits, or what its group wants instead."
+        "Correct the plugin, or consume without it; `quern group set GROUP --on-filter-failure park` lets the rest go on.";
     4304 PLUGIN_ANSWER Here
-        "A plugin gave an answer of the wrong shape. The message is not lost: delivery of this queue waits."
-        "Correct the plugin, or consume without it.";
+        "A plugin gave an answer of the wrong shape. The message is not lost: delivery of this queue waits, or what its group wants instead."
+        "Correct the plugin, or consume without it; `quern group set GROUP --on-filter-failure park` lets the rest go on.";
     4305 PLUGIN_FAILURE Here
-        "A plugin said it could not judge a message. The message is not lost: delivery of this queue waits."
-        "The text is the plugin's own. Correct the plugin or the message's sender.";
+        "A plugin said it could not judge a message. The message is not lost: delivery of this queue waits, or what its group wants instead."
+        "The text is the plugin's own. Correct the plugin or the message's sender; `quern group set GROUP --on-filter-failure park` lets the rest go on.";
     4401 PLUGIN_NOT_READY Here
         "The plugin has no version that can be used now: none is active, it is still on its way in, or its bytes are missing here. Messages wait."
         "`quern plugin info NAME` shows its versions; `quern plugin activate NAME` picks one; missing bytes come with uploading the same component again.";
@@ -257,8 +257,8 @@ codes! {
         "No version of this plugin was active before the one that is."
         "`quern plugin info NAME` shows its versions; `quern plugin activate NAME@N` picks one.";
     4405 PLUGIN_QUARANTINED Never
-        "The version failed too often and was taken out of service; it does not become active again."
-        "`quern plugin info NAME` shows why. Correct it and upload it: that is a new version.";
+        "The version failed on too many messages and was taken out of service. No version that was active before could stand in, or this one is asked for by its number. Messages wait."
+        "`quern plugin info NAME` shows why. Correct it and upload it, or ask it again as it is: `quern plugin activate NAME@N`.";
     5001 FORBIDDEN Never
         "The identity of the caller does not permit this request."
         "Clients and nodes use different doors; check the certificate and role.";

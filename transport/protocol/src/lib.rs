@@ -27,6 +27,7 @@ mod find;
 mod heartbeat;
 mod offsets;
 mod plugin;
+mod plugin_health;
 mod pop;
 mod pull;
 mod route;
@@ -77,14 +78,17 @@ pub use plugin::{
     PluginKind, PluginRef, PluginSummary, PluginTrial, TrialKind, TrialReport, UploadChunk,
     UploadChunkReply, VersionReport, VersionState,
 };
+pub use plugin_health::{
+    PluginFaults, PluginHealth, PluginHealthReply, Quarantined, Unjudged, VersionHealth,
+};
 pub use pop::{
     AckPopped, AckPoppedReply, HidePopped, HidePoppedReply, Pop, PopReply, Popped, Receipt,
 };
 pub use pull::{Filter, PluginFilter, Pull, PullReply, Stall};
 pub use record::{Extensions, Origin, ProducerStamp, RecordHeader, RecordKind, RecordView};
 pub use retry::{
-    GroupSetting, Reconsume, ReconsumeReply, ResendDeadLetters, ResendDeadLettersReply, SetGroup,
-    SetGroupReply,
+    FilterFailure, GroupSetting, Reconsume, ReconsumeReply, ResendDeadLetters,
+    ResendDeadLettersReply, SetGroup, SetGroupReply,
 };
 pub use route::{
     BrokerEntry, BrokerRoute, Brokers, BrokersReply, PublishTopics, PublishTopicsReply,

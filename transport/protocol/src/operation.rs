@@ -170,6 +170,7 @@ operations! {
     63 ChangePlugin   Header => ChangePluginReply   Header;
     64 ListPlugins    Header => ListPluginsReply    Table;
     65 DescribePlugin Header => DescribePluginReply Table;
+    66 PluginHealth   Header => PluginHealthReply   Table;
     70 JoinGroup      Table  => JoinGroupReply      Table;
     71 LeaveGroup     Header => LeaveGroupReply     Header;
     72 LeaseQueues    Table  => LeaseQueuesReply    Table;

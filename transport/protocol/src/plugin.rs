@@ -328,6 +328,8 @@ pub enum VersionState {
     Shadow,
     /// It decides a share.
     Canary,
+    /// It failed too often and is not asked any more.
+    Quarantined,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

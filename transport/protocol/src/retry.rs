@@ -21,6 +21,8 @@ pub const ORIGIN_QUEUE: &str = "REAL_QID";
 pub const ORIGIN_OFFSET: &str = "__ORIGIN_OFFSET";
 /// Why it was given back last.
 pub const REASON: &str = "__RETRY_REASON";
+/// The code of the error for which no filter has judged it.
+pub const UNJUDGED: &str = "QUERN_UNJUDGED";
 
 /// Where a group finds the messages it has given back. An error for a name that leaves no room for it.
 pub fn retry_topic(group: &GroupName) -> Result<TopicName, NameError> {
@@ -78,6 +80,18 @@ pub struct ReconsumeReply {
     pub due_at: u64,
 }
 
+/// What becomes of a message that a group's filter fails on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FilterFailure {
+    /// It waits, and what is behind it; the filter is asked again.
+    #[default]
+    Stall,
+    /// The group gets it, with the note [`UNJUDGED`].
+    Pass,
+    /// It becomes a dead letter of the group. What is behind it goes on.
+    Park,
+}
+
 /// What can be set of a group. Kinds are only added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GroupSetting {
@@ -87,6 +101,8 @@ pub enum GroupSetting {
     RetryDelays(Vec<u32>),
     /// Whether the group may consume; it may, unless it is set otherwise.
     Consume(bool),
+    /// What becomes of messages its filters fail on. Told only where it is not what it usually is.
+    OnFilterFailure(FilterFailure),
 }
 
 /// Changes settings of a group on one broker: all of them or none. Without any, only tells what holds.

@@ -3,6 +3,7 @@
 
 mod cold;
 mod durability;
+mod failures;
 mod groups;
 mod plugins;
 mod retry;

@@ -1,6 +1,11 @@
 //! Plugins as tables.
 
-use quern_client::{TrialKind, TrialReport, VersionState};
+use std::collections::BTreeMap;
+
+use quern_client::{
+    BrokerName, PluginFaults, PluginName, TrialKind, TrialReport, Unjudged, VersionHealth,
+    VersionState,
+};
 use serde::Serialize;
 
 use crate::connect::Options;
@@ -32,6 +37,91 @@ pub(super) fn changed(rows: &[Changed], output: Output) -> Result<(), Failure> {
     )
 }
 
+/// How a version does: what it failed with, what became of the messages, why it is not asked any more.
+#[derive(Default, Serialize)]
+struct Health {
+    traps: u64,
+    out_of_fuel: u64,
+    out_of_memory: u64,
+    bad_answers: u64,
+    failures: u64,
+    stalled: u64,
+    passed: u64,
+    parked: u64,
+    last_fault: String,
+    quarantined: Option<String>,
+}
+
+impl Health {
+    fn add(&mut self, it: &VersionHealth) {
+        let PluginFaults {
+            traps,
+            out_of_fuel,
+            out_of_memory,
+            bad_answers,
+            failures,
+        } = it.faults;
+        self.traps += traps;
+        self.out_of_fuel += out_of_fuel;
+        self.out_of_memory += out_of_memory;
+        self.bad_answers += bad_answers;
+        self.failures += failures;
+        let Unjudged {
+            stalled,
+            passed,
+            parked,
+        } = it.unjudged;
+        self.stalled += stalled;
+        self.passed += passed;
+        self.parked += parked;
+        if !it.last_fault.is_empty() {
+            self.last_fault.clone_from(&it.last_fault);
+        }
+        if let Some(quarantined) = &it.quarantined {
+            let why = format!("{}@{}: {}", it.plugin, it.version, quarantined.why);
+            self.quarantined = Some(why);
+        }
+    }
+
+    /// Who did what, in few words: `5 traps, 2 out of fuel`.
+    fn faults(&self) -> String {
+        let kinds = [
+            (self.traps, "traps"),
+            (self.out_of_fuel, "out of fuel"),
+            (self.out_of_memory, "out of memory"),
+            (self.bad_answers, "bad answers"),
+            (self.failures, "could not say"),
+        ];
+        in_words(&kinds)
+    }
+
+    fn unjudged(&self) -> String {
+        let kinds = [
+            (self.stalled, "stalled"),
+            (self.passed, "passed"),
+            (self.parked, "parked"),
+        ];
+        in_words(&kinds)
+    }
+}
+
+fn in_words(kinds: &[(u64, &str)]) -> String {
+    let some = kinds.iter().filter(|(count, _)| *count > 0);
+    let some = some.map(|(count, what)| format!("{} {what}", thousands(*count)));
+    some.collect::<Vec<_>>().join(", ")
+}
+
+type ByVersion = BTreeMap<(BrokerName, PluginName, u32), Health>;
+
+async fn health(client: &quern_client::Client) -> Result<ByVersion, Failure> {
+    let mut by_version = ByVersion::new();
+    for (broker, it) in client.admin().plugin_health().await? {
+        let key = (broker, it.plugin.clone(), it.version);
+        by_version.entry(key).or_default().add(&it);
+    }
+    Ok(by_version)
+}
+
 #[derive(Serialize)]
 struct Row {
     plugin: String,
@@ -43,14 +133,25 @@ struct Row {
     messages: u64,
     delivered: u64,
     faults: u64,
+    health: Health,
 }
 
 pub(super) async fn ls(options: &Options) -> Result<(), Failure> {
     let client = options.connect.client().await?;
     let listed = client.admin().list_plugins().await?;
+    let all = client.admin().plugin_health().await?;
+    let health = |broker: &BrokerName, name: &PluginName| {
+        let mut health = Health::default();
+        let of_name = all
+            .iter()
+            .filter(|(on, it)| on == broker && it.plugin == *name);
+        of_name.for_each(|(_, it)| health.add(it));
+        health
+    };
     let rows: Vec<Row> = listed
         .into_iter()
         .map(|(broker, it)| Row {
+            health: health(&broker, &it.name),
             plugin: it.name.to_string(),
             broker: broker.to_string(),
             kind: it.kind.to_string(),
@@ -65,15 +166,31 @@ pub(super) async fn ls(options: &Options) -> Result<(), Failure> {
     output::rows(
         options.output,
         &rows,
-        &["PLUGIN", "BROKER", "KIND", "ACTIVE", "MESSAGES", "FAULTS"],
+        &[
+            "PLUGIN", "BROKER", "KIND", "ACTIVE", "MESSAGES", "FAULTS", "UNJUDGED",
+        ],
         |row| {
-            let active = match row.built_in {
-                true => "built in".to_owned(),
-                false => format!("{} of {}", number(row.active), row.versions),
+            let active = match (row.built_in, &row.health.quarantined) {
+                (true, _) => "built in".to_owned(),
+                (false, None) => format!("{} of {}", number(row.active), row.versions),
+                (false, Some(_)) => {
+                    format!(
+                        "{} of {}, one quarantined",
+                        number(row.active),
+                        row.versions
+                    )
+                }
             };
             let (plugin, broker) = (row.plugin.clone(), row.broker.clone());
-            let (messages, faults) = (thousands(row.messages), thousands(row.faults));
-            vec![plugin, broker, row.kind.clone(), active, messages, faults]
+            let (faults, unjudged) = (row.health.faults(), row.health.unjudged());
+            let first = [
+                plugin,
+                broker,
+                row.kind.clone(),
+                active,
+                thousands(row.messages),
+            ];
+            first.into_iter().chain([faults, unjudged]).collect()
         },
         "there are none",
     )
@@ -103,15 +220,42 @@ struct VersionRow {
     faults: u64,
     fuel: u64,
     counters: Vec<(String, u64)>,
+    health: Health,
+}
+
+impl VersionRow {
+    fn cells(&self) -> Vec<String> {
+        let state = match self.is_here {
+            true => self.state.to_owned(),
+            false => format!("{}, bytes missing", self.state),
+        };
+        let digest = self.digest.get(..12).unwrap_or_default().to_owned();
+        vec![
+            self.broker.clone(),
+            self.version.to_string(),
+            state,
+            digest,
+            self.author_version.clone(),
+            thousands(self.messages),
+            thousands(self.delivered),
+            self.health.faults(),
+            self.health.unjudged(),
+            self.summary.clone(),
+        ]
+    }
 }
 
 pub(super) async fn info(name: &str, options: &Options) -> Result<(), Failure> {
     let client = options.connect.client().await?;
     let mut rows = Vec::new();
+    let mut health = health(&client).await?;
+    let plugin = PluginName::new(name).map_err(|error| Failure::usage(error.to_string()))?;
     for (broker, described) in client.admin().describe_plugin(name).await? {
         rows.extend(described.versions.into_iter().map(|it| {
             let figures = it.figures.unwrap_or_default();
+            let key = (broker.clone(), plugin.clone(), it.version);
             VersionRow {
+                health: health.remove(&key).unwrap_or_default(),
                 plugin: name.to_owned(),
                 broker: broker.to_string(),
                 version: it.version,
@@ -145,31 +289,31 @@ pub(super) async fn info(name: &str, options: &Options) -> Result<(), Failure> {
         "MESSAGES",
         "DELIVERED",
         "FAULTS",
+        "UNJUDGED",
         "SUMMARY",
     ];
     output::rows(
         options.output,
         &rows,
         &heading,
-        |row| {
-            let state = match row.is_here {
-                true => row.state.to_owned(),
-                false => format!("{}, bytes missing", row.state),
-            };
-            let figures = [row.messages, row.delivered, row.faults].map(thousands);
-            let words = [row.author_version.clone()];
-            let digest = row.digest.get(..12).unwrap_or_default().to_owned();
-            let first = [row.broker.clone(), row.version.to_string(), state, digest];
-            let last = [row.summary.clone()];
-            first
-                .into_iter()
-                .chain(words)
-                .chain(figures)
-                .chain(last)
-                .collect()
-        },
+        VersionRow::cells,
         "it has no versions left",
-    )
+    )?;
+    rows.iter().for_each(tell);
+    Ok(())
+}
+
+/// What a table has no room for.
+fn tell(row: &VersionRow) {
+    if let Some(why) = &row.health.quarantined {
+        eprintln!("quarantined on {}, {why}", row.broker);
+    } else if !row.health.last_fault.is_empty() {
+        let (plugin, version) = (&row.plugin, row.version);
+        eprintln!(
+            "{plugin}@{version} failed last with {}",
+            row.health.last_fault
+        );
+    }
 }
 
 #[derive(Serialize)]
@@ -268,5 +412,6 @@ fn state(state: VersionState) -> &'static str {
         VersionState::Retired => "retired",
         VersionState::Shadow => "shadow",
         VersionState::Canary => "canary",
+        VersionState::Quarantined => "quarantined",
     }
 }

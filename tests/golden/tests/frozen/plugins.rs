@@ -3,9 +3,10 @@
 use quern_protocol::{
     Activation, BeginUpload, BeginUploadReply, ChangePlugin, ChangePluginReply, ComponentDigest,
     DescribePlugin, DescribePluginReply, Disagreement, Filter, FinishUpload, FinishUploadReply,
-    ListPlugins, ListPluginsReply, Operation as _, PluginAbout, PluginChange, PluginFigures,
-    PluginKind, PluginName, PluginSummary, PluginTrial, Pull, QueueId, QueueOffset, TrialKind,
-    TrialReport, UploadChunk, UploadChunkReply, VersionReport, VersionState,
+    ListPlugins, ListPluginsReply, Operation as _, PluginAbout, PluginChange, PluginFaults,
+    PluginFigures, PluginHealth, PluginHealthReply, PluginKind, PluginName, PluginSummary,
+    PluginTrial, Pull, Quarantined, QueueId, QueueOffset, TrialKind, TrialReport, Unjudged,
+    UploadChunk, UploadChunkReply, VersionHealth, VersionReport, VersionState,
 };
 
 use crate::{Samples, topic};
@@ -150,4 +151,27 @@ fn described(all: &mut Samples) {
         trial: Some(trial()),
     };
     all.add(&DescribePlugin { name: name() }, &described);
+    let health = VersionHealth {
+        plugin: name(),
+        version: 3,
+        quarantined: Some(Quarantined {
+            at: 1_750_000_000_003,
+            why: "it failed".to_owned(),
+        }),
+        faults: PluginFaults {
+            traps: 1,
+            out_of_fuel: 2,
+            out_of_memory: 3,
+            bad_answers: 4,
+            failures: 300,
+        },
+        unjudged: Unjudged {
+            stalled: 5,
+            passed: 6,
+            parked: 300,
+        },
+        last_fault: "Q-4301 stopped".to_owned(),
+    };
+    let versions = vec![health];
+    all.add(&PluginHealth {}, &PluginHealthReply { versions });
 }

@@ -2,8 +2,8 @@
 
 use quern_protocol::retry::retry_topic;
 use quern_protocol::{
-    GroupSetting, QueueId, QueueOffset, Reconsume, ReconsumeReply, ResendDeadLetters,
-    ResendDeadLettersReply, SetGroup, SetGroupReply,
+    FilterFailure, GroupSetting, QueueId, QueueOffset, Reconsume, ReconsumeReply,
+    ResendDeadLetters, ResendDeadLettersReply, SetGroup, SetGroupReply,
 };
 
 use crate::{Samples, group, topic};
@@ -43,6 +43,11 @@ pub(crate) fn retries(all: &mut Samples) {
         settings: vec![GroupSetting::Consume(false)],
     };
     all.request(&closed, "request that closes");
+    let parks = SetGroup {
+        group: group(),
+        settings: vec![GroupSetting::OnFilterFailure(FilterFailure::Park)],
+    };
+    all.request(&parks, "request that parks");
     let resend = ResendDeadLetters {
         group: group(),
         messages: 100,

@@ -91,8 +91,9 @@ impl PullConsumer {
         self.pull_for(None, queue, from, options).await
     }
 
-    /// The same for a group: a broker lets no group take more than its share of the disk.
-    pub(crate) async fn pull_for(
+    /// The same for a group: a broker lets no group take more than its share of the disk, and does as the
+    /// group wants with messages its filter fails on.
+    pub async fn pull_for(
         &self,
         group: Option<&GroupName>,
         queue: &MessageQueue,

@@ -1,0 +1,238 @@
+//! How plugins do at work: which messages they fail on, what became of those, and when it is too much.
+//!
+//! A version that fails on [`limits::QUARANTINE_FAULTS`] messages within [`limits::QUARANTINE_WINDOW`], and on more
+//! than one in a thousand of those it is asked about, is quarantined: a name that stands for it falls back to
+//! the version that was active before, or stands for nothing. The same message, however often it is asked
+//! about, counts once: one that poisons a filter quarantines nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quern_plugins::{Fault, Plugin};
+use quern_protocol::{
+    PluginFaults, PluginHealthReply, PluginName, PluginRef, QueueId, QueueOffset, RecordKind,
+    TopicId, Unjudged, VersionHealth, WireError,
+};
+
+use crate::plugins::{PluginRecord, Quarantine};
+use crate::{Broker, limits, plugin_admin};
+
+/// Of all plugins, by the name and version they are loaded under, since this broker's start.
+#[derive(Debug, Default)]
+pub(crate) struct Health(Mutex<HashMap<String, Count>>);
+
+#[derive(Debug, Default)]
+struct Count {
+    /// When this window began, steady ms.
+    since: u64,
+    judged: u64,
+    at_fault: HashSet<(TopicId, QueueId, QueueOffset)>,
+    unjudged: Unjudged,
+    last_fault: String,
+}
+
+/// What a call brought.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) messages: usize,
+    pub(crate) at_fault: &'a [QueueOffset],
+    pub(crate) fault: Option<&'a Fault>,
+    /// Steady ms.
+    pub(crate) now: u64,
+}
+
+impl Health {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Count>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what a plugin did; why it is too much, if it is.
+    pub(crate) fn asked(
+        &self,
+        plugin: &str,
+        (topic, queue): (TopicId, QueueId),
+        asked: &Asked<'_>,
+    ) -> Option<String> {
+        let mut counts = self.lock();
+        // Not for every batch of every plugin there is: a name is made when it has something to say.
+        if !counts.contains_key(plugin) {
+            counts.insert(plugin.to_owned(), Count::default());
+        }
+        let count = counts.get_mut(plugin)?;
+        if asked.now.saturating_sub(count.since) > limits::QUARANTINE_WINDOW {
+            count.since = asked.now;
+            count.judged = 0;
+            count.at_fault.clear();
+        }
+        count.judged += asked.messages as u64;
+        let fault = asked.fault?;
+        count.last_fault = format!("Q-{} {fault}", fault.code);
+        let at_fault = asked.at_fault.iter().map(|it| (topic, queue, *it));
+        let room = limits::FAULTS_REMEMBERED.saturating_sub(count.at_fault.len());
+        count.at_fault.extend(at_fault.take(room));
+        let failed = count.at_fault.len() as u64;
+        let is_too_much = failed >= limits::QUARANTINE_FAULTS && failed * 1_000 > count.judged;
+        is_too_much.then(|| {
+            format!(
+                "it failed on {failed} of {} messages within {} s, last with {}",
+                count.judged,
+                limits::QUARANTINE_WINDOW / 1_000,
+                count.last_fault
+            )
+        })
+    }
+
+    /// What became of messages it was to judge and did not.
+    pub(crate) fn unjudged(&self, plugin: &str, note: impl FnOnce(&mut Unjudged)) {
+        let mut counts = self.lock();
+        note(&mut counts.entry(plugin.to_owned()).or_default().unjudged);
+    }
+
+    /// The version begins anew.
+    fn forgive(&self, plugin: &str) {
+        if let Some(count) = self.lock().get_mut(plugin) {
+            count.judged = 0;
+            count.at_fault.clear();
+        }
+    }
+
+    fn of(&self, plugin: &str) -> (Unjudged, String) {
+        let counts = self.lock();
+        let found = counts.get(plugin);
+        found.map_or_else(Default::default, |it| (it.unjudged, it.last_fault.clone()))
+    }
+}
+
+/// Takes a version out of service that fails too often, on every restart too: the log says so, and why.
+pub(crate) fn quarantine(broker: &Arc<Broker>, plugin: &str, why: String) {
+    // What is part of the broker, or of its configuration, has no versions and no other to fall back to.
+    let exact = plugin.parse::<PluginRef>().ok();
+    let Some((name, version)) = exact.and_then(|it| Some((it.name, it.version?))) else {
+        return;
+    };
+    let broker = Arc::clone(broker);
+    tokio::spawn(async move {
+        let _one_change_at_a_time = broker.plugin_changes().await;
+        if let Err(error) = put_aside(&broker, &name, version, why).await {
+            tracing::warn!(plugin = %name, version, %error, "a plugin could not be quarantined");
+        }
+    });
+}
+
+async fn put_aside(
+    broker: &Arc<Broker>,
+    name: &PluginName,
+    version: u32,
+    why: String,
+) -> Result<(), WireError> {
+    let Some(named) = broker.state.plugins.find(name) else {
+        return Ok(());
+    };
+    if named.quarantined.contains_key(&version) || !named.versions.contains_key(&version) {
+        return Ok(());
+    }
+    let quarantine = Quarantine {
+        at: broker.store.now_ms(),
+        why,
+    };
+    tracing::error!(plugin = %name, version, why = quarantine.why, "a plugin is quarantined");
+    if named.active == Some(version) {
+        // First, so that a crash between the two leaves nothing that fails in service.
+        let earlier = named.before();
+        if let Err(error) = plugin_admin::stand(broker, name, &named, earlier).await {
+            tracing::warn!(plugin = %name, ?earlier, %error, "the version before cannot stand in");
+            plugin_admin::stand(broker, name, &named, None).await?;
+        }
+    }
+    let record = PluginRecord::Quarantined(name.clone(), version, quarantine);
+    broker.log(RecordKind::Plugin, &record).await?;
+    // Activated again, it begins anew.
+    broker.health.forgive(&format!("{name}@{version}"));
+    broker.filters.ask_again(name, named.language());
+    Ok(())
+}
+
+/// `PluginHealth`: who failed, how, and what became of it.
+pub(crate) fn health(broker: &Broker) -> PluginHealthReply {
+    let in_use = broker.shelf.in_use();
+    let row = |name: PluginName, version: u32, plugin: Option<&Plugin>, loaded_as: &str| {
+        let (unjudged, last_fault) = broker.health.of(loaded_as);
+        let metrics = plugin.map(Plugin::metrics).unwrap_or_default();
+        VersionHealth {
+            plugin: name,
+            version,
+            quarantined: None,
+            faults: PluginFaults {
+                traps: metrics.traps,
+                out_of_fuel: metrics.out_of_fuel,
+                out_of_memory: metrics.out_of_memory,
+                bad_answers: metrics.bad_answers,
+                failures: metrics.failures,
+            },
+            unjudged,
+            last_fault,
+        }
+    };
+    let mut rows = Vec::new();
+    for (name, named) in broker.state.plugins.list() {
+        for version in named.versions.keys() {
+            let plugin = broker.shelf.loaded(&name, *version);
+            let loaded_as = format!("{name}@{version}");
+            let mut row = row(name.clone(), *version, plugin.as_deref(), &loaded_as);
+            row.quarantined = named.quarantined.get(version).map(Quarantine::told);
+            rows.push(row);
+        }
+    }
+    for plugin in in_use.iter().filter(|it| !it.name().contains('@')) {
+        if let Ok(name) = PluginName::new(plugin.name()) {
+            rows.push(row(name, 0, Some(plugin), plugin.name()));
+        }
+    }
+    PluginHealthReply { versions: rows }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault() -> Fault {
+        Fault {
+            code: 4301,
+            plugin: "geo@1".into(),
+            version: "0.1.0".into(),
+            message: "stopped".to_owned(),
+        }
+    }
+
+    fn ask(health: &Health, now: u64, messages: usize, at_fault: &[u64]) -> Option<String> {
+        let (fault, at_fault): (_, Vec<_>) = (
+            fault(),
+            at_fault.iter().map(|it| QueueOffset(*it)).collect(),
+        );
+        let asked = Asked {
+            messages,
+            at_fault: &at_fault,
+            fault: (!at_fault.is_empty()).then_some(&fault),
+            now,
+        };
+        health.asked("geo@1", (TopicId(1), QueueId(0)), &asked)
+    }
+
+    #[test]
+    fn many_messages_are_too_much_and_one_however_often_is_not() {
+        let health = Health::default();
+        for now in 0..50 {
+            assert_eq!(ask(&health, now, 10, &[7]), None);
+        }
+        assert_eq!(ask(&health, 50, 10, &[1, 2, 3]), None);
+        let why = ask(&health, 51, 10, &[4]).unwrap();
+        assert!(why.contains("5 of 520 messages"), "{why}");
+        assert!(why.contains("Q-4301"), "{why}");
+        // So few of so many are not too much, and what is long ago counts no more.
+        let health = Health::default();
+        assert_eq!(ask(&health, 0, 10_000, &[1, 2, 3, 4, 5]), None);
+        let later = limits::QUARANTINE_WINDOW + 1;
+        assert_eq!(ask(&health, later, 100, &[6, 7, 8, 9]), None);
+        assert!(ask(&health, later + 1, 1, &[10]).is_some());
+    }
+}
