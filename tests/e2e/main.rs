@@ -13,6 +13,7 @@ mod msg;
 mod orderly;
 mod plugin_author;
 mod plugin_failures;
+mod plugin_hostile;
 mod plugin_life;
 mod plugins;
 mod pop;

@@ -1,6 +1,8 @@
 //! Plugins that fail at work: who is taken out of service, who stands in, what an operator is told.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use quern_harness::{Node, World, wait_until};
@@ -187,5 +189,47 @@ fn parked_messages_are_dead_letters_of_the_group_and_the_rest_goes_on() -> Resul
     ensure!(dead.len() == 3, "{dead:?}");
     let shown = bench.quern(&["plugin", "ls"])?;
     ensure!(shown.contains("3 parked"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn what_guests_say_is_read_and_what_is_missing_is_counted() -> Result<()> {
+    let bench = Bench::new()?;
+    bench.quern(&["topic", "create", "t", "--queues", "1"])?;
+    bench.activate(HOSTILE, "p")?;
+    let at = bench.node.namesrv.as_str();
+    let logs = ["plugin", "logs", "p", "--namesrv", at];
+    ensure!(bench.world.ok(&logs)?.is_empty());
+    bench.fails(&["plugin", "logs", "nobody"], 3, "Q-2001")?;
+    let mut follower = bench
+        .world
+        .command(&[&logs[..], &["--follow", "--ndjson"]].concat());
+    let mut follower = follower.stdout(Stdio::piped()).spawn()?;
+    let lines = BufReader::new(follower.stdout.take().context("stdout")?).lines();
+    bench.send("t", "fine", 5)?;
+    let chatty = ["consume", "t", "--plugin", "p", "--expression", "chatty"];
+    ensure!(bench.quern(&chatty)?.lines().count() == 5);
+    // A thousand lines of one call; ten are kept, and all are counted.
+    let kept: Vec<Value> = lines
+        .take(10)
+        .map(|it| Ok(serde_json::from_str(&it?)?))
+        .collect::<Result<_>>()?;
+    follower.kill()?;
+    follower.wait()?;
+    for (number, line) in kept.iter().enumerate() {
+        ensure!(
+            line["number"] == number && line["plugin"] == "p@1",
+            "{line}"
+        );
+        ensure!(
+            line["line"] == "again" && line["level"] == "debug",
+            "{line}"
+        );
+        ensure!(line["at"].as_u64() > Some(1_700_000_000_000), "{line}");
+    }
+    let output = bench.world.run(&logs)?;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(told.contains("990 lines are lost"), "{told}");
+    ensure!(String::from_utf8_lossy(&output.stdout).lines().count() == 10);
     Ok(())
 }

@@ -165,7 +165,10 @@ impl Broker {
 }
 
 /// Who decides for a filter; `None` = nobody has to.
-pub(crate) async fn deciders(broker: &Arc<Broker>, filter: &Filter) -> Result<Option<Deciders>, WireError> {
+pub(crate) async fn deciders(
+    broker: &Arc<Broker>,
+    filter: &Filter,
+) -> Result<Option<Deciders>, WireError> {
     let (shelf, plugins) = (&broker.shelf, &broker.state.plugins);
     let (found, name, text, params) = match filter {
         Filter::All => return Ok(None),

@@ -146,6 +146,9 @@ async fn put_aside(
     }
     let record = PluginRecord::Quarantined(name.clone(), version, quarantine);
     broker.log(RecordKind::Plugin, &record).await?;
+    if let Some(plugin) = broker.shelf.loaded(name, version) {
+        plugin.retire();
+    }
     // Activated again, it begins anew.
     broker.health.forgive(&format!("{name}@{version}"));
     broker.filters.ask_again(name, named.language());

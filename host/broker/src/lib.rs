@@ -29,6 +29,7 @@ mod offsets;
 mod park;
 mod parks;
 mod plugin_admin;
+mod plugin_logs;
 mod plugins;
 mod pool;
 mod pop;
@@ -186,6 +187,8 @@ impl Broker {
             waits,
         };
         broker.collect_components();
+        let clock = broker.store.clone();
+        plugins.logs().tell_time(move || clock.now_ms());
         Ok((Arc::new(broker), report))
     }
 

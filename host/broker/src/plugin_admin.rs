@@ -155,6 +155,11 @@ pub(crate) async fn stand(
     broker.log(RecordKind::Plugin, &record).await?;
     tracing::info!(plugin = %name, before = ?named.active, active = ?version, "what a name stands for");
     broker.filters.ask_again(name, named.language());
+    // Who still asks the one before by its number gets an instance anew; all others give its memory back.
+    let before = named.active.and_then(|it| broker.shelf.loaded(name, it));
+    if let Some(before) = before {
+        before.retire();
+    }
     if named.kind() == Some(PluginKind::AllocationStrategy) {
         join::share_out_by(broker, name.as_str());
     }

@@ -11,15 +11,15 @@ use quern_protocol::{
     DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic, EndTransaction,
     FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup, LeaseQueues, LeaveGroup, ListDelayed,
     ListGroups, ListPlugins, ListTopics, ListTransactions, OffsetAt, OffsetRange, PluginHealth,
-    PollTransactions, QueryOffsets, RecallMessage, Reconsume, Request, ResendDeadLetters,
-    ResendMessage, Send, SendSelected, SetGroup, SetTopic, Status, TopicGroups, TopicSettings,
-    UploadChunk, WireError,
+    PluginLogs, PollTransactions, QueryOffsets, RecallMessage, Reconsume, Request,
+    ResendDeadLetters, ResendMessage, Send, SendSelected, SetGroup, SetTopic, Status, TopicGroups,
+    TopicSettings, UploadChunk, WireError,
 };
 
 use crate::{
     Broker, admin, checks, delay, durability, explain, find, group_admin, group_settings, health,
-    join, lease, offsets, plugin_admin, pop, pull, retry, select, send, session, status,
-    transactions, upload,
+    join, lease, offsets, plugin_admin, plugin_logs, pop, pull, retry, select, send, session,
+    status, transactions, upload,
 };
 
 /// Answers one frame.
@@ -98,6 +98,7 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::DescribePlugin(it) => {
             reply::<DescribePlugin>(plugin_admin::describe(broker, it).await?)
         }
+        Request::PluginLogs(it) => reply::<PluginLogs>(plugin_logs::logs(broker, it)?),
         Request::PluginHealth(_) => reply::<PluginHealth>(health::health(broker)),
 
         Request::SetGroup(it) => reply::<SetGroup>(group_settings::set(broker, it).await?),

@@ -58,7 +58,9 @@ impl Shelf {
     /// Lets a version go; who asks it at this moment is still answered.
     pub(crate) fn forget(&self, name: &PluginName, version: u32) {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.remove(&(name.clone(), version));
+        if let Some(plugin) = loaded.remove(&(name.clone(), version)) {
+            plugin.retire();
+        }
     }
 
     /// Who is meant by `geo`, `geo@3` or a built-in's name; `None` = there is no such plugin.

@@ -7,6 +7,7 @@ use wasmtime::ResourceLimiter;
 use crate::bindings::host::{Host, Level};
 use crate::bindings::types;
 use crate::limits;
+use crate::logs::{Log, LogLevel};
 use crate::metrics::Metrics;
 use crate::plugin::Identity;
 
@@ -18,16 +19,18 @@ pub(crate) struct State {
     /// What the guest said last at level error: the SDKs say there what a panic was.
     last_error: Option<String>,
     metrics: Arc<Metrics>,
+    log: Arc<Log>,
 }
 
 impl State {
-    pub(crate) fn new(identity: Identity, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(identity: Identity, metrics: Arc<Metrics>, log: Arc<Log>) -> Self {
         Self {
             identity,
             memory_refused: false,
             lines: 0,
             last_error: None,
             metrics,
+            log,
         }
     }
 
@@ -70,10 +73,18 @@ impl Host for State {
     fn log(&mut self, level: Level, line: String) {
         self.lines += 1;
         if self.lines > limits::LOG_LINES {
+            self.log.lose_one();
             return;
         }
         let line = &line[..line.floor_char_boundary(limits::LOG_LINE)];
         let Identity { name, version } = &self.identity;
+        let kept_as = match level {
+            Level::Debug => LogLevel::Debug,
+            Level::Info => LogLevel::Info,
+            Level::Warn => LogLevel::Warn,
+            Level::Error => LogLevel::Error,
+        };
+        self.log.say(name, kept_as, line);
         match level {
             Level::Debug => tracing::debug!(plugin = %name, %version, "{line}"),
             Level::Info => tracing::info!(plugin = %name, %version, "{line}"),

@@ -52,6 +52,12 @@ pub(crate) const BISECTIONS: usize = 64;
 pub(crate) const LOG_LINE: usize = 1_024;
 /// Lines a guest may log in one call.
 pub(crate) const LOG_LINES: u32 = 10;
+/// Lines kept of each plugin …
+pub(crate) const LOG_KEPT: usize = 1_000;
+/// … and bytes.
+pub(crate) const LOG_KEPT_BYTES: usize = 256 * 1024;
+/// Names whose lines are kept; beyond, only those of plugins that are loaded.
+pub(crate) const LOGS: usize = 4_096;
 /// Names a plugin may count under.
 pub(crate) const COUNTERS: usize = 16;
 /// Modules and components inside a component, and how deep.

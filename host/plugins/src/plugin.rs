@@ -18,6 +18,7 @@ use crate::error::{Cause, Fault, LoadError};
 use crate::host::State;
 use crate::instance;
 use crate::limits;
+use crate::logs::{Log, Logs};
 use crate::metrics::{Metrics, Snapshot};
 
 /// What a plugin decides.
@@ -95,7 +96,13 @@ pub struct Plugin {
     pre: InstancePre<State>,
     guest: Guest,
     metrics: Arc<Metrics>,
+    log: Arc<Log>,
+    /// Instances of an earlier one are worth nothing.
+    generation: Arc<AtomicU64>,
 }
+
+/// Counts how often instances have become worthless, of whatever plugin: workers look for them then.
+static RETIREMENTS: AtomicU64 = AtomicU64::new(0);
 
 impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,7 +118,7 @@ impl Plugin {
     /// What is left to do with a compiled component: check what it imports and exports, and ask it
     /// what it is.
     pub(crate) fn link(
-        linker: &Linker<State>,
+        (linker, logs): (&Linker<State>, &Logs),
         name: &str,
         digest: &Digest,
         component: &Component,
@@ -144,6 +151,8 @@ impl Plugin {
             pre,
             guest: guest.map_err(failed)?,
             metrics: Arc::default(),
+            log: logs.of(name),
+            generation: Arc::default(),
         };
         let about = instance::describe(&plugin)?;
         let named = [
@@ -221,6 +230,21 @@ impl Plugin {
         &self.guest
     }
 
+    /// Nobody asks it for now: workers let its instances go, and what those hold, when they work next. Who asks
+    /// it all the same gets an answer from a fresh one.
+    pub fn retire(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        RETIREMENTS.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn generation(&self) -> &Arc<AtomicU64> {
+        &self.generation
+    }
+
+    pub(crate) fn retirements() -> u64 {
+        RETIREMENTS.load(Ordering::Relaxed)
+    }
+
     /// Tells it from all others this process has loaded.
     pub fn id(&self) -> u64 {
         self.id
@@ -252,7 +276,11 @@ impl Plugin {
 
     /// A fresh store for one instance.
     pub(crate) fn store(&self) -> Store<State> {
-        let state = State::new(self.identity.clone(), Arc::clone(&self.metrics));
+        let state = State::new(
+            self.identity.clone(),
+            Arc::clone(&self.metrics),
+            Arc::clone(&self.log),
+        );
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(limits::ANSWER);

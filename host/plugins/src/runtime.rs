@@ -16,6 +16,7 @@ use crate::components::Components;
 use crate::digest::Digest;
 use crate::error::{LoadError, RuntimeError};
 use crate::host::State;
+use crate::logs::Logs;
 use crate::plugin::Plugin;
 use crate::trial::Report;
 use crate::verify::{self, Checked};
@@ -58,6 +59,7 @@ struct Shared {
     /// Opened when first used: the directory may not be there, or not be ours, before.
     cache: OnceLock<Option<Cache>>,
     built_ins: Shelf,
+    logs: Logs,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -87,12 +89,18 @@ impl Runtime {
             components: config.dir.clone().map(Components::new),
             cache: OnceLock::new(),
             built_ins: Shelf::new(),
+            logs: Logs::default(),
         })))
     }
 
     /// Whether components of strangers may be taken in: only a child process compiles them.
     pub fn takes_uploads(&self) -> bool {
         matches!(self.0.compiler, Compiler::Child(_))
+    }
+
+    /// What guests say.
+    pub fn logs(&self) -> &Logs {
+        &self.0.logs
     }
 
     /// Where components of strangers lie; `None` = there is no directory for them.
@@ -166,7 +174,7 @@ impl Runtime {
         let component = artefact
             .load(&self.0.engine)
             .map_err(|error| LoadError::Component(format!("{error:#}")))?;
-        let plugin = Plugin::link(&self.0.linker, name, digest, &component)?;
+        let plugin = Plugin::link((&self.0.linker, &self.0.logs), name, digest, &component)?;
         Ok(Arc::new(plugin))
     }
 

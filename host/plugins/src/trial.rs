@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::engine;
 use crate::error::{Fault, LoadError, SubscribeError};
 use crate::limits;
+use crate::logs::Logs;
 use crate::plugin::{Kind, Plugin};
 use crate::queue_selector::{Route, RouteQueue};
 use crate::runtime;
@@ -53,7 +54,7 @@ pub(crate) fn run(kind: Kind, artefact: &Artefact, vectors: &[u8]) -> Result<Rep
     let component = artefact.load(&engine).map_err(failed)?;
     // Its true digest is known where its bytes are; faults of a trial do not show it.
     let digest = Digest::of(&[]);
-    let plugin = Plugin::link(&linker, "uploaded", &digest, &component)?;
+    let plugin = Plugin::link((&linker, &Logs::default()), "uploaded", &digest, &component)?;
     let plugin = Arc::new(plugin);
     let vectors = std::str::from_utf8(vectors)
         .map_err(|error| LoadError::Vector(format!("the cases are not UTF-8: {error}")))?;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::batch::{Batch, Field, Flat, Needs, Number};
 use crate::bindings::types;
@@ -96,10 +97,36 @@ pub struct Judged {
 /// Holds instances, one a plugin, and asks them.
 #[derive(Default)]
 pub struct Worker {
-    /// By the plugin's id.
-    filters: HashMap<u64, FilterInstance>,
-    /// By the plugin's id.
-    selectors: HashMap<u64, SelectorInstance>,
+    filters: Instances<FilterInstance>,
+    selectors: Instances<SelectorInstance>,
+    /// As of when worthless instances were looked for last.
+    swept: u64,
+}
+
+/// By the plugin's id.
+type Instances<I> = HashMap<u64, Kept<I>>;
+
+/// An instance, and whether it is still of use.
+struct Kept<I> {
+    instance: I,
+    /// Its plugin's when it was made.
+    generation: u64,
+    current: Arc<AtomicU64>,
+}
+
+impl<I> Kept<I> {
+    fn new(plugin: &Plugin, instance: I) -> Self {
+        let current = Arc::clone(plugin.generation());
+        Self {
+            instance,
+            generation: current.load(Ordering::Relaxed),
+            current,
+        }
+    }
+
+    fn is_of_use(&self) -> bool {
+        self.generation == self.current.load(Ordering::Relaxed)
+    }
 }
 
 impl std::fmt::Debug for Worker {
@@ -174,8 +201,19 @@ impl Worker {
         })))
     }
 
+    /// Lets go what belongs to plugins that have retired.
+    fn sweep(&mut self) {
+        let now = Plugin::retirements();
+        if self.swept != now {
+            self.swept = now;
+            self.filters.retain(|_, kept| kept.is_of_use());
+            self.selectors.retain(|_, kept| kept.is_of_use());
+        }
+    }
+
     /// Asks the guest about every message of a batch.
     pub fn judge(&mut self, subscription: &Subscription, batch: &Batch) -> Judged {
+        self.sweep();
         let mut verdicts = vec![Verdict::Unjudged; batch.len()];
         let (fault, at_fault) = in_parts(batch, |messages, range| {
             let bits = self.verdicts(subscription, messages)?;
@@ -196,6 +234,7 @@ impl Worker {
 
     /// Asks the guest for the queue of every message of a batch.
     pub fn select(&mut self, selector: &Selector, route: &Route, batch: &Batch) -> Selected {
+        self.sweep();
         let mut queues = vec![None; batch.len()];
         let (fault, _) = in_parts(batch, |messages, range| {
             let indices = self.indices(selector, route, messages)?;
@@ -263,7 +302,7 @@ impl Worker {
 
 /// Uses the plugin's instance; one that failed is thrown away.
 fn with_instance<I, T, E>(
-    instances: &mut HashMap<u64, I>,
+    instances: &mut Instances<I>,
     plugin: &Plugin,
     start: impl FnOnce(&Plugin) -> Result<I, E>,
     act: impl FnOnce(&mut I) -> Result<T, E>,
@@ -272,8 +311,11 @@ fn with_instance<I, T, E>(
         instances.clear();
     }
     let done = match instances.entry(plugin.id()) {
-        Entry::Occupied(known) => act(known.into_mut()),
-        Entry::Vacant(place) => act(place.insert(start(plugin)?)),
+        Entry::Occupied(known) => act(&mut known.into_mut().instance),
+        Entry::Vacant(place) => {
+            let kept = Kept::new(plugin, start(plugin)?);
+            act(&mut place.insert(kept).instance)
+        }
     };
     if done.is_err() {
         instances.remove(&plugin.id());

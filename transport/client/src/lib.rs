@@ -48,7 +48,7 @@ pub use crate::consumer::{
 };
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::find::{Found, FoundMessages, MessageSearch};
-pub use crate::plugins::Uploaded;
+pub use crate::plugins::{PluginLog, Uploaded};
 pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
 pub use crate::routes::MessageQueue;
 pub use crate::trace::{GroupCopy, GroupTrace, MessageTrace};
@@ -63,12 +63,13 @@ pub use quern_protocol::{
     Activation, BadHandle, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
     ComponentDigest, ConfigEntry, ConfigOrigin, DelayedMessage, DescribeGroupReply,
     DescribePluginReply, Disagreement, Durability, ExplainDeliveryReply, Filter, FilterFailure,
-    GroupMember, GroupQueue, GroupSetting, GroupSummary, HiddenMessage, LogPosition, Message,
-    MessageHandle, MessageState, MessageType, OpenTransaction, Opinion, OpinionRole, Permission,
-    PluginAbout, PluginChange, PluginFaults, PluginFigures, PluginFilter, PluginKind, PluginName,
-    PluginRef, PluginSummary, PluginTrial, PoppedQueue, Quarantined, QueueId, QueueOffset,
-    ReconsumeReply, ResendMessageReply, Said, Selector, SendStatus, Stall, StatusReply, TopicName,
-    TopicSetting, TopicSummary, TransactionEnd, TransactionOutcome, TrialKind, TrialReport,
-    Unjudged, VersionHealth, VersionReport, VersionState,
+    GroupMember, GroupQueue, GroupSetting, GroupSummary, HiddenMessage, LogLevel, LogPosition,
+    Message, MessageHandle, MessageState, MessageType, OpenTransaction, Opinion, OpinionRole,
+    Permission, PluginAbout, PluginChange, PluginFaults, PluginFigures, PluginFilter, PluginKind,
+    PluginLine, PluginLogsReply, PluginName, PluginRef, PluginSummary, PluginTrial, PoppedQueue,
+    Quarantined, QueueId, QueueOffset, ReconsumeReply, ResendMessageReply, Said, Selector,
+    SendStatus, Stall, StatusReply, TopicName, TopicSetting, TopicSummary, TransactionEnd,
+    TransactionOutcome, TrialKind, TrialReport, Unjudged, VersionHealth, VersionReport,
+    VersionState,
 };
 pub use quern_quic::{NodeIdentity, Trust};

@@ -1,16 +1,18 @@
 //! Plugins of a cluster: upload components, say which version a name stands for, and see what they do.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use quern_protocol::{
     BeginUpload, BrokerEntry, BrokerName, ChangePlugin, ChangePluginReply, Code, ComponentDigest,
     DescribePlugin, DescribePluginReply, FinishUpload, FinishUploadReply, ListPlugins, PluginAbout,
-    PluginChange, PluginHealth, PluginName, PluginSummary, UploadChunk, VersionHealth,
-    limits as wire,
+    PluginChange, PluginHealth, PluginLogs, PluginLogsReply, PluginName, PluginSummary,
+    UploadChunk, VersionHealth, limits as wire,
 };
 use ring::digest::{SHA256, digest};
 
 use crate::admin::Admin;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
 /// What became of an upload: the same version on every broker.
@@ -148,6 +150,15 @@ impl Admin {
             .await
     }
 
+    /// Reads what the guests of a plugin say, beginning with what the brokers keep.
+    pub fn plugin_log(&self, name: &str) -> Result<PluginLog> {
+        Ok(PluginLog {
+            admin: self.clone(),
+            name: PluginName::new(name)?,
+            next: HashMap::new(),
+        })
+    }
+
     /// A plugin on each broker that has it.
     pub async fn describe_plugin(
         &self,
@@ -155,5 +166,39 @@ impl Admin {
     ) -> Result<Vec<(BrokerName, DescribePluginReply)>> {
         let name = PluginName::new(name)?;
         self.ask_those_who_have_it(&DescribePlugin { name }).await
+    }
+}
+
+/// What the guests of a plugin say, broker by broker.
+#[derive(Debug)]
+pub struct PluginLog {
+    admin: Admin,
+    name: PluginName,
+    next: HashMap<BrokerName, u64>,
+}
+
+impl PluginLog {
+    /// What has been said since this was asked last; an error when no broker knows the plugin.
+    pub async fn news(&mut self) -> Result<Vec<(BrokerName, PluginLogsReply)>> {
+        let (mut all, mut unknown) = (Vec::new(), None);
+        for entry in self.admin.some_broker().await? {
+            let request = PluginLogs {
+                name: self.name.clone(),
+                from: self.next.get(&entry.broker).copied(),
+                max_lines: wire::PLUGIN_LINES,
+            };
+            match self.admin.client().call(&entry.address, &request).await {
+                Ok(reply) => {
+                    self.next.insert(entry.broker.clone(), reply.next);
+                    all.push((entry.broker, reply));
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => unknown = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match unknown {
+            Some(error) if all.is_empty() => Err(error),
+            _ => Ok(all),
+        }
     }
 }

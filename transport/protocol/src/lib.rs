@@ -28,6 +28,7 @@ mod heartbeat;
 mod offsets;
 mod plugin;
 mod plugin_health;
+mod plugin_logs;
 mod pop;
 mod pull;
 mod route;
@@ -81,6 +82,7 @@ pub use plugin::{
 pub use plugin_health::{
     PluginFaults, PluginHealth, PluginHealthReply, Quarantined, Unjudged, VersionHealth,
 };
+pub use plugin_logs::{LogLevel, PluginLine, PluginLogs, PluginLogsReply};
 pub use pop::{
     AckPopped, AckPoppedReply, HidePopped, HidePoppedReply, Pop, PopReply, Popped, Receipt,
 };

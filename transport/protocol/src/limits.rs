@@ -52,6 +52,8 @@ pub const ROUTE_QUEUES: usize = 64 * 1024;
 pub const GROUP_TOPICS: usize = 256;
 /// Bytes of the reason for which a message was given back.
 pub const REASON: usize = 1_024;
+/// Lines of a plugin's log in one reply.
+pub const PLUGIN_LINES: u32 = 1_000;
 /// Longest a `JoinGroup` or a `LeaseQueues` may be held, ms.
 pub const GROUP_WAIT_MS: u32 = 5_000;
 /// Most queues of a topic on one broker.

@@ -171,6 +171,7 @@ operations! {
     64 ListPlugins    Header => ListPluginsReply    Table;
     65 DescribePlugin Header => DescribePluginReply Table;
     66 PluginHealth   Header => PluginHealthReply   Table;
+    67 PluginLogs     Header => PluginLogsReply     Table;
     70 JoinGroup      Table  => JoinGroupReply      Table;
     71 LeaveGroup     Header => LeaveGroupReply     Header;
     72 LeaseQueues    Table  => LeaseQueuesReply    Table;

@@ -1,6 +1,7 @@
 //! `quern plugin …`: make, build and test without a broker; upload, activate, roll back and look at on one.
 
 mod author;
+mod logs;
 mod new;
 mod project;
 mod show;
@@ -72,6 +73,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// What a plugin logs, its panics included: the lines brokers keep, and with --follow those that come.
+    Logs(logs::Args),
     /// Let a name stand for one of its versions: NAME@VERSION, or NAME for the newest.
     Activate {
         #[arg(value_name = "NAME[@VERSION]")]
@@ -176,6 +179,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             upload(&component, name, activate, &options).await
         }
         Command::Ls { options } => show::ls(&options).await,
+        Command::Logs(args) => logs::run(args).await,
         Command::Info { name, options } => show::info(&name, &options).await,
         Command::Activate { plugin, options } => {
             let change = PluginChange::Activate {

@@ -3,10 +3,11 @@
 use quern_protocol::{
     Activation, BeginUpload, BeginUploadReply, ChangePlugin, ChangePluginReply, ComponentDigest,
     DescribePlugin, DescribePluginReply, Disagreement, Filter, FinishUpload, FinishUploadReply,
-    ListPlugins, ListPluginsReply, Operation as _, PluginAbout, PluginChange, PluginFaults,
-    PluginFigures, PluginHealth, PluginHealthReply, PluginKind, PluginName, PluginSummary,
-    PluginTrial, Pull, Quarantined, QueueId, QueueOffset, TrialKind, TrialReport, Unjudged,
-    UploadChunk, UploadChunkReply, VersionHealth, VersionReport, VersionState,
+    ListPlugins, ListPluginsReply, LogLevel, Operation as _, PluginAbout, PluginChange,
+    PluginFaults, PluginFigures, PluginHealth, PluginHealthReply, PluginKind, PluginLine,
+    PluginLogs, PluginLogsReply, PluginName, PluginSummary, PluginTrial, Pull, Quarantined,
+    QueueId, QueueOffset, TrialKind, TrialReport, Unjudged, UploadChunk, UploadChunkReply,
+    VersionHealth, VersionReport, VersionState,
 };
 
 use crate::{Samples, topic};
@@ -151,6 +152,11 @@ fn described(all: &mut Samples) {
         trial: Some(trial()),
     };
     all.add(&DescribePlugin { name: name() }, &described);
+    at_work(all);
+}
+
+/// How they do, and what they say.
+fn at_work(all: &mut Samples) {
     let health = VersionHealth {
         plugin: name(),
         version: 3,
@@ -174,4 +180,22 @@ fn described(all: &mut Samples) {
     };
     let versions = vec![health];
     all.add(&PluginHealth {}, &PluginHealthReply { versions });
+    let logs = PluginLogs {
+        name: name(),
+        from: Some(300),
+        max_lines: 100,
+    };
+    let line = PluginLine {
+        number: 301,
+        at: 1_750_000_000_004,
+        plugin: "geo@3".to_owned(),
+        level: LogLevel::Warn,
+        line: "said".to_owned(),
+    };
+    let said = PluginLogsReply {
+        lines: vec![line],
+        next: 302,
+        lost: 1,
+    };
+    all.add(&logs, &said);
 }

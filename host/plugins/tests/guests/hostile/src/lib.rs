@@ -1,7 +1,7 @@
 //! A filter that misbehaves as its expression asks, for tests of the runtime.
 //!
-//! `loop`, `bomb`, `trap`, `deep`, `fail`, `short`, `long`, `huge`, `spare`: what it does when it
-//! judges. `compile-loop`, `compile-trap`, `refuse`: what it does when it compiles. `needs-…`: what
+//! `loop`, `bomb`, `trap`, `deep`, `fail`, `short`, `long`, `huge`, `spare`, `leak`: what it does when it
+//! judges; `leak` keeps a mebibyte of every call. `compile-loop`, `compile-trap`, `refuse`: what it does when it compiles. `needs-…`: what
 //! it says it reads. It delivers on `poison`, unless a message is tagged so; on `heavy`, working
 //! with the square of the batch; on `chatty`, logging and counting under a thousand names; on
 //! `counter`, to every seventh it is asked about. Written against the bare contract,
@@ -35,6 +35,11 @@ fn devour() -> ! {
         hoard.push(Vec::with_capacity(1 << 20));
         std::hint::black_box(&hoard);
     }
+}
+
+/// Written to, so that it is there.
+fn leak() {
+    std::mem::forget(std::hint::black_box(vec![1u8; 1 << 20]));
 }
 
 fn descend(depth: u64) -> u64 {
@@ -132,6 +137,7 @@ impl filter::GuestSubscription for Subscription {
                 match which {
                     "heavy" => toil(batch.len * batch.len * 50),
                     "chatty" => chatter(),
+                    "leak" => leak(),
                     _ => {}
                 }
                 let mut verdicts = vec![0; words];
