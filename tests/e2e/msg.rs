@@ -313,3 +313,93 @@ fn what_cannot_be_found_or_sent_again_is_told_why() -> Result<()> {
     ensure!(quern(&["msg", "search", "t", "--key", "none"])?.is_empty());
     Ok(())
 }
+
+/// As `mqadmin` shows the message of that test.
+fn shows(shown: &str, id: &str) -> Result<()> {
+    let properties = format!("{{UNIQ_KEY={id}}}");
+    for part in [
+        "Topic:               t\n",
+        "Tags:                [a]\n",
+        "Keys:                [k]\n",
+        "Queue Offset:        0\n",
+        "Message Body:        hello\n",
+        "[consumerGroup=g, trackType=CONSUMED,",
+        &properties,
+    ] {
+        ensure!(shown.contains(part), "{part}: {shown}");
+    }
+    Ok(())
+}
+
+#[test]
+fn mqadmins_questions_are_answered_by_its_own_names() -> Result<()> {
+    let (world, node) = world_with_node(&[])?;
+    let at = ["-n", node.namesrv.as_str()];
+    let quern = |args: &[&str]| world.ok(&[&["mqadmin"], args, &at[..]].concat());
+    let namesrv = ["--namesrv", node.namesrv.as_str()];
+    let own = |args: &[&str]| world.ok(&[args, &namesrv[..]].concat());
+    own(&["topic", "create", "t", "--queues", "1"])?;
+    let more = ["--key", "k", "--tag", "a", "--trace"];
+    let said = own(&[&["produce", "t", "hello"], &more[..]].concat())?;
+    let id = word(&said, 0)?;
+    let unread = quern(&["queryMsgById", "-i", id])?;
+    ensure!(unread.contains("WARN: No Consumer"), "{unread}");
+    own(&["consume", "t", "--group", "g"])?;
+    let handle = own(&["msg", "get", id, "--format", "%h"])?;
+    let ways: [&[&str]; 4] = [
+        &["queryMsgById", "-i", id],
+        &["queryMsgById", "-i", &handle],
+        &["queryMsgByUniqueKey", "-i", id, "-t", "t"],
+        &[
+            "queryMsgByOffset",
+            "-t",
+            "t",
+            "-b",
+            "broker-a",
+            "-i",
+            "0",
+            "-o",
+            "0",
+        ],
+    ];
+    for way in ways {
+        shows(&quern(way)?, id)?;
+    }
+    let by_key = quern(&["queryMsgByKey", "-t", "t", "-k", "k"])?;
+    ensure!(
+        by_key.lines().count() == 2 && by_key.contains(id),
+        "{by_key}"
+    );
+    let trace = quern(&["queryMsgTraceById", "-i", id])?;
+    ensure!(
+        trace.contains("Pub") && trace.contains("success"),
+        "{trace}"
+    );
+    let sent = quern(&["queryMsgById", "-i", id, "-s", "true"])?;
+    ensure!(sent.ends_with("sent again to queue 0 of t\n"), "{sent}");
+    ensure!(own(&["consume", "t", "--group", "g", "--format", "%i"])? == id);
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["queryMsgById", "-i", "nothing"], 3, "Q-2013"),
+        (&["queryMsgTraceById", "-i", "nothing"], 3, "Q-2013"),
+        (&["queryMsgByKey", "-t", "t"], 2, "-k"),
+        (
+            &[
+                "queryMsgByOffset",
+                "-t",
+                "t",
+                "-b",
+                "b",
+                "-i",
+                "0",
+                "-o",
+                "0",
+            ],
+            3,
+            "Q-2013",
+        ),
+    ];
+    for (args, exit, code) in cases {
+        world.fails(&[&["mqadmin"], *args, &at[..]].concat(), *exit, code)?;
+    }
+    Ok(())
+}

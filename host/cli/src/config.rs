@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::connect::{Connect, Options};
 use crate::failure::Failure;
+use crate::mqadmin;
 use crate::output::{self, Output};
 use crate::start::refused;
 
@@ -169,6 +170,8 @@ pub(crate) enum MqAdmin {
         #[command(flatten)]
         names: NameServers,
     },
+    #[command(flatten)]
+    Message(mqadmin::Command),
 }
 
 #[derive(Debug, Args)]
@@ -180,7 +183,7 @@ pub(crate) struct NameServers {
         default_value = "127.0.0.1:9876",
         value_name = "ADDR"
     )]
-    namesrv: String,
+    pub(crate) namesrv: String,
 }
 
 pub(crate) async fn mqadmin(command: MqAdmin) -> Result<(), Failure> {
@@ -203,6 +206,7 @@ pub(crate) async fn mqadmin(command: MqAdmin) -> Result<(), Failure> {
             }
             Ok(())
         }
+        MqAdmin::Message(command) => mqadmin::run(command).await,
         MqAdmin::GetNamesrvConfig { names } => {
             eprintln!("the same: quern config show --of HOST:PORT");
             let client = Connect::to(names.namesrv).client().await?;

@@ -21,6 +21,7 @@ mod format;
 mod group;
 mod group_set;
 mod member;
+mod mqadmin;
 mod msg;
 mod output;
 mod plugin;

@@ -126,6 +126,24 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
 }
 
 impl Which {
+    /// The message of an id, of one topic or of any.
+    pub(crate) fn id(id: String, topic: Option<String>) -> Self {
+        Self {
+            message: vec![id],
+            topic,
+            broker: None,
+        }
+    }
+
+    /// The message at a place of one broker.
+    pub(crate) fn place(topic: &str, queue: u32, offset: u64, broker: BrokerName) -> Self {
+        Self {
+            message: vec![topic.to_owned(), queue.to_string(), offset.to_string()],
+            topic: None,
+            broker: Some(broker),
+        }
+    }
+
     /// The message and its copies, the one that is meant first.
     pub(crate) async fn find(&self, client: &Client) -> Result<FoundMessages, Failure> {
         let mut found = match &self.message[..] {
