@@ -124,6 +124,11 @@ pub const ROWS: &[Row] = &[
         tests_use: &[],
     },
     Row {
+        name: "quern-yardstick",
+        uses: &["quern-quic", "quern-client"],
+        tests_use: &[],
+    },
+    Row {
         name: "quern-tidy",
         uses: &[],
         tests_use: &[],
@@ -181,6 +186,7 @@ pub const FENCES: &[Fence] = &[
             "quern-bench",
             "quern-bench-plugins",
             "quern-power-cut",
+            "quern-yardstick",
         ],
     },
     Fence {

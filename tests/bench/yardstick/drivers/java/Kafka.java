@@ -1,0 +1,137 @@
+import java.time.Duration;
+import java.util.Collection;
+import java.util.List;
+import java.util.Properties;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Semaphore;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Consumer;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.TopicExistsException;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+
+/** Drives Kafka by its Java client: java Kafka BOOTSTRAP. Its consumers cannot filter. */
+final class Kafka extends Driver {
+    private static final int UNDER_WAY = 8_192;
+
+    private final String bootstrap;
+    private KafkaProducer<byte[], byte[]> producer;
+    private int groups;
+
+    private Kafka(String bootstrap) {
+        this.bootstrap = bootstrap;
+    }
+
+    public static void main(String[] args) throws Exception {
+        new Kafka(args[0]).serve();
+    }
+
+    private Properties properties() {
+        Properties made = new Properties();
+        made.put("bootstrap.servers", bootstrap);
+        made.put("reconnect.backoff.ms", "10");
+        made.put("reconnect.backoff.max.ms", "50");
+        return made;
+    }
+
+    private KafkaProducer<byte[], byte[]> producer() {
+        if (producer == null) {
+            Properties with = properties();
+            with.put("acks", "all");
+            // It batches what comes while a request is under way; waiting for more would only be in the latency.
+            with.put("linger.ms", "0");
+            producer = new KafkaProducer<>(with, new ByteArraySerializer(), new ByteArraySerializer());
+        }
+        return producer;
+    }
+
+    @Override
+    void topic(String name, int queues) throws Exception {
+        Properties with = properties();
+        with.put("default.api.timeout.ms", "20000");
+        with.put("request.timeout.ms", "10000");
+        try (Admin admin = Admin.create(with)) {
+            admin.createTopics(List.of(new NewTopic(name, queues, (short) 1))).all().get();
+        } catch (ExecutionException error) {
+            if (!(error.getCause() instanceof TopicExistsException)) {
+                throw error;
+            }
+        }
+        producer().partitionsFor(name);
+    }
+
+    @Override
+    void send(String topic, byte[] body, Sent sent) {
+        producer().send(new ProducerRecord<>(topic, body), (placed, error) -> sent.done(error));
+    }
+
+    @Override
+    void sendAndWait(String topic, byte[] body) throws Exception {
+        producer().send(new ProducerRecord<>(topic, body)).get();
+    }
+
+    @Override
+    void fill(String topic, int size, long count) throws Exception {
+        byte[] body = filled(size);
+        Semaphore room = new Semaphore(UNDER_WAY);
+        AtomicReference<Throwable> failure = new AtomicReference<>();
+        for (long i = 0; i < count; i++) {
+            room.acquire();
+            send(topic, body, error -> {
+                if (error != null) {
+                    failure.set(error);
+                }
+                room.release();
+            });
+        }
+        room.acquire(UNDER_WAY);
+        if (failure.get() != null) {
+            throw new IllegalStateException(failure.get());
+        }
+    }
+
+    @Override
+    AutoCloseable consume(String topic, String filter, Consumer<byte[]> each, Runnable joined) {
+        if (!filter.equals("all")) {
+            throw new IllegalArgumentException("Kafka has no filter " + filter);
+        }
+        Properties with = properties();
+        with.put("group.id", "g" + System.nanoTime() + "_" + groups++);
+        with.put("auto.offset.reset", "earliest");
+        AtomicBoolean over = new AtomicBoolean();
+        Thread thread = new Thread(() -> {
+            var bytes = new ByteArrayDeserializer();
+            try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(with, bytes, bytes)) {
+                consumer.subscribe(List.of(topic), new ConsumerRebalanceListener() {
+                    @Override
+                    public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+                        joined.run();
+                    }
+
+                    @Override
+                    public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
+                    }
+                });
+                while (!over.get()) {
+                    for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(100))) {
+                        each.accept(record.value());
+                    }
+                }
+            }
+        });
+        thread.start();
+        return () -> {
+            over.set(true);
+            thread.join();
+        };
+    }
+}

@@ -1,0 +1,412 @@
+// Drives NATS JetStream for the yardstick: a command a line on stdin, an answer in JSON a line on stdout.
+// The commands and what they mean are in tests/bench/yardstick/src/protocol.rs.
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// Longest a command waits for something that should happen.
+	patience = 120 * time.Second
+	// Under way while a backlog is made.
+	filling = 4096
+	// Tags, and values of the property, that the messages of a backlog have in turn.
+	variety = 100
+	// Messages between two acknowledgements of all so far: progress that the server keeps, as offsets are elsewhere.
+	ackEvery = 500
+)
+
+var out = json.NewEncoder(os.Stdout)
+
+type latency struct {
+	P50  float64 `json:"p50_us"`
+	P99  float64 `json:"p99_us"`
+	P999 float64 `json:"p999_us"`
+	Max  float64 `json:"max_us"`
+}
+
+type answer struct {
+	Count   uint64   `json:"count"`
+	Failed  uint64   `json:"failed"`
+	Seconds float64  `json:"seconds"`
+	Ack     *latency `json:"ack,omitempty"`
+	E2e     *latency `json:"e2e,omitempty"`
+	Error   string   `json:"error,omitempty"`
+}
+
+type times struct {
+	sync.Mutex
+	all []int64
+}
+
+func (t *times) add(took time.Duration) {
+	t.Lock()
+	t.all = append(t.all, int64(took))
+	t.Unlock()
+}
+
+func (t *times) latency() *latency {
+	t.Lock()
+	defer t.Unlock()
+	if len(t.all) == 0 {
+		return nil
+	}
+	sort.Slice(t.all, func(i, j int) bool { return t.all[i] < t.all[j] })
+	at := func(q float64) float64 {
+		i := min(int(q*float64(len(t.all))), len(t.all)-1)
+		return float64(t.all[i]) / 1e3
+	}
+	return &latency{at(0.5), at(0.99), at(0.999), at(1)}
+}
+
+type driver struct {
+	url  string
+	conn *nats.Conn
+	// One per number of publishes that may be under way.
+	windows map[int]jetstream.JetStream
+	groups  int
+}
+
+func (d *driver) stream(pending int) (jetstream.JetStream, error) {
+	if d.conn == nil {
+		conn, err := nats.Connect(d.url, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+		if err != nil {
+			return nil, err
+		}
+		d.conn = conn
+	}
+	if js, ok := d.windows[pending]; ok {
+		return js, nil
+	}
+	js, err := jetstream.New(d.conn, jetstream.WithPublishAsyncMaxPending(pending+1))
+	if err == nil {
+		d.windows[pending] = js
+	}
+	return js, err
+}
+
+func (d *driver) topic(ctx context.Context, name string) error {
+	js, err := d.stream(1)
+	if err != nil {
+		return err
+	}
+	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:     name,
+		Subjects: []string{name + ".*"},
+		Storage:  jetstream.FileStorage,
+	})
+	return err
+}
+
+func subject(topic string, number uint64) string {
+	return fmt.Sprintf("%s.t%d", topic, number%variety)
+}
+
+func filled(size int) []byte {
+	body := make([]byte, size)
+	_, _ = rand.Read(body)
+	return body
+}
+
+// The first acknowledged message of a server that may not be there yet.
+func (d *driver) first(ctx context.Context, topic string) (*answer, error) {
+	began := time.Now()
+	for {
+		err := d.topic(ctx, topic)
+		if err == nil {
+			var js jetstream.JetStream
+			if js, err = d.stream(1); err == nil {
+				if _, err = js.Publish(ctx, subject(topic, 0), filled(1024)); err == nil {
+					return &answer{Count: 1, Seconds: time.Since(began).Seconds()}, nil
+				}
+			}
+		}
+		if time.Since(began) > patience {
+			return nil, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// So many publishes under way, each acknowledged one replaced, until the time is over or the count reached.
+func (d *driver) produce(ctx context.Context, topic string, inFlight, size int, seconds float64, count uint64) (*answer, error) {
+	js, err := d.stream(inFlight)
+	if err != nil {
+		return nil, err
+	}
+	body := filled(size)
+	spent := &times{}
+	began := time.Now()
+	lasting := time.Duration(seconds * float64(time.Second))
+	goes := func(number uint64) bool {
+		if count > 0 {
+			return number < count
+		}
+		return time.Since(began) < lasting
+	}
+	if inFlight == 1 {
+		var sent uint64
+		for ; goes(sent); sent++ {
+			asked := time.Now()
+			if _, err := js.Publish(ctx, subject(topic, sent), body); err != nil {
+				return nil, err
+			}
+			spent.add(time.Since(asked))
+		}
+		return &answer{Count: sent, Seconds: time.Since(began).Seconds(), Ack: spent.latency()}, nil
+	}
+	type sending struct {
+		asked  time.Time
+		future jetstream.PubAckFuture
+	}
+	underWay := make(chan sending, inFlight)
+	failures := make(chan error, 1)
+	var done sync.WaitGroup
+	var acked, failed uint64
+	room := make(chan struct{}, inFlight)
+	done.Add(1)
+	go func() {
+		defer done.Done()
+		for one := range underWay {
+			select {
+			case <-one.future.Ok():
+				acked++
+				spent.add(time.Since(one.asked))
+			case err := <-one.future.Err():
+				failed++
+				select {
+				case failures <- err:
+				default:
+				}
+			}
+			<-room
+		}
+	}()
+	for sent := uint64(0); goes(sent); sent++ {
+		room <- struct{}{}
+		asked := time.Now()
+		future, err := js.PublishAsync(subject(topic, sent), body)
+		if err != nil {
+			close(underWay)
+			return nil, err
+		}
+		underWay <- sending{asked, future}
+	}
+	close(underWay)
+	done.Wait()
+	if acked == 0 {
+		return nil, fmt.Errorf("nothing was acknowledged: %w", <-failures)
+	}
+	return &answer{Count: acked, Failed: failed, Seconds: time.Since(began).Seconds(), Ack: spent.latency()}, nil
+}
+
+// A consumer whose progress the server keeps.
+func (d *driver) consume(ctx context.Context, topic, filter string, each func(jetstream.Msg)) (func(), error) {
+	js, err := d.stream(1)
+	if err != nil {
+		return nil, err
+	}
+	d.groups++
+	config := jetstream.ConsumerConfig{
+		Durable:       fmt.Sprintf("g%d", d.groups),
+		AckPolicy:     jetstream.AckAllPolicy,
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		MaxAckPending: 16 * ackEvery,
+		FilterSubject: filter,
+	}
+	consumer, err := js.CreateOrUpdateConsumer(ctx, topic, config)
+	if err != nil {
+		return nil, err
+	}
+	seen := 0
+	running, err := consumer.Consume(func(msg jetstream.Msg) {
+		each(msg)
+		if seen++; seen%ackEvery == 0 {
+			_ = msg.Ack()
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return running.Stop, nil
+}
+
+func (d *driver) drain(ctx context.Context, topic, filter string, expect uint64) (*answer, error) {
+	wanted := ""
+	switch filter {
+	case "all":
+	case "tag":
+		wanted = topic + ".t7"
+	default:
+		return nil, fmt.Errorf("JetStream has no filter %q", filter)
+	}
+	_ = out.Encode(map[string]bool{"joined": true})
+	began := time.Now()
+	var count uint64
+	all := make(chan struct{})
+	stop, err := d.consume(ctx, topic, wanted, func(jetstream.Msg) {
+		if count++; count == expect {
+			close(all)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	select {
+	case <-all:
+		return &answer{Count: expect, Seconds: time.Since(began).Seconds()}, nil
+	case <-time.After(patience):
+		return nil, fmt.Errorf("%d messages should come, and not all did within %v", expect, patience)
+	}
+}
+
+// Open loop: a message is stamped with when it was due, so a stall is in the time of all it delayed.
+func (d *driver) endToEnd(ctx context.Context, topic string, rate float64, size int, seconds float64) (*answer, error) {
+	if err := d.topic(ctx, topic); err != nil {
+		return nil, err
+	}
+	js, err := d.stream(filling)
+	if err != nil {
+		return nil, err
+	}
+	origin := time.Now()
+	acks, receipts := &times{}, &times{}
+	var probes, received atomic.Uint64
+	stop, err := d.consume(ctx, topic, "", func(msg jetstream.Msg) {
+		due := binary.LittleEndian.Uint64(msg.Data())
+		if due == 0 {
+			probes.Add(1)
+			return
+		}
+		receipts.add(time.Since(origin) - time.Duration(due))
+		received.Add(1)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	body := filled(max(size, 8))
+	for i := range 8 {
+		binary.LittleEndian.PutUint64(body, 0)
+		if _, err := js.Publish(ctx, subject(topic, 0), body); err != nil {
+			return nil, err
+		}
+		for probes.Load() <= uint64(i) {
+			if time.Since(origin) > patience {
+				return nil, errors.New("nothing is received")
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	start := time.Now()
+	total := uint64(rate * seconds)
+	var pending sync.WaitGroup
+	var failed atomic.Uint64
+	for sent := range total {
+		due := start.Add(time.Duration(float64(sent) / rate * 1e9))
+		time.Sleep(time.Until(due))
+		body := append([]byte(nil), body...)
+		binary.LittleEndian.PutUint64(body, uint64(due.Sub(origin)))
+		future, err := js.PublishAsync(subject(topic, sent), body)
+		if err != nil {
+			return nil, err
+		}
+		pending.Add(1)
+		go func() {
+			defer pending.Done()
+			select {
+			case <-future.Ok():
+				acks.add(time.Since(due))
+			case <-future.Err():
+				failed.Add(1)
+			}
+		}()
+	}
+	pending.Wait()
+	lasted := time.Since(start).Seconds()
+	for waited := time.Now(); received.Load()+failed.Load() < total && time.Since(waited) < 10*time.Second; {
+		time.Sleep(time.Millisecond)
+	}
+	got := received.Load()
+	return &answer{Count: got, Failed: total - got, Seconds: lasted, Ack: acks.latency(), E2e: receipts.latency()}, nil
+}
+
+type command struct {
+	verb string
+	args map[string]string
+}
+
+func (c command) number(name string) float64 {
+	value, _ := strconv.ParseFloat(c.args[name], 64)
+	return value
+}
+
+func (d *driver) obey(c command) (*answer, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	topic := c.args["topic"]
+	size, count := int(c.number("size")), uint64(c.number("count"))
+	switch c.verb {
+	case "ping":
+		return &answer{}, nil
+	case "topic":
+		return &answer{}, d.topic(ctx, topic)
+	case "first":
+		return d.first(ctx, topic)
+	case "produce":
+		return d.produce(ctx, topic, int(c.number("in_flight")), size, c.number("seconds"), 0)
+	case "fill":
+		return d.produce(ctx, topic, filling, size, 0, count)
+	case "drain":
+		return d.drain(ctx, topic, c.args["filter"], uint64(c.number("expect")))
+	case "e2e":
+		return d.endToEnd(ctx, topic, c.number("rate"), size, c.number("seconds"))
+	}
+	return nil, fmt.Errorf("unknown command %q", c.verb)
+}
+
+func main() {
+	server := flag.String("server", "127.0.0.1:4222", "where the server is")
+	flag.Parse()
+	d := &driver{url: "nats://" + *server, windows: map[int]jetstream.JetStream{}}
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		words := strings.Fields(lines.Text())
+		if len(words) == 0 {
+			continue
+		}
+		c := command{words[0], map[string]string{}}
+		for _, word := range words[1:] {
+			name, value, _ := strings.Cut(word, "=")
+			c.args[name] = value
+		}
+		got, err := d.obey(c)
+		if err != nil {
+			got = &answer{Error: err.Error()}
+		} else if got == nil {
+			got = &answer{}
+		}
+		if out.Encode(got) != nil {
+			return
+		}
+	}
+}

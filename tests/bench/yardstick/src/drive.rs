@@ -1,0 +1,393 @@
+//! Drives Quernstone by its own client: what `protocol.rs` says, from stdin to stdout.
+
+use std::collections::VecDeque;
+use std::io::{BufRead as _, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use quern_client::{Client, Consumer, ErrorKind, Filter, Message, Producer, Sending};
+
+use crate::protocol::{Answer, Command, Latency};
+use crate::work::VARIETY;
+
+/// Longest a command waits for something that should happen.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Under way while a backlog is made.
+const FILLING: usize = 8_192;
+
+/// Times of messages, noted by many.
+#[derive(Debug, Clone)]
+struct Times(Arc<Mutex<Histogram<u64>>>);
+
+impl Times {
+    fn new() -> Self {
+        let histogram = Histogram::new_with_max(3_600_000_000_000, 3);
+        Self(Arc::new(Mutex::new(
+            histogram.expect("these bounds are legal"),
+        )))
+    }
+
+    fn note(&self, took: Duration) {
+        let mut histogram = self.0.lock().expect("no one panics holding it");
+        histogram.saturating_record(took.as_nanos().min(u128::from(u64::MAX)) as u64);
+    }
+
+    fn latency(&self) -> Option<Latency> {
+        let histogram = self.0.lock().expect("no one panics holding it");
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+        (!histogram.is_empty()).then(|| Latency {
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: histogram.max() as f64 / 1e3,
+        })
+    }
+}
+
+struct Quern {
+    namesrv: String,
+    connected: Option<(Client, Producer)>,
+    groups: u32,
+}
+
+fn filled(size: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(1);
+    (0..size).map(|_| random.u8(..)).collect()
+}
+
+/// Serves until stdin ends.
+pub(crate) fn serve(namesrv: &str) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("starting threads")?;
+    let mut quern = Quern {
+        namesrv: namesrv.to_owned(),
+        connected: None,
+        groups: 0,
+    };
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let answer = runtime.block_on(quern.obey(Command::of(&line)));
+        let answer = answer.unwrap_or_else(|error| Answer {
+            error: Some(format!("{error:#}")),
+            ..Answer::default()
+        });
+        say(&answer)?;
+    }
+    Ok(())
+}
+
+fn say(answer: &Answer) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(answer)?)?;
+    Ok(out.flush()?)
+}
+
+impl Quern {
+    async fn obey(&mut self, command: Command<'_>) -> Result<Answer> {
+        let text = |name| command.text(name).map_err(|error| anyhow!(error));
+        let number = |name| command.number::<f64>(name).map_err(|error| anyhow!(error));
+        let seconds =
+            |name| -> Result<Duration> { Ok(Duration::try_from_secs_f64(number(name)?)?) };
+        match command.verb() {
+            "ping" => Ok(Answer::default()),
+            "topic" => {
+                self.topic(text("topic")?, number("queues")? as u32).await?;
+                Ok(Answer::default())
+            }
+            "first" => self.first(text("topic")?, number("queues")? as u32).await,
+            "produce" => {
+                let body = filled(number("size")? as usize);
+                let load = Load::new(text("topic")?, body, number("in_flight")? as usize);
+                let over = Until::Time(seconds("seconds")?);
+                load.run(&self.connect().await?.1, over).await
+            }
+            "fill" => {
+                let load = Load::new(text("topic")?, filled(number("size")? as usize), FILLING);
+                let over = Until::Count(number("count")? as u64);
+                load.run(&self.connect().await?.1, over).await
+            }
+            "drain" => {
+                let filter = match text("filter")? {
+                    "all" => Filter::All,
+                    "tag" => Filter::tag("t7"),
+                    "sql" => Filter::sql("a = 7"),
+                    other => bail!("unknown filter {other}"),
+                };
+                self.drain(text("topic")?, filter, number("expect")? as u64)
+                    .await
+            }
+            "e2e" => {
+                let pace = Pace {
+                    topic: text("topic")?.to_owned(),
+                    rate: number("rate")?,
+                    size: number("size")? as usize,
+                    lasting: seconds("seconds")?,
+                };
+                self.end_to_end(pace).await
+            }
+            other => bail!("unknown command {other}"),
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(Client, Producer)> {
+        if let Some(connected) = &self.connected {
+            return Ok(connected.clone());
+        }
+        let client = Client::builder().namesrv([&self.namesrv]).build().await?;
+        let producer = client
+            .producer("yardstick")
+            .send_timeout(PATIENCE)
+            .start()
+            .await?;
+        self.connected = Some((client.clone(), producer.clone()));
+        Ok((client, producer))
+    }
+
+    async fn topic(&mut self, name: &str, queues: u32) -> Result<()> {
+        let (client, _) = self.connect().await?;
+        match client.admin().create_topic(name, queues).await {
+            Ok(brokers) => ensure!(!brokers.is_empty(), "no broker is registered"),
+            Err(error) if error.kind() == ErrorKind::Exists => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// The first acknowledged message of a broker that may not be there yet.
+    async fn first(&mut self, topic: &str, queues: u32) -> Result<Answer> {
+        let began = Instant::now();
+        loop {
+            let failed = match self.try_first(topic, queues).await {
+                Ok(()) => break,
+                Err(failed) => failed,
+            };
+            if began.elapsed() > PATIENCE {
+                return Err(failed);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(Answer {
+            count: 1,
+            seconds: began.elapsed().as_secs_f64(),
+            ..Answer::default()
+        })
+    }
+
+    async fn try_first(&mut self, topic: &str, queues: u32) -> Result<()> {
+        self.topic(topic, queues).await?;
+        let (_, producer) = self.connect().await?;
+        producer.send(Message::new(topic, filled(1024))).await?;
+        Ok(())
+    }
+
+    async fn consumer(&mut self, topic: &str, filter: Filter) -> Result<Consumer> {
+        let (client, _) = self.connect().await?;
+        self.groups += 1;
+        let group = format!("g{}-{}", self.groups, std::process::id());
+        let consumer = client.consumer(&group).subscribe(topic, filter);
+        Ok(consumer.start().await?)
+    }
+
+    async fn drain(&mut self, topic: &str, filter: Filter, expect: u64) -> Result<Answer> {
+        let mut consumer = self.consumer(topic, filter).await?;
+        say(&Answer {
+            is_joined: true,
+            ..Answer::default()
+        })?;
+        let began = Instant::now();
+        let mut count = 0;
+        let all = async {
+            while count < expect {
+                consumer.recv().await?;
+                count += 1;
+            }
+            Ok::<_, quern_client::Error>(())
+        };
+        let came = tokio::time::timeout(PATIENCE, all).await;
+        ensure!(
+            came.is_ok(),
+            "{count} of {expect} messages came within {PATIENCE:?}"
+        );
+        came??;
+        let seconds = began.elapsed().as_secs_f64();
+        consumer.shutdown().await?;
+        Ok(Answer {
+            count,
+            seconds,
+            ..Answer::default()
+        })
+    }
+
+    async fn end_to_end(&mut self, pace: Pace) -> Result<Answer> {
+        self.topic(&pace.topic, 4).await?;
+        let (_, producer) = self.connect().await?;
+        let origin = Instant::now();
+        let receipts = Times::new();
+        let (probes, received) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let mut consumer = self.consumer(&pace.topic, Filter::All).await?;
+        let receiving = {
+            let (receipts, probes, received) =
+                (receipts.clone(), Arc::clone(&probes), Arc::clone(&received));
+            tokio::spawn(async move {
+                while let Ok(message) = consumer.recv().await {
+                    let due = message
+                        .body()
+                        .first_chunk()
+                        .map_or(0, |it| u64::from_le_bytes(*it));
+                    if due == 0 {
+                        probes.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    receipts.note(origin.elapsed().saturating_sub(Duration::from_nanos(due)));
+                    received.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        for probe in 1..=8 {
+            let mut body = filled(pace.size.max(8));
+            body[..8].fill(0);
+            producer.send(Message::new(&*pace.topic, body)).await?;
+            while probes.load(Ordering::Relaxed) < probe {
+                ensure!(origin.elapsed() < PATIENCE, "nothing is received");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        let paced = tokio::task::spawn_blocking(move || pace.send(&producer, origin));
+        let mut answer = paced.await??;
+        let waited = Instant::now();
+        let total = answer.count + answer.failed;
+        while received.load(Ordering::Relaxed) < answer.count && waited.elapsed().as_secs() < 10 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        receiving.abort();
+        answer.count = received.load(Ordering::Relaxed);
+        answer.failed = total - answer.count;
+        answer.e2e = receipts.latency();
+        Ok(answer)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Until {
+    Time(Duration),
+    Count(u64),
+}
+
+/// Sends as fast as so many may be under way.
+struct Load {
+    topic: String,
+    body: Bytes,
+    in_flight: usize,
+    /// Tags and properties, made before the clock runs.
+    kinds: Vec<(String, String)>,
+}
+
+impl Load {
+    fn new(topic: &str, body: Vec<u8>, in_flight: usize) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            body: body.into(),
+            in_flight,
+            kinds: (0..VARIETY)
+                .map(|i| (format!("t{i}"), i.to_string()))
+                .collect(),
+        }
+    }
+
+    async fn run(&self, producer: &Producer, until: Until) -> Result<Answer> {
+        let times = Times::new();
+        let began = Instant::now();
+        let mut under_way: VecDeque<(Instant, Sending)> = VecDeque::with_capacity(self.in_flight);
+        let (mut sent, mut count) = (0, 0);
+        loop {
+            let goes_on = match until {
+                Until::Time(lasting) => began.elapsed() < lasting,
+                Until::Count(total) => sent < total,
+            };
+            if goes_on && under_way.len() < self.in_flight {
+                let mut message = Message::new(&*self.topic, self.body.clone());
+                if matches!(until, Until::Count(_)) {
+                    let (tag, value) = &self.kinds[(sent % VARIETY) as usize];
+                    message = message.tag(tag).prop("a", value);
+                }
+                under_way.push_back((Instant::now(), producer.send(message)));
+                sent += 1;
+                continue;
+            }
+            // Answers of one connection come in order, so the oldest is the next.
+            let Some((asked, send)) = under_way.pop_front() else {
+                break;
+            };
+            send.await?;
+            times.note(asked.elapsed());
+            count += 1;
+        }
+        Ok(Answer {
+            count,
+            seconds: began.elapsed().as_secs_f64(),
+            ack: times.latency(),
+            ..Answer::default()
+        })
+    }
+}
+
+/// An open loop.
+struct Pace {
+    topic: String,
+    rate: f64,
+    size: usize,
+    lasting: Duration,
+}
+
+impl Pace {
+    /// Sends each message when it is due, whatever became of those before, from a thread that can wait
+    /// for less than a timer's tick. Stamps are the time the message was due, counted from `origin`.
+    fn send(&self, producer: &Producer, origin: Instant) -> Result<Answer> {
+        let runtime = tokio::runtime::Handle::current();
+        let blank = filled(self.size.max(8));
+        let (acks, failed) = (Times::new(), Arc::new(AtomicU64::new(0)));
+        let total = (self.rate * self.lasting.as_secs_f64()) as u64;
+        let start = Instant::now();
+        let mut sends = Vec::with_capacity(total as usize);
+        for number in 0..total {
+            let due = start + Duration::from_secs_f64(number as f64 / self.rate);
+            loop {
+                let left = due.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                std::thread::park_timeout(left);
+            }
+            let mut body = blank.clone();
+            body[..8]
+                .copy_from_slice(&(due.duration_since(origin).as_nanos() as u64).to_le_bytes());
+            let sending = producer.send(Message::new(&*self.topic, body));
+            let (acks, failed) = (acks.clone(), Arc::clone(&failed));
+            sends.push(runtime.spawn(async move {
+                match sending.await {
+                    Ok(_) => acks.note(due.elapsed()),
+                    Err(_) => {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }));
+        }
+        runtime.block_on(async {
+            for send in sends {
+                send.await?;
+            }
+            Ok::<_, tokio::task::JoinError>(())
+        })?;
+        let failed = failed.load(Ordering::Relaxed);
+        Ok(Answer {
+            count: total - failed,
+            failed,
+            seconds: start.elapsed().as_secs_f64(),
+            ack: acks.latency(),
+            ..Answer::default()
+        })
+    }
+}

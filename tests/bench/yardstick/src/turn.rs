@@ -1,0 +1,382 @@
+//! One turn of one broker: started in an empty directory, given all the work of a class, stopped.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::ceilings::Ceilings;
+use crate::interrupt;
+use crate::peers::Peer;
+use crate::place::{Place, Ports, Site};
+use crate::proc::{self, Usage};
+use crate::processes::{Driver, Event, Servers};
+use crate::protocol::{Answer, Latency};
+use crate::work::{BODY, Class, Filter, VARIETY, Work};
+
+/// Longest a command may take beyond what it was told to.
+const PATIENCE: Duration = Duration::from_secs(300);
+const QUEUES: u32 = 4;
+/// A window in which others took more than this share of the machine is marked.
+const OTHERS: f64 = 0.1;
+
+/// How much of everything.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Measure {
+    /// Seconds of one measurement, and of the load that comes before all.
+    pub(crate) seconds: f64,
+    pub(crate) warm_seconds: f64,
+    /// Messages of the backlog that is drained.
+    pub(crate) backlog: u64,
+    /// MiB of messages there are when the broker is killed.
+    pub(crate) restart_mib: u64,
+}
+
+/// What one measurement found; a figure that makes no sense for it is not there.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Window {
+    pub(crate) peer: &'static str,
+    pub(crate) class: Class,
+    pub(crate) work: Work,
+    pub(crate) repetition: u32,
+    /// Messages that were acknowledged, received, or looked at by a filter.
+    pub(crate) messages: u64,
+    pub(crate) failed: u64,
+    pub(crate) seconds: f64,
+    pub(crate) ack: Option<Latency>,
+    pub(crate) e2e: Option<Latency>,
+    /// µs of the broker's processes per message.
+    pub(crate) broker_cpu_us: Option<f64>,
+    pub(crate) client_cpu_us: Option<f64>,
+    /// Share of one core that a broker with nothing to do takes.
+    pub(crate) idle_core: Option<f64>,
+    /// Bytes of dirtied file pages per byte of body.
+    pub(crate) written: Option<f64>,
+    pub(crate) rss_mib: f64,
+    pub(crate) anonymous_mib: f64,
+    pub(crate) peak_mib: f64,
+    /// Share of the machine's cores that neither the broker nor its driver took.
+    pub(crate) others: f64,
+    pub(crate) is_noisy: bool,
+    /// Why there are no figures.
+    pub(crate) error: Option<String>,
+}
+
+pub(crate) struct Turn<'a> {
+    peer: &'a dyn Peer,
+    site: Site<'a>,
+    repetition: u32,
+    measure: &'a Measure,
+    windows: Vec<Window>,
+}
+
+/// A broker and its driver, running.
+struct Pair {
+    servers: Servers,
+    driver: Driver,
+}
+
+/// Processor times at one moment.
+struct Moment {
+    at: Instant,
+    broker: Usage,
+    client: Usage,
+    busy_us: f64,
+}
+
+impl Pair {
+    fn ask(&mut self, command: &str, beyond: f64) -> Result<Answer> {
+        Ok(self.ask_from_joined(command, beyond)?.0)
+    }
+
+    /// The same, with the moment from which on the driver wants to be measured.
+    fn ask_from_joined(&mut self, command: &str, beyond: f64) -> Result<(Answer, Option<Moment>)> {
+        let within = PATIENCE + Duration::from_secs_f64(beyond);
+        let (pids, client) = (self.servers.pids(), self.driver.pid());
+        let servers = &mut self.servers;
+        let mut joined = None;
+        let answer = self.driver.ask(command, within, &mut |event| {
+            if event == Event::Joined {
+                joined = Some(Moment::now(&pids, client)?);
+            }
+            servers.check()
+        })?;
+        Ok((answer, joined))
+    }
+
+    fn moment(&self) -> Result<Moment> {
+        Moment::now(&self.servers.pids(), self.driver.pid())
+    }
+}
+
+impl Moment {
+    fn now(broker: &[u32], client: u32) -> Result<Self> {
+        Ok(Self {
+            at: Instant::now(),
+            broker: proc::usage(broker)?,
+            client: proc::usage(&[client])?,
+            busy_us: proc::busy_us()?,
+        })
+    }
+}
+
+impl<'a> Turn<'a> {
+    /// Ceilings first, then the turn. What it found is there even when it ended before its time.
+    pub(crate) fn run(
+        peer: &'a dyn Peer,
+        place: &'a Place,
+        (class, repetition): (Class, u32),
+        work: &[Work],
+        measure: &'a Measure,
+    ) -> Result<(Ceilings, Vec<Window>)> {
+        let dir = place
+            .cache
+            .join("data")
+            .join(std::process::id().to_string());
+        let dir = dir.join(peer.name());
+        std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        let ceilings = Ceilings::measure(&dir, Duration::from_secs_f64(measure.seconds / 8.0))?;
+        let mut turn = Self {
+            peer,
+            site: Site {
+                place,
+                dir: dir.clone(),
+                class,
+                ports: Ports::find()?,
+            },
+            repetition,
+            measure,
+            windows: Vec::new(),
+        };
+        if let Err(error) = turn.all(work) {
+            let reached = turn.windows.len();
+            let left: Vec<Work> = work.iter().skip(reached).copied().collect();
+            eprintln!("  {} broke off: {error:#}", peer.name());
+            for work in left {
+                turn.fail(work, &format!("{error:#}"));
+            }
+        }
+        let removed = std::fs::remove_dir_all(&dir);
+        removed.with_context(|| format!("removing {}", dir.display()))?;
+        Ok((ceilings, turn.windows))
+    }
+
+    fn all(&mut self, work: &[Work]) -> Result<()> {
+        let mut driver = Driver::start(self.peer.driver(&self.site)?, &self.site.dir)?;
+        driver.ask("ping", PATIENCE, &mut |_| Ok(()))?;
+        let servers = self.peer.servers(&self.site)?;
+        let began = Instant::now();
+        let servers = Servers::start(servers, &self.site.dir)?;
+        let mut pair = Pair { servers, driver };
+        pair.ask(&format!("first topic=load queues={QUEUES}"), 0.0)?;
+        let started = began.elapsed();
+        let mut has_backlog = false;
+        for &work in work {
+            interrupt::check()?;
+            if !self.peer.can(work) {
+                self.fail(work, "it has nothing of the kind");
+                continue;
+            }
+            match work {
+                Work::Start => {
+                    let moment = pair.moment()?;
+                    self.found(work, &answer(started), (&moment, &moment), 1);
+                }
+                Work::Restart => {
+                    pair = self.restart(pair)?;
+                }
+                Work::Drain(_) if !has_backlog => {
+                    self.fill(&mut pair, "backlog", self.measure.backlog)?;
+                    has_backlog = true;
+                    self.one(&mut pair, work)?;
+                }
+                _ => self.one(&mut pair, work)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(&self, pair: &mut Pair, topic: &str, count: u64) -> Result<()> {
+        pair.ask(&format!("topic topic={topic} queues={QUEUES}"), 0.0)?;
+        pair.ask(
+            &format!("fill topic={topic} count={count} size={BODY}"),
+            300.0,
+        )?;
+        Ok(())
+    }
+
+    /// One measurement between two looks at the accounts. An error is of this measurement alone as long as
+    /// the broker lives.
+    fn one(&mut self, pair: &mut Pair, work: Work) -> Result<()> {
+        let Measure {
+            seconds,
+            warm_seconds,
+            backlog,
+            ..
+        } = *self.measure;
+        let (command, lasting) = match work {
+            Work::Warm => (
+                format!("produce topic=load in_flight=64 size={BODY} seconds={warm_seconds}"),
+                warm_seconds,
+            ),
+            Work::Produce { in_flight, size } => (
+                format!("produce topic=load in_flight={in_flight} size={size} seconds={seconds}"),
+                seconds,
+            ),
+            Work::Drain(filter) => {
+                let expect = if filter == Filter::All {
+                    backlog
+                } else {
+                    backlog / VARIETY
+                };
+                (
+                    format!(
+                        "drain topic=backlog filter={} expect={expect}",
+                        filter.name()
+                    ),
+                    0.0,
+                )
+            }
+            Work::EndToEnd { rate } => (
+                format!("e2e topic=e2e-{rate} rate={rate} size={BODY} seconds={seconds}"),
+                seconds,
+            ),
+            Work::Start | Work::Idle | Work::Restart => (String::new(), seconds),
+        };
+        let before = pair.moment()?;
+        let answer = if command.is_empty() {
+            interrupt::pause(Duration::from_secs_f64(seconds))?;
+            Ok((answer(before.at.elapsed()), None))
+        } else {
+            pair.ask_from_joined(&command, lasting)
+        };
+        match answer {
+            Ok((answer, joined)) => {
+                let after = pair.moment()?;
+                let before = joined.unwrap_or(before);
+                let examined = matches!(work, Work::Drain(_)).then_some(backlog);
+                self.found(
+                    work,
+                    &answer,
+                    (&before, &after),
+                    examined.unwrap_or(answer.count),
+                );
+                Ok(())
+            }
+            Err(error) => {
+                interrupt::check()?;
+                pair.servers.check()?;
+                self.fail(work, &format!("{error:#}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Kills the broker once its log is long enough, starts it again and times its first message.
+    fn restart(&mut self, mut pair: Pair) -> Result<Pair> {
+        let bodies = self.measure.restart_mib * (1 << 20) / u64::from(BODY);
+        self.fill(&mut pair, "long", bodies)?;
+        drop(pair);
+        let mut driver = Driver::start(self.peer.driver(&self.site)?, &self.site.dir)?;
+        driver.ask("ping", PATIENCE, &mut |_| Ok(()))?;
+        let servers = self.peer.servers(&self.site)?;
+        let began = Instant::now();
+        let servers = Servers::start(servers, &self.site.dir)?;
+        let mut pair = Pair { servers, driver };
+        pair.ask(&format!("first topic=load queues={QUEUES}"), 0.0)?;
+        let took = began.elapsed();
+        let moment = pair.moment()?;
+        self.found(Work::Restart, &answer(took), (&moment, &moment), 1);
+        Ok(pair)
+    }
+
+    fn found(
+        &mut self,
+        work: Work,
+        answer: &Answer,
+        (before, after): (&Moment, &Moment),
+        messages: u64,
+    ) {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let elapsed = after.at.duration_since(before.at).as_secs_f64();
+        let (broker_us, client_us) = (
+            after.broker.cpu_us - before.broker.cpu_us,
+            after.client.cpu_us - before.client.cpu_us,
+        );
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        let others_us = after.busy_us - before.busy_us - broker_us - client_us;
+        let others = if elapsed > 0.0 {
+            (others_us / 1e6 / elapsed / cores).max(0.0)
+        } else {
+            0.0
+        };
+        let is_load = !matches!(work, Work::Start | Work::Idle | Work::Restart);
+        let each = |us: f64| is_load.then(|| us / messages.max(1) as f64);
+        let size = match work {
+            Work::Produce { size, .. } => Some(size),
+            Work::Warm | Work::EndToEnd { .. } => Some(BODY),
+            _ => None,
+        };
+        let written = after.broker.written_bytes - before.broker.written_bytes;
+        let bodies = size.map(|size| u64::from(size) * messages);
+        self.windows.push(Window {
+            messages: if is_load { messages } else { 0 },
+            failed: answer.failed,
+            seconds: answer.seconds,
+            ack: answer.ack,
+            e2e: answer.e2e,
+            broker_cpu_us: each(broker_us),
+            client_cpu_us: each(client_us),
+            idle_core: (work == Work::Idle).then(|| broker_us / 1e6 / elapsed),
+            written: bodies.map(|bodies| written as f64 / bodies.max(1) as f64),
+            rss_mib: mib(after.broker.rss_bytes),
+            anonymous_mib: mib(after.broker.anonymous_bytes),
+            peak_mib: mib(after.broker.peak_bytes),
+            others,
+            is_noisy: others > OTHERS,
+            ..self.blank(work)
+        });
+        if let Some(window) = self.windows.last() {
+            eprintln!("  {}", crate::report::line(window));
+        }
+    }
+
+    fn fail(&mut self, work: Work, why: &str) {
+        let window = Window {
+            error: Some(why.to_owned()),
+            ..self.blank(work)
+        };
+        self.windows.push(window);
+    }
+
+    fn blank(&self, work: Work) -> Window {
+        Window {
+            peer: self.peer.name(),
+            class: self.site.class,
+            work,
+            repetition: self.repetition,
+            messages: 0,
+            failed: 0,
+            seconds: 0.0,
+            ack: None,
+            e2e: None,
+            broker_cpu_us: None,
+            client_cpu_us: None,
+            idle_core: None,
+            written: None,
+            rss_mib: 0.0,
+            anonymous_mib: 0.0,
+            peak_mib: 0.0,
+            others: 0.0,
+            is_noisy: false,
+            error: None,
+        }
+    }
+}
+
+fn answer(took: Duration) -> Answer {
+    Answer {
+        seconds: took.as_secs_f64(),
+        ..Answer::default()
+    }
+}

@@ -1,0 +1,206 @@
+//! The work every broker is given, and how safe its messages are then.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use serde::{Serialize, Serializer};
+
+/// When a send is acknowledged. Classes are never compared with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Class {
+    /// After an fsync that covers it.
+    Durable,
+    /// Once it is in the page cache: it outlives the process, not the machine.
+    Cached,
+}
+
+impl Class {
+    pub(crate) fn says(self) -> &'static str {
+        match self {
+            Self::Durable => "acknowledged after fsync",
+            Self::Cached => "acknowledged from the page cache",
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::Cached => "cached",
+        }
+    }
+}
+
+/// Which messages of a backlog are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Filter {
+    All,
+    /// One tag of a hundred.
+    Tag,
+    /// One value of a hundred of a property, in SQL92.
+    Sql,
+}
+
+impl Filter {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Tag => "tag",
+            Self::Sql => "sql",
+        }
+    }
+}
+
+/// One measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Work {
+    /// exec to the first acknowledged message, the directory empty.
+    Start,
+    /// Nothing to do: memory and processor time.
+    Idle,
+    /// The first seconds of load, which the others come after: 64 in flight.
+    Warm,
+    Produce {
+        in_flight: u32,
+        size: u32,
+    },
+    Drain(Filter),
+    EndToEnd {
+        rate: u32,
+    },
+    /// kill -9, then exec to the first acknowledged message.
+    Restart,
+}
+
+/// Bytes of a body unless a measurement says otherwise.
+pub(crate) const BODY: u32 = 1024;
+/// One of so many messages passes a filter.
+pub(crate) const VARIETY: u64 = 100;
+
+impl Work {
+    pub(crate) const ALL: [Self; 17] = [
+        Self::Start,
+        Self::Idle,
+        Self::Warm,
+        Self::produce(1),
+        Self::produce(64),
+        Self::produce(1_024),
+        Self::Produce {
+            in_flight: 64,
+            size: 100,
+        },
+        Self::Produce {
+            in_flight: 1_024,
+            size: 100,
+        },
+        Self::Produce {
+            in_flight: 64,
+            size: 16_384,
+        },
+        Self::Produce {
+            in_flight: 1_024,
+            size: 16_384,
+        },
+        Self::EndToEnd { rate: 100 },
+        Self::EndToEnd { rate: 1_000 },
+        Self::EndToEnd { rate: 10_000 },
+        Self::Drain(Filter::All),
+        Self::Drain(Filter::Tag),
+        Self::Drain(Filter::Sql),
+        Self::Restart,
+    ];
+
+    const fn produce(in_flight: u32) -> Self {
+        Self::Produce {
+            in_flight,
+            size: BODY,
+        }
+    }
+
+    /// Whether it differs with the class: reading what is stored does not.
+    pub(crate) fn is_of(self, class: Class) -> bool {
+        class == Class::Cached || !matches!(self, Self::Idle | Self::Drain(_) | Self::Restart)
+    }
+
+    /// What a reader of the report is told.
+    pub(crate) fn says(self) -> String {
+        match self {
+            Self::Start => "exec → first acknowledged message, empty directory".to_owned(),
+            Self::Idle => "idle".to_owned(),
+            Self::Warm => {
+                "produce 1 KiB, 64 in flight, the broker's first seconds of load".to_owned()
+            }
+            Self::Produce { in_flight, size } => {
+                format!("produce {}, {in_flight} in flight", bytes(size))
+            }
+            Self::Drain(Filter::All) => "drain a backlog, everything".to_owned(),
+            Self::Drain(Filter::Tag) => {
+                "drain a backlog by tag, 1 in 100 (per message examined)".to_owned()
+            }
+            Self::Drain(Filter::Sql) => {
+                "drain a backlog by SQL92, 1 in 100 (per message examined)".to_owned()
+            }
+            Self::EndToEnd { rate } => format!("end to end at {rate} msg/s, open loop"),
+            Self::Restart => "kill -9 → exec → first acknowledged message".to_owned(),
+        }
+    }
+}
+
+fn bytes(size: u32) -> String {
+    if size.is_multiple_of(1024) {
+        format!("{} KiB", size / 1024)
+    } else {
+        format!("{size} B")
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start => write!(f, "start"),
+            Self::Idle => write!(f, "idle"),
+            Self::Warm => write!(f, "warm"),
+            Self::Produce {
+                in_flight,
+                size: BODY,
+            } => write!(f, "produce-{in_flight}"),
+            Self::Produce { in_flight, size } => write!(f, "produce-{in_flight}-{size}b"),
+            Self::Drain(filter) => write!(f, "drain-{}", filter.name()),
+            Self::EndToEnd { rate } => write!(f, "e2e-{rate}"),
+            Self::Restart => write!(f, "restart"),
+        }
+    }
+}
+
+impl FromStr for Work {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|it| it.to_string() == text).ok_or_else(|| {
+            let names: Vec<String> = Self::ALL.iter().map(ToString::to_string).collect();
+            format!("there is {}", names.join(", "))
+        })
+    }
+}
+
+impl Serialize for Work {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_work_is_found_by_its_name() {
+        for work in Work::ALL {
+            assert_eq!(work.to_string().parse(), Ok(work));
+        }
+        let refused = "produce-2".parse::<Work>();
+        assert!(refused.is_err_and(|it| it.contains("produce-64, ")));
+    }
+}
