@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use quern_client::{Client, Consumer, ErrorKind, Filter, Message, Producer, Sending};
+use tokio::task::JoinSet;
 
 use crate::protocol::{Answer, Command, Latency};
 use crate::work::VARIETY;
@@ -116,8 +117,12 @@ impl Quern {
                     "sql" => Filter::sql("a = 7"),
                     other => bail!("unknown filter {other}"),
                 };
-                self.drain(text("topic")?, filter, number("expect")? as u64)
-                    .await
+                self.drain(
+                    (text("topic")?, filter),
+                    number("expect")? as u64,
+                    number("groups")? as usize,
+                )
+                .await
             }
             "e2e" => {
                 let pace = Pace {
@@ -191,32 +196,45 @@ impl Quern {
         Ok(consumer.start().await?)
     }
 
-    async fn drain(&mut self, topic: &str, filter: Filter, expect: u64) -> Result<Answer> {
-        let mut consumer = self.consumer(topic, filter).await?;
+    /// New groups of one consumer each, which read side by side until so many messages came on the average.
+    async fn drain(
+        &mut self,
+        (topic, filter): (&str, Filter),
+        expect: u64,
+        groups: usize,
+    ) -> Result<Answer> {
+        let mut consumers = Vec::with_capacity(groups);
+        for _ in 0..groups {
+            consumers.push(self.consumer(topic, filter.clone()).await?);
+        }
         say(&Answer {
             is_joined: true,
             ..Answer::default()
         })?;
         let began = Instant::now();
-        let mut count = 0;
-        let all = async {
-            while count < expect {
-                consumer.recv().await?;
-                count += 1;
-            }
-            Ok::<_, quern_client::Error>(())
-        };
-        let came = tokio::time::timeout(PATIENCE, all).await;
-        ensure!(
-            came.is_ok(),
-            "{count} of {expect} messages came within {PATIENCE:?}"
-        );
-        came??;
-        let seconds = began.elapsed().as_secs_f64();
-        consumer.shutdown().await?;
+        let total = expect * groups as u64;
+        let count = Arc::new(AtomicU64::new(0));
+        let mut reading = JoinSet::new();
+        for mut consumer in consumers {
+            let count = Arc::clone(&count);
+            reading.spawn(async move {
+                loop {
+                    consumer.recv().await?;
+                    if count.fetch_add(1, Ordering::Relaxed) + 1 >= total {
+                        return Ok::<_, quern_client::Error>(());
+                    }
+                }
+            });
+        }
+        // Whoever has the last message, or an error, is first; the others are dropped.
+        let first = tokio::time::timeout(PATIENCE, reading.join_next()).await;
+        let came = count.load(Ordering::Relaxed);
+        let ended = first
+            .with_context(|| format!("{came} of {total} messages came within {PATIENCE:?}"))?;
+        ended.context("nobody reads")???;
         Ok(Answer {
-            count,
-            seconds,
+            count: total,
+            seconds: began.elapsed().as_secs_f64(),
             ..Answer::default()
         })
     }

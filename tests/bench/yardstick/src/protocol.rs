@@ -7,11 +7,12 @@
 //! first   topic= queues=                           the same, and one message is acknowledged, as soon as it can be
 //! produce topic= in_flight= size= seconds=         so many under way, each that is acknowledged replaced
 //! fill    topic= count= size=                      a backlog: message i with tag t(i % 100), property a = i % 100
-//! drain   topic= filter=all|tag|sql expect=        from a new group's first message until so many came
+//! drain   topic= filter=all|tag|sql expect= groups=  from the first message of new groups until so many came to
+//!                                                  each of them, on the average
 //! e2e     topic= rate= size= seconds=              open loop; times count from when a message was due
 //! ```
 //!
-//! A drain answers twice: `{"joined":true}` when the group is joined and reading begins, from where on it is
+//! A drain answers twice: `{"joined":true}` when the groups are joined and reading begins, from where on it is
 //! measured, and then what it found. Joining takes a RocketMQ client seconds in which nothing is drained.
 
 use serde::{Deserialize, Serialize};

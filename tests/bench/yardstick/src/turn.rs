@@ -185,7 +185,7 @@ impl<'a> Turn<'a> {
                 Work::Restart => {
                     pair = self.restart(pair)?;
                 }
-                Work::Drain(_) if !has_backlog => {
+                Work::Drain(_) | Work::FanOut { .. } if !has_backlog => {
                     self.fill(&mut pair, "backlog", self.measure.backlog)?;
                     has_backlog = true;
                     self.one(&mut pair, work)?;
@@ -229,13 +229,17 @@ impl<'a> Turn<'a> {
                 } else {
                     backlog / VARIETY
                 };
-                (
-                    format!(
-                        "drain topic=backlog filter={} expect={expect}",
-                        filter.name()
-                    ),
-                    0.0,
-                )
+                let filter = filter.name();
+                let command =
+                    format!("drain topic=backlog filter={filter} expect={expect} groups=1");
+                (command, 0.0)
+            }
+            // As many deliveries as messages in the backlog.
+            Work::FanOut { groups } => {
+                let expect = backlog / u64::from(groups);
+                let command =
+                    format!("drain topic=backlog filter=all expect={expect} groups={groups}");
+                (command, 0.0)
             }
             Work::EndToEnd { rate } => (
                 format!("e2e topic=e2e-{rate} rate={rate} size={BODY} seconds={seconds}"),

@@ -66,6 +66,10 @@ pub(crate) enum Work {
         size: u32,
     },
     Drain(Filter),
+    /// So many groups read the same messages at once.
+    FanOut {
+        groups: u32,
+    },
     EndToEnd {
         rate: u32,
     },
@@ -79,7 +83,7 @@ pub(crate) const BODY: u32 = 1024;
 pub(crate) const VARIETY: u64 = 100;
 
 impl Work {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Start,
         Self::Idle,
         Self::Warm,
@@ -108,6 +112,7 @@ impl Work {
         Self::Drain(Filter::All),
         Self::Drain(Filter::Tag),
         Self::Drain(Filter::Sql),
+        Self::FanOut { groups: 10 },
         Self::Restart,
     ];
 
@@ -120,7 +125,11 @@ impl Work {
 
     /// Whether it differs with the class: reading what is stored does not.
     pub(crate) fn is_of(self, class: Class) -> bool {
-        class == Class::Cached || !matches!(self, Self::Idle | Self::Drain(_) | Self::Restart)
+        class == Class::Cached
+            || !matches!(
+                self,
+                Self::Idle | Self::Drain(_) | Self::FanOut { .. } | Self::Restart
+            )
     }
 
     /// What a reader of the report is told.
@@ -140,6 +149,9 @@ impl Work {
             }
             Self::Drain(Filter::Sql) => {
                 "drain a backlog by SQL92, 1 in 100 (per message examined)".to_owned()
+            }
+            Self::FanOut { groups } => {
+                format!("drain a backlog to {groups} groups at once (per message delivered)")
             }
             Self::EndToEnd { rate } => format!("end to end at {rate} msg/s, open loop"),
             Self::Restart => "kill -9 → exec → first acknowledged message".to_owned(),
@@ -167,6 +179,7 @@ impl fmt::Display for Work {
             } => write!(f, "produce-{in_flight}"),
             Self::Produce { in_flight, size } => write!(f, "produce-{in_flight}-{size}b"),
             Self::Drain(filter) => write!(f, "drain-{}", filter.name()),
+            Self::FanOut { groups } => write!(f, "fan-out-{groups}"),
             Self::EndToEnd { rate } => write!(f, "e2e-{rate}"),
             Self::Restart => write!(f, "restart"),
         }

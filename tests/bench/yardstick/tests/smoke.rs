@@ -45,7 +45,8 @@ fn figure(report: &Value, work: &str, name: &str) -> f64 {
 #[test]
 fn a_small_run_measures_our_broker() {
     let dir = tempfile::tempdir().expect("a directory");
-    let work = "start,produce-1,produce-64,drain-all,drain-tag,drain-sql,e2e-100,restart";
+    let work =
+        "start,produce-1,produce-64,drain-all,drain-tag,drain-sql,fan-out-10,e2e-100,restart";
     let args = [
         "--peers",
         "quern",
@@ -75,7 +76,7 @@ fn a_small_run_measures_our_broker() {
     assert!(figure(&report, "produce-1", "ack_p50_us") > 0.0);
     let p99 = figure(&report, "e2e-100", "e2e_p99_us");
     assert!(p99 >= figure(&report, "e2e-100", "e2e_p50_us"));
-    for drain in ["drain-all", "drain-tag", "drain-sql"] {
+    for drain in ["drain-all", "drain-tag", "drain-sql", "fan-out-10"] {
         assert!(figure(&report, drain, "per_s") > 0.0);
     }
     assert!(figure(&report, "restart", "seconds") > 0.0);

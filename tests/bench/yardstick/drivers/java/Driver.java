@@ -3,8 +3,10 @@ import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.concurrent.CountDownLatch;
@@ -143,25 +145,36 @@ abstract class Driver {
         return answer(sent - failed.get(), failed.get(), since(began), times.latency("ack"));
     }
 
-    private String drain(String topic, String filter, long expect) throws Exception {
+    /** New groups of one consumer each, which read side by side until so many messages came on the average. */
+    private String drain(String topic, String filter, long expect, int groups) throws Exception {
         AtomicLong count = new AtomicLong();
         AtomicLong began = new AtomicLong();
+        AtomicInteger joined = new AtomicInteger();
         CountDownLatch all = new CountDownLatch(1);
-        AutoCloseable consumer = consume(topic, filter, body -> {
-            if (count.incrementAndGet() == expect) {
-                all.countDown();
-            }
-        }, () -> {
-            began.set(System.nanoTime());
-            say("{\"joined\":true}");
-        });
+        long total = expect * groups;
+        List<AutoCloseable> consumers = new ArrayList<>();
+        for (int i = 0; i < groups; i++) {
+            consumers.add(consume(topic, filter, body -> {
+                if (count.incrementAndGet() == total) {
+                    all.countDown();
+                }
+            }, () -> {
+                // A group that has joined reads at once, so it is measured from the first of them on.
+                if (joined.getAndIncrement() == 0) {
+                    began.set(System.nanoTime());
+                    say("{\"joined\":true}");
+                }
+            }));
+        }
         boolean came = all.await(PATIENCE_S, TimeUnit.SECONDS);
         double seconds = since(began.get());
-        consumer.close();
-        if (!came) {
-            throw new IllegalStateException(count + " of " + expect + " messages came within " + PATIENCE_S + " s");
+        for (AutoCloseable consumer : consumers) {
+            consumer.close();
         }
-        return answer(expect, 0, seconds, "");
+        if (!came) {
+            throw new IllegalStateException(count + " of " + total + " messages came within " + PATIENCE_S + " s");
+        }
+        return answer(total, 0, seconds, "");
     }
 
     /** Open loop: a message is stamped with when it was due, so a stall is in the time of all it delayed. */
@@ -245,7 +258,8 @@ abstract class Driver {
                 fill(topic, size, count);
                 return answer(count, 0, since(began), "");
             case "drain":
-                return drain(topic, args.get("filter"), Long.parseLong(args.get("expect")));
+                return drain(topic, args.get("filter"), Long.parseLong(args.get("expect")),
+                        Integer.parseInt(args.get("groups")));
             case "e2e":
                 return endToEnd(topic, Double.parseDouble(args.get("rate")), size, seconds);
             default:

@@ -155,7 +155,9 @@ impl Figure {
         match work {
             Work::Start | Work::Restart => Self::Seconds,
             Work::Idle => Self::Anonymous,
-            Work::Warm | Work::Produce { .. } | Work::Drain(_) => Self::BrokerCpu,
+            Work::Warm | Work::Produce { .. } | Work::Drain(_) | Work::FanOut { .. } => {
+                Self::BrokerCpu
+            }
             Work::EndToEnd { .. } => Self::EndP50,
         }
     }

@@ -34,6 +34,11 @@ fn columns(work: Work) -> &'static [(&'static str, Figure)] {
             ("broker CPU µs", Figure::BrokerCpu),
             ("client CPU µs", Figure::ClientCpu),
         ],
+        Work::FanOut { .. } => &[
+            ("delivered/s", Figure::PerSecond),
+            ("broker CPU µs", Figure::BrokerCpu),
+            ("client CPU µs", Figure::ClientCpu),
+        ],
         Work::EndToEnd { .. } => &[
             ("end to end p50 µs", Figure::EndP50),
             ("p99 µs", Figure::EndP99),
@@ -146,6 +151,8 @@ pub(crate) fn markdown(report: &Report) -> String {
             };
             let _ = writeln!(out, "- {} {}: `{setting}`", peer.name, peer.version);
         }
+        let all: Vec<&Cell<'_>> = here().collect();
+        let _ = writeln!(out, "\n{}", summary(report, &all));
         for work in Work::ALL {
             let rows: Vec<Vec<String>> = here()
                 .filter(|it| it.work == work)
@@ -172,6 +179,39 @@ pub(crate) fn markdown(report: &Report) -> String {
         }
     }
     out
+}
+
+/// All works of a class on one screen: ours, and ours divided by theirs.
+fn summary(report: &Report, cells: &[&Cell<'_>]) -> String {
+    let others: Vec<&str> = report
+        .measured
+        .iter()
+        .map(|it| it.name)
+        .filter(|it| *it != OURS)
+        .collect();
+    let mut head = vec![
+        "less is better".to_owned(),
+        "figure".to_owned(),
+        OURS.to_owned(),
+    ];
+    head.extend(others.iter().map(|peer| format!("÷ {peer}")));
+    let row = |work: Work| {
+        let find = |peer: &str| cells.iter().find(|it| it.work == work && it.peer == peer);
+        let main = Figure::main(work);
+        let ours = find(OURS)?.spread(main)?;
+        let name = columns(work).iter().find(|(_, it)| *it == main)?.0;
+        let mut row = vec![work.says(), name.to_owned(), number(ours.median)];
+        row.extend(others.iter().map(|peer| {
+            let ratio = find(peer).and_then(|it| it.ratio(main));
+            ratio.map_or_else(|| "–".to_owned(), |it| number(it.median))
+        }));
+        Some(row)
+    };
+    let rows: Vec<Vec<String>> = Work::ALL.into_iter().filter_map(row).collect();
+    if rows.is_empty() || others.is_empty() {
+        return String::new();
+    }
+    table(&head, &rows)
 }
 
 fn capital(text: &str) -> String {
@@ -255,6 +295,31 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(number(value), text);
         }
+    }
+
+    #[test]
+    fn a_summary_holds_ours_against_each_of_the_others() {
+        let windows = vec![window(OURS, 1, 5.0), window("nats", 1, 2.5)];
+        let mut report = report(windows);
+        for name in [OURS, "nats", "kafka"] {
+            report.measured.push(crate::report::Measured {
+                name,
+                version: "1".to_owned(),
+                durable: "",
+                cached: "",
+            });
+        }
+        let text = markdown(&report);
+        let head = text.lines().find(|line| line.contains("less is better"));
+        assert!(
+            head.is_some_and(|it| it.contains("÷ nats | ÷ kafka")),
+            "{text}"
+        );
+        let row = text
+            .lines()
+            .find(|line| line.starts_with("| produce 1 KiB, 64"));
+        let cells: Vec<&str> = row.unwrap_or_default().split('|').map(str::trim).collect();
+        assert!(cells.ends_with(&["5.00", "2.00", "–", ""]), "{text}");
     }
 
     #[test]
