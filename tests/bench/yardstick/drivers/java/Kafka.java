@@ -4,6 +4,7 @@ import java.util.List;
 import java.util.Properties;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Semaphore;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
@@ -93,7 +94,11 @@ final class Kafka extends Driver {
                 room.release();
             });
         }
-        room.acquire(UNDER_WAY);
+        // Once in a while the last messages were not sent for minutes without this.
+        producer().flush();
+        if (!room.tryAcquire(UNDER_WAY, PATIENCE_S, TimeUnit.SECONDS)) {
+            throw new IllegalStateException("sends were not answered");
+        }
         if (failure.get() != null) {
             throw new IllegalStateException(failure.get());
         }
