@@ -170,7 +170,7 @@ impl<'a> Turn<'a> {
         let mut pair = Pair { servers, driver };
         pair.ask(&format!("first topic=load queues={QUEUES}"), 0.0)?;
         let started = began.elapsed();
-        let mut has_backlog = false;
+        let mut backlog: Option<std::result::Result<(), String>> = None;
         for &work in work {
             interrupt::check()?;
             if !self.peer.can(work) {
@@ -185,10 +185,17 @@ impl<'a> Turn<'a> {
                 Work::Restart => {
                     pair = self.restart(pair)?;
                 }
-                Work::Drain(_) | Work::FanOut { .. } if !has_backlog => {
-                    self.fill(&mut pair, "backlog", self.measure.backlog)?;
-                    has_backlog = true;
-                    self.one(&mut pair, work)?;
+                Work::Drain(_) | Work::FanOut { .. } => {
+                    if backlog.is_none() {
+                        let filled = self.fill(&mut pair, "backlog", self.measure.backlog);
+                        interrupt::check()?;
+                        pair.servers.check()?;
+                        backlog = Some(filled.map_err(|error| format!("{error:#}")));
+                    }
+                    match &backlog {
+                        Some(Err(why)) => self.fail(work, why),
+                        _ => self.one(&mut pair, work)?,
+                    }
                 }
                 _ => self.one(&mut pair, work)?,
             }

@@ -9,7 +9,10 @@ use crate::stats::Spread;
 use crate::turn::Window;
 use crate::work::{Class, Work};
 
-/// Figures that a work shows, main figure apart.
+/// Letters of a note; the whole is in the JSON file.
+const NOTE: usize = 100;
+
+/// Figures that a work shows.
 fn columns(work: Work) -> &'static [(&'static str, Figure)] {
     match work {
         Work::Start | Work::Restart => &[("seconds", Figure::Seconds), ("RSS MiB", Figure::Rss)],
@@ -97,7 +100,7 @@ fn row(cell: &Cell<'_>, work: Work) -> Vec<String> {
     row.push(ratio.map_or_else(String::new, |it| number(it.median)));
     let mut notes = Vec::new();
     if let Some(error) = cell.error() {
-        notes.push(error.replace('|', "/"));
+        notes.push(error.replace('|', "/").chars().take(NOTE).collect());
     }
     if cell.failed() > 0 {
         notes.push(format!("{} messages failed", cell.failed()));
