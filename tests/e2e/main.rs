@@ -12,6 +12,7 @@ mod kill;
 mod msg;
 mod orderly;
 mod plugin_author;
+mod plugin_binding;
 mod plugin_failures;
 mod plugin_hostile;
 mod plugin_life;

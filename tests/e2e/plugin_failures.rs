@@ -189,6 +189,10 @@ fn parked_messages_are_dead_letters_of_the_group_and_the_rest_goes_on() -> Resul
     ensure!(dead.len() == 3, "{dead:?}");
     let shown = bench.quern(&["plugin", "ls"])?;
     ensure!(shown.contains("3 parked"), "{shown}");
+    let id = dead[0]["id"].as_str().context("an id")?;
+    let told = bench.quern(&["msg", "trace", id])?;
+    let words = "parked, a filter failed on it: not dealt with; Q-4301 ";
+    ensure!(told.contains(words), "{told}");
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use quern_harness::{Node, World, wait_until};
 use crate::world_with_node;
 
 /// What cargo has built of an example, before it is a component.
-fn module(package: &str) -> String {
+pub(crate) fn module(package: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let built = root.join("target/guests/wasm32-unknown-unknown/release");
     let module = built.join(package.replace('-', "_")).with_extension("wasm");

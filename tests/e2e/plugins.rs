@@ -152,7 +152,7 @@ fn one_order_key_is_one_queue_in_order() -> Result<()> {
 }
 
 /// A name server and two brokers, and a topic on both.
-fn two_brokers(world: &World) -> Result<(String, [Process; 3])> {
+pub(crate) fn two_brokers(world: &World) -> Result<(String, [Process; 3])> {
     let namesrv = format!("127.0.0.1:{}", free_port()?);
     let args = ["start", "--namesrv-only", "--namesrv-listen", &namesrv];
     let server = world.start(&args, "Ctrl-C drains")?;

@@ -13,7 +13,7 @@ use quern_protocol::{
     TopicGroups, TopicGroupsReply, WireError,
 };
 
-use crate::filters::{self, View};
+use crate::filters;
 use crate::topics::Topic;
 use crate::trials::Side;
 use crate::{Broker, find, limits, reply, retry};
@@ -32,24 +32,29 @@ pub(crate) async fn explain(
         let text = retry::no_message(&topic, queue, offset);
         WireError::new(Code::MESSAGE_NOT_FOUND, text)
     })?;
-    let mut stall = None;
-    let mut opinions = Vec::new();
-    if let Some(filter) = &request.filter {
-        let message = Message {
-            topic: &topic,
-            queue,
-            offset,
-            record: &record,
-        };
-        opinions = message.opinions(broker, filter).await?;
-        let view = View {
-            filter: filter.clone(),
-            topic: topic.id,
-            queue,
-        };
-        let stalled = broker.filters.stalled(&view);
-        stall = stalled.map(|it| it.told(broker.store.steady_ms()));
+    // Who asks for nothing that is known still has what is bound to it.
+    let asked = request.filter.clone().unwrap_or(Filter::All);
+    let view = broker.view(&asked, Some(group), (&topic, queue));
+    let message = Message {
+        topic: &topic,
+        queue,
+        offset,
+        record: &record,
+    };
+    let mut opinions = message.opinions(broker, &view.filter).await?;
+    for filter in &view.bound {
+        let mut bound = message.opinions(broker, filter).await?;
+        let decides = bound
+            .iter_mut()
+            .filter(|it| it.role == OpinionRole::Decides);
+        decides.for_each(|it| it.role = OpinionRole::Bound);
+        opinions.append(&mut bound);
     }
+    let stalled = request
+        .filter
+        .as_ref()
+        .and_then(|_| broker.filters.stalled(&view));
+    let stall = stalled.map(|it| it.told(broker.store.steady_ms()));
     let state = &broker.state;
     let popped = state.pops.queue(group, topic.id, queue);
     let explained = ExplainDeliveryReply {

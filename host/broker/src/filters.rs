@@ -16,16 +16,27 @@ use quern_protocol::{
 };
 
 use crate::accepted::{Accepted, Asked};
+use crate::chain::Chain;
 use crate::shelf::Found;
+use crate::topics::Topic;
 use crate::trials::{self, Deciders, OnTrial};
 use crate::{Broker, limits, reply};
 
-/// A queue as one filter sees it.
+/// A queue as those see it whom the same filters decide for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct View {
     pub(crate) filter: Filter,
+    /// Bound to the group besides.
+    pub(crate) bound: Vec<Filter>,
     pub(crate) topic: TopicId,
     pub(crate) queue: QueueId,
+}
+
+impl View {
+    /// In the order they are asked.
+    pub(crate) fn filters(&self) -> impl Iterator<Item = &Filter> {
+        std::iter::once(&self.filter).chain(&self.bound)
+    }
 }
 
 /// Where a view stands still, and until when.
@@ -45,7 +56,9 @@ impl Stalled {
             offset: self.offset,
             code: self.fault.code,
             message: self.fault.to_string(),
-            retry_ms: self.again_at.saturating_sub(now) as u32,
+            // Who asks sooner than the guest is asked again costs little, and hears of it within a second when an
+            // operator has helped.
+            retry_ms: self.again_at.saturating_sub(now).min(limits::STALL_TOLD) as u32,
         }
     }
 }
@@ -63,13 +76,14 @@ impl Filters {
     /// What a name stands for has changed: where it stalled, another version may not.
     pub(crate) fn ask_again(&self, name: &PluginName, language: Option<&str>) {
         let mut stalls = self.stalls.lock().expect(POISONED);
-        stalls.retain(|view, _| match &view.filter {
+        let is_other = |filter: &Filter| match filter {
             Filter::Plugin(filter) => filter.plugin.name != *name,
             Filter::Expression {
                 language: spoken, ..
             } => Some(spoken.as_str()) != language,
             Filter::All => true,
-        });
+        };
+        stalls.retain(|view, _| view.filters().all(is_other));
     }
 
     /// The stall at or before which delivery of this view has to wait, if its time is not over.
@@ -125,34 +139,44 @@ impl Filters {
     }
 }
 
-/// Who decides about messages.
-#[derive(Debug, Clone)]
-pub(crate) enum Judge {
-    /// Nobody has to.
-    Nobody,
-    /// Nobody can, for which the group gets all, unjudged: the code says why.
-    Unjudged(u16),
-    Deciders(Box<Deciders>),
-}
-
-/// Who decides for a filter of a group from now on. A name stands for the version that is active now, and the
-/// next look at a queue asks again.
+/// Who decides for a group from now on, all of them. A name stands for the version that is active now, and what is
+/// bound is bound now; the next look at a queue asks again.
 pub(crate) async fn judge(
     broker: &Arc<Broker>,
-    filter: &Filter,
+    view: &View,
     group: Option<&GroupName>,
-) -> Result<Judge, WireError> {
-    match deciders(broker, filter).await {
-        Ok(None) => Ok(Judge::Nobody),
-        Ok(Some(deciders)) => Ok(Judge::Deciders(Box::new(deciders))),
-        Err(error) if error.is(Code::PLUGIN_QUARANTINED) => {
-            match broker.on_filter_failure(group) {
-                FilterFailure::Pass => Ok(Judge::Unjudged(error.code)),
-                // A parked message is one its filter fails on; this one nobody was asked about.
-                FilterFailure::Stall | FilterFailure::Park => Err(error),
+) -> Result<Chain, WireError> {
+    let mut chain = Chain::default();
+    for filter in view.filters() {
+        match deciders(broker, filter).await {
+            Ok(found) => chain.links.extend(found),
+            Err(error) if error.is(Code::PLUGIN_QUARANTINED) => {
+                match broker.on_filter_failure(group) {
+                    FilterFailure::Pass => chain.unjudged = Some(error.code),
+                    // A parked message is one its filter fails on; this one nobody was asked about.
+                    FilterFailure::Stall | FilterFailure::Park => return Err(error),
+                }
             }
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
+    }
+    Ok(chain)
+}
+
+impl Broker {
+    /// A queue as a group sees it now that asks for this.
+    pub(crate) fn view(
+        &self,
+        filter: &Filter,
+        group: Option<&GroupName>,
+        (topic, queue): (&Topic, QueueId),
+    ) -> View {
+        View {
+            filter: filter.clone(),
+            bound: self.state.bindings.of(&topic.name, group),
+            topic: topic.id,
+            queue,
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 mod accepted;
 mod admin;
 mod allocation;
+mod bindings;
+mod chain;
 mod checks;
 mod cold;
 mod config;

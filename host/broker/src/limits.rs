@@ -30,6 +30,12 @@ pub(crate) const STALLS: usize = 4_096;
 pub(crate) const STALL_FIRST: Duration = Duration::from_secs(1);
 /// … up to this.
 pub(crate) const STALL_LAST: Duration = Duration::from_secs(30);
+/// Whoever waits for a stall to end looks again this often, ms.
+pub(crate) const STALL_TOLD: u64 = 1_000;
+/// Filters bound to a group for a topic, besides what its consumers ask for.
+pub(crate) const BOUND: usize = 2;
+/// Groups and topics that something is bound to.
+pub(crate) const BINDINGS: usize = 10_000;
 /// One look meets so many messages its filter fails on, and ends, where the group passes or parks them.
 pub(crate) const FAULTS_OF_A_LOOK: usize = 32;
 /// Messages of a queue parked for a group and not committed beyond.

@@ -41,7 +41,10 @@ pub(crate) async fn change(
             let earlier = named.before();
             Some(earlier.ok_or_else(|| WireError::new(Code::NOTHING_TO_ROLL_BACK, text))?)
         }
-        PluginChange::Disable => None,
+        PluginChange::Disable => {
+            is_unbound(broker, &name, None)?;
+            None
+        }
         PluginChange::Try {
             version,
             how,
@@ -166,6 +169,15 @@ pub(crate) async fn stand(
     Ok(())
 }
 
+/// Consumers that know nothing of a binding must not come to wait for what is not there.
+fn is_unbound(broker: &Broker, name: &PluginName, version: Option<u32>) -> Result<(), WireError> {
+    let Some(user) = broker.state.bindings.user(name, version) else {
+        return Ok(());
+    };
+    let text = format!("{name} is bound to {user}; first say: quern plugin unbind {name}");
+    Err(WireError::new(Code::PLUGIN_IN_USE, text))
+}
+
 async fn remove(
     broker: &Arc<Broker>,
     name: &PluginName,
@@ -175,6 +187,7 @@ async fn remove(
     let Some(removed) = named.versions.get(&version) else {
         return Err(no_version(name, named, version));
     };
+    is_unbound(broker, name, Some(version))?;
     if named.active == Some(version) {
         let text = format!(
             "{name}@{version} is active; activate another or say: quern plugin disable {name}"

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use quern_protocol::{
-    Activation, Code, ComponentDigest, PluginAbout, PluginKind, PluginName, PluginRef, PluginTrial,
-    Quarantined, Retry, TrialKind, VersionState, WireError,
+    Activation, Code, ComponentDigest, GroupBindings, PluginAbout, PluginKind, PluginName,
+    PluginRef, PluginTrial, Quarantined, Retry, TrialKind, VersionState, WireError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +127,8 @@ pub(crate) enum PluginRecord {
     Tried(PluginName, Option<PluginTrial>),
     /// A version is not asked from now on, until it is activated.
     Quarantined(PluginName, u32, Quarantine),
+    /// All that is bound to a group for a topic from now on.
+    Bound(GroupBindings),
 }
 
 impl state::Body for PluginRecord {
@@ -189,6 +191,8 @@ impl Plugins {
                 let named = names.entry(name).or_default();
                 named.quarantined.insert(number, quarantine);
             }
+            // Kept by [`crate::bindings`].
+            PluginRecord::Bound(_) => {}
         }
     }
 

@@ -18,7 +18,7 @@ use quern_protocol::{
 };
 use quern_store::ReadError;
 
-use crate::filters::{self, View};
+use crate::filters;
 use crate::leases::GroupChange;
 use crate::pops::{PopChange, PopWhat, Queue};
 use crate::scan::{Scan, look};
@@ -77,7 +77,10 @@ pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, 
         None => (0..topic.read_queues).map(QueueId).collect(),
     };
     // A bad expression is refused at once, not when the first message comes.
-    filters::judge(broker, &request.filter, Some(&request.group)).await?;
+    if let Some(queue) = queues.first() {
+        let view = broker.view(&request.filter, Some(&request.group), (&topic, *queue));
+        filters::judge(broker, &view, Some(&request.group)).await?;
+    }
     let first = broker.pop_gates.token(0) as usize % queues.len().max(1);
     queues.rotate_left(first);
     let mut over = pin!(tokio::time::sleep(Duration::from_millis(
@@ -394,18 +397,14 @@ impl Turn<'_> {
             return Ok(());
         }
         let scan = Scan {
-            view: View {
-                filter: request.filter.clone(),
-                topic: topic.id,
-                queue,
-            },
+            view: broker.view(&request.filter, Some(&request.group), (topic, queue)),
             reader: Some(request.group.clone()),
             topic: Arc::clone(topic),
             from,
             max_messages: room.messages - part.records.len(),
             max_bytes: room.bytes - part.bytes,
         };
-        let judge = filters::judge(broker, &request.filter, Some(&request.group)).await?;
+        let judge = filters::judge(broker, &scan.view, Some(&request.group)).await?;
         let scanned = look(broker, &scan, judge).await?;
         part.next = scanned.next;
         part.stall = scanned.stalled.map(|it| it.told(broker.store.steady_ms()));

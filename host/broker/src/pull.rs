@@ -6,7 +6,7 @@ use std::time::Duration;
 use quern_protocol::frame::Outgoing;
 use quern_protocol::{Code, Permission, Pull, PullReply, WireError, limits as wire};
 
-use crate::filters::{self, View};
+use crate::filters;
 use crate::scan::{Scan, Scanned, look};
 use crate::{Broker, group_settings, reply};
 
@@ -17,15 +17,12 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
     check(&request)?;
     // A bad expression is refused at once, not when the first message comes.
     let group = request.group.as_ref();
-    let mut judge = Some(filters::judge(broker, &request.filter, group).await?);
+    let view = broker.view(&request.filter, group, (&topic, request.queue));
+    let mut judge = Some(filters::judge(broker, &view, group).await?);
     let wait = Duration::from_millis(request.wait_ms.into());
     let mut over = std::pin::pin!(tokio::time::sleep(wait));
     let mut scan = Scan {
-        view: View {
-            filter: request.filter.clone(),
-            topic: topic.id,
-            queue: request.queue,
-        },
+        view,
         reader: request.group.clone(),
         topic: Arc::clone(&topic),
         from: request.from,
@@ -35,6 +32,8 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
     // Registered before looking, or a message between look and wait would be missed.
     let waiter = broker.waits.enter(topic.id, request.queue);
     loop {
+        // Good for a look at once; after a wait, others may decide.
+        let known = judge.take();
         let mut bell = std::pin::pin!(waiter.bell());
         bell.as_mut().enable();
         if let Some(group) = &request.group {
@@ -46,10 +45,12 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
             return answer(broker, &scan, Scanned::nothing(next), true);
         }
         if scan.from < max {
-            let now = match judge.take() {
+            let now = match known {
                 Some(known) => known,
-                // Since the look before, a name may have come to stand for another version.
-                None => filters::judge(broker, &request.filter, group).await?,
+                None => {
+                    scan.view = broker.view(&request.filter, group, (&topic, request.queue));
+                    filters::judge(broker, &scan.view, group).await?
+                }
             };
             let scanned = look(broker, &scan, now).await?;
             let advanced = scanned.next > scan.from;

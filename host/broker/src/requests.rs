@@ -7,19 +7,19 @@ use std::sync::Arc;
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
-    AckPopped, BeginUpload, ChangePlugin, Code, CommitOffsets, CreateTopic, DeleteGroup,
-    DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic, EndTransaction,
-    FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup, LeaseQueues, LeaveGroup, ListDelayed,
-    ListGroups, ListPlugins, ListTopics, ListTransactions, OffsetAt, OffsetRange, PluginHealth,
-    PluginLogs, PollTransactions, QueryOffsets, RecallMessage, Reconsume, Request,
-    ResendDeadLetters, ResendMessage, Send, SendSelected, SetGroup, SetTopic, Status, TopicGroups,
-    TopicSettings, UploadChunk, WireError,
+    AckPopped, BeginUpload, ChangeBindings, ChangePlugin, Code, CommitOffsets, CreateTopic,
+    DeleteGroup, DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic,
+    EndTransaction, FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup, LeaseQueues, LeaveGroup,
+    ListBindings, ListDelayed, ListGroups, ListPlugins, ListTopics, ListTransactions, OffsetAt,
+    OffsetRange, PluginHealth, PluginLogs, PollTransactions, QueryOffsets, RecallMessage,
+    Reconsume, Request, ResendDeadLetters, ResendMessage, Send, SendSelected, SetGroup, SetTopic,
+    Status, TopicGroups, TopicSettings, UploadChunk, WireError,
 };
 
 use crate::{
-    Broker, admin, checks, delay, durability, explain, find, group_admin, group_settings, health,
-    join, lease, offsets, plugin_admin, plugin_logs, pop, pull, retry, select, send, session,
-    status, transactions, upload,
+    Broker, admin, bindings, checks, delay, durability, explain, find, group_admin, group_settings,
+    health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, retry, select, send,
+    session, status, transactions, upload,
 };
 
 /// Answers one frame.
@@ -99,6 +99,8 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
             reply::<DescribePlugin>(plugin_admin::describe(broker, it).await?)
         }
         Request::PluginLogs(it) => reply::<PluginLogs>(plugin_logs::logs(broker, it)?),
+        Request::ChangeBindings(it) => reply::<ChangeBindings>(bindings::change(broker, it).await?),
+        Request::ListBindings(_) => reply::<ListBindings>(bindings::list(broker)),
         Request::PluginHealth(_) => reply::<PluginHealth>(health::health(broker)),
 
         Request::SetGroup(it) => reply::<SetGroup>(group_settings::set(broker, it).await?),

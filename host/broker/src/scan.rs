@@ -1,5 +1,5 @@
-//! One look at a queue: read entries, skip what the tag hash rules out, let the filter judge the rest
-//! in batches.
+//! One look at a queue: read entries, skip what the tag hash rules out, let the filters ([`crate::chain`]) judge
+//! the rest in batches.
 //!
 //! What is in memory is looked at where the guest runs, or at once where there is none. What is not is
 //! read by [`crate::cold`], a step at a time, and judged step by step: a guest never waits for a disk.
@@ -8,16 +8,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quern_plugins::{Batch, Fault, Judged, Subscription, Verdict, Worker};
-use quern_protocol::{Code, FilterFailure, GroupName, QueueOffset, RecordView, WireError};
+use quern_plugins::{Fault, Worker};
+use quern_protocol::{FilterFailure, GroupName, QueueOffset, WireError};
 use quern_store::{Entry, ReadError};
 
-use crate::filters::{self, Judge, Stalled, View};
-use crate::health::{self, Asked};
+use crate::chain::{Candidate, Chain, Decision, Judging, Trouble};
+use crate::filters::{Stalled, View};
 use crate::park::{self, Failed, Place};
 use crate::topics::Topic;
-use crate::trials::{self, At, Deciders, OnTrial, Side};
-use crate::{Broker, limits, reply};
+use crate::{Broker, health, limits, reply, trials};
 
 /// What to look for.
 #[derive(Debug, Clone)]
@@ -36,10 +35,7 @@ pub(crate) struct Scanned {
     pub(crate) records: Vec<Bytes>,
     pub(crate) next: QueueOffset,
     pub(crate) stalled: Option<Stalled>,
-    /// The version on trial has failed too often, and how.
-    pub(crate) trial_is_over: Option<(OnTrial, String)>,
-    /// The plugin has failed on too many messages: its name, and how.
-    quarantine: Option<(String, String)>,
+    trouble: Trouble,
     /// To be put aside before anybody is told to go on behind them.
     to_park: Vec<Failed>,
 }
@@ -54,25 +50,23 @@ impl Scanned {
     }
 }
 
-/// `judge` as [`filters::judge`] told it for this look.
+/// Who decides, as [`crate::filters::judge`] told it for this look.
 pub(crate) async fn look(
     broker: &Arc<Broker>,
     scan: &Scan,
-    judge: Judge,
+    chain: Chain,
 ) -> Result<Scanned, WireError> {
     let (topic, queue) = (scan.topic.id, scan.view.queue);
     let is_recent = broker.store.is_recent(topic, queue, scan.from);
-    let deciders = match judge {
-        Judge::Deciders(deciders) => *deciders,
-        Judge::Nobody => return scan.all(broker, is_recent).await,
-        Judge::Unjudged(code) => {
-            let mut scanned = scan.all(broker, is_recent).await?;
+    if chain.links.is_empty() {
+        let mut scanned = scan.all(broker, is_recent).await?;
+        if let Some(code) = chain.unjudged {
             for record in &mut scanned.records {
                 *record = park::unjudged(record, code)?;
             }
-            return Ok(scanned);
         }
-    };
+        return Ok(scanned);
+    }
     let policy = broker.on_filter_failure(scan.reader.as_ref());
     let now = broker.store.steady_ms();
     let waiting = broker.filters.waiting(&scan.view, scan.from, now);
@@ -89,7 +83,7 @@ pub(crate) async fn look(
     let look = Look {
         policy,
         parked: parked.unwrap_or_default(),
-        ..Look::new(scan, deciders)
+        ..Look::new(scan, chain)
     };
     let scanned = if is_recent {
         let broker_ = Arc::clone(broker);
@@ -99,10 +93,10 @@ pub(crate) async fn look(
         look.cold(broker).await
     };
     let mut scanned = scanned?;
-    if let Some((on, why)) = scanned.trial_is_over.take() {
+    if let Some((on, why)) = scanned.trouble.trial_is_over.take() {
         trials::end(broker, on.name, on.trial, why);
     }
-    if let Some((plugin, why)) = scanned.quarantine.take() {
+    if let Some((plugin, why)) = scanned.trouble.quarantine.take() {
         health::quarantine(broker, &plugin, why);
     }
     if let (Some(group), false) = (&scan.reader, scanned.to_park.is_empty()) {
@@ -193,14 +187,14 @@ impl Taken {
 /// One filtered look, which may go from thread to thread between its steps.
 struct Look {
     scan: Scan,
-    deciders: Deciders,
+    chain: Arc<Chain>,
     /// Entries not yet read; `None` before the first step.
     entries: Option<std::vec::IntoIter<Entry>>,
     taken: Taken,
     /// Bytes of all steps.
     read: usize,
     skipped: u64,
-    trial_is_over: Option<(OnTrial, String)>,
+    trouble: Trouble,
     /// What becomes of messages the filter fails on.
     policy: FilterFailure,
     /// Messages put aside for the group before.
@@ -208,13 +202,7 @@ struct Look {
     to_park: Vec<Failed>,
     /// Messages the filter failed on that were passed or are to be parked.
     faults: usize,
-    quarantine: Option<(String, String)>,
 }
-
-/// A message that somebody has to be asked about.
-type Candidate = (QueueOffset, Bytes);
-
-const TOO_MANY_FAULTS: &str = "it failed on too many messages that the active version can decide";
 
 /// What one step has read: messages the tag hash does not rule out.
 struct Step {
@@ -232,20 +220,19 @@ enum Next {
 }
 
 impl Look {
-    fn new(scan: &Scan, deciders: Deciders) -> Self {
+    fn new(scan: &Scan, chain: Chain) -> Self {
         Self {
             taken: Taken::new(scan),
             scan: scan.clone(),
-            deciders,
+            chain: Arc::new(chain),
             entries: None,
             read: 0,
             skipped: 0,
-            trial_is_over: None,
+            trouble: Trouble::default(),
             policy: FilterFailure::Stall,
             parked: BTreeSet::new(),
             to_park: Vec::new(),
             faults: 0,
-            quarantine: None,
         }
     }
 
@@ -303,7 +290,8 @@ impl Look {
         let (mut wanted, mut bytes, mut end) = (Vec::new(), 0, self.taken.next);
         for entry in entries.by_ref() {
             end = entry.offset.plus(1);
-            if !self.deciders.wants(self.side(entry.offset), entry.tag_code) {
+            let queue = self.scan.view.queue;
+            if !self.chain.wants(queue, entry.offset, entry.tag_code) {
                 self.skipped += 1;
                 continue;
             }
@@ -339,10 +327,6 @@ impl Look {
         }
     }
 
-    fn side(&self, offset: QueueOffset) -> Side {
-        self.deciders.side(self.scan.view.queue, offset)
-    }
-
     /// Judges the messages of a step; all before its end has then been decided unless it says otherwise.
     fn judge(
         &mut self,
@@ -350,140 +334,59 @@ impl Look {
         step: &Step,
         worker: &mut Worker,
     ) -> Result<Next, WireError> {
+        let place = (&self.scan.topic, self.scan.view.queue);
+        let mut judging = Judging::new(broker, &self.chain, place, self.policy);
         let mut rest = &step.candidates[..];
         while let Some((first, _)) = rest.first() {
-            let side = self.side(*first);
-            let of_side = rest.iter();
-            let run = of_side.take_while(|(offset, _)| self.side(*offset) == side);
-            let (run, after) = rest.split_at(run.count());
-            match self.judge_run(broker, (side, run), worker)? {
-                Next::GoOn => rest = after,
-                stop => return Ok(stop),
+            let decisions = judging.decide(rest, worker)?;
+            if decisions.is_empty() {
+                self.taken.next = *first;
+                return Ok(Next::Full);
+            }
+            let (stop, dealt_with) = self.take(broker, rest, &decisions)?;
+            judging.count(rest, dealt_with, worker)?;
+            self.trouble.add(std::mem::take(&mut judging.found));
+            match stop {
+                Some(stop) => return Ok(stop),
+                None => rest = &rest[dealt_with..],
             }
         }
         self.taken.next = step.end;
         Ok(Next::GoOn)
     }
 
-    /// Judges messages that one version decides about, in batches.
-    fn judge_run(
-        &mut self,
-        broker: &Broker,
-        (side, run): (Side, &[Candidate]),
-        worker: &mut Worker,
-    ) -> Result<Next, WireError> {
-        let decider = self.deciders.decider(side);
-        let mut rest = run;
-        while !rest.is_empty() {
-            let (batch, taken) = self.lay_out(&decider, rest)?;
-            let (part, after) = rest.split_at(taken);
-            let judged = worker.judge(&decider, &batch);
-            if side != Side::Canary {
-                self.note(broker, &decider, part, &judged);
-            }
-            let (next, decided) = self.take(broker, side, part, &judged)?;
-            self.compare(broker, side, (&part[..decided], &judged.verdicts), worker)?;
-            match next {
-                Some(next) => return Ok(next),
-                None if decided == part.len() => rest = after,
-                // The first that could not be judged, and once the trial is over all that follow.
-                None if side == Side::Canary => {
-                    self.canary_failed(broker, part[decided].0);
-                    let end = match &self.trial_is_over {
-                        Some(_) => rest.len(),
-                        None => decided + 1,
-                    };
-                    let usual = &rest[decided..end];
-                    match self.judge_run(broker, (Side::Usual, usual), worker)? {
-                        Next::GoOn => rest = &rest[end..],
-                        stop => return Ok(stop),
-                    }
-                }
-                // What was not asked about any more is asked about again.
-                None if decided > 0 => rest = &rest[decided..],
-                None => return Ok(judged.fault.map_or(Next::Full, Next::Fault)),
-            }
-        }
-        Ok(Next::GoOn)
-    }
-
-    /// Whether a plugin fails too often is not this look's alone to know.
-    fn note(
-        &mut self,
-        broker: &Broker,
-        decider: &Subscription,
-        part: &[Candidate],
-        judged: &Judged,
-    ) {
-        let at_fault = judged.at_fault.iter().filter_map(|it| part.get(*it));
-        let at_fault: Vec<_> = at_fault.map(|(offset, _)| *offset).collect();
-        let name = decider.plugin().name();
-        let place = (self.scan.topic.id, self.scan.view.queue);
-        let asked = Asked {
-            messages: part.len(),
-            at_fault: &at_fault,
-            fault: judged.fault.as_ref(),
-            now: broker.store.steady_ms(),
-        };
-        if let Some(why) = broker.health.asked(name, place, &asked) {
-            self.quarantine = Some((name.to_owned(), why));
-        }
-    }
-
-    /// A batch of the first messages, as many as it holds.
-    fn lay_out(
-        &self,
-        decider: &Subscription,
-        messages: &[Candidate],
-    ) -> Result<(Batch, usize), WireError> {
-        let mut batch = Batch::new(decider.needs());
-        for (offset, record) in messages {
-            let view = RecordView::trusted(record).map_err(|error| {
-                WireError::new(Code::DATA_CORRUPT, format!("offset {offset}: {error}"))
-            })?;
-            filters::add(&mut batch, decider, &self.scan.topic.name, &view);
-            if batch.is_full() {
-                break;
-            }
-        }
-        let taken = batch.len();
-        Ok((batch, taken))
-    }
-
-    /// Takes what is let through, and says how many have been decided: all before the first that somebody else
-    /// has to decide about, or for which there is no room.
+    /// Takes what is let through, and says how many messages are dealt with: all before the first that holds the
+    /// queue up, or for which there is no room.
     fn take(
         &mut self,
         broker: &Broker,
-        side: Side,
         part: &[Candidate],
-        judged: &Judged,
+        decisions: &[Decision],
     ) -> Result<(Option<Next>, usize), WireError> {
-        for (index, (candidate, verdict)) in part.iter().zip(&judged.verdicts).enumerate() {
+        for (index, (candidate, decision)) in part.iter().zip(decisions).enumerate() {
             let (offset, record) = candidate;
-            match verdict {
-                Verdict::Reject => {}
-                Verdict::Deliver if self.taken.has_room(record.len()) => {
-                    self.taken.take(record.clone());
-                }
-                Verdict::Deliver => return Ok((Some(Next::Full), index)),
-                Verdict::Unjudged => {
-                    self.taken.next = *offset;
-                    let is_at_fault = judged.at_fault.contains(&index);
-                    // An active version decides what a canary fails on.
-                    let is_open = side == Side::Canary || (!is_at_fault && index > 0);
-                    let fault = judged.fault.as_ref().filter(|_| !is_open);
-                    let Some(fault) = fault else {
-                        return Ok((None, index));
+            match decision {
+                Decision::Reject => {}
+                Decision::Deliver => {
+                    let record = match self.chain.unjudged {
+                        Some(code) => park::unjudged(record, code)?,
+                        None => record.clone(),
                     };
-                    if let Some(stop) = self.failed(broker, candidate, fault, is_at_fault)? {
+                    if !self.taken.has_room(record.len()) {
+                        return Ok((Some(Next::Full), index));
+                    }
+                    self.taken.take(record);
+                }
+                Decision::Failed { fault, is_at_fault } => {
+                    self.taken.next = *offset;
+                    if let Some(stop) = self.failed(broker, candidate, fault, *is_at_fault)? {
                         return Ok((Some(stop), index));
                     }
                 }
             }
             self.taken.next = offset.plus(1);
         }
-        Ok((None, part.len()))
+        Ok((None, decisions.len()))
     }
 
     /// What becomes of a message the filter failed on: `None` = the look goes on behind it.
@@ -523,53 +426,6 @@ impl Look {
         Ok(None)
     }
 
-    /// Counts what a canary has decided; asks a shadow about what the usual version has decided.
-    fn compare(
-        &mut self,
-        broker: &Broker,
-        side: Side,
-        (decided, verdicts): (&[Candidate], &[Verdict]),
-        worker: &mut Worker,
-    ) -> Result<(), WireError> {
-        let Some(on) = self.deciders.on_trial.clone() else {
-            return Ok(());
-        };
-        if side == Side::Canary {
-            broker.trials.decided(&on, decided.len() as u64);
-        }
-        if side != Side::Shadowed {
-            return Ok(());
-        }
-        let mut index = 0;
-        while index < decided.len() {
-            let (batch, taken) = self.lay_out(&on.subscription, &decided[index..])?;
-            let shadow = worker.judge(&on.subscription, &batch).verdicts;
-            let part = decided[index..].iter().zip(&verdicts[index..]).zip(shadow);
-            let said = part.map(|(((offset, _), active), by_trial)| (*offset, *active, by_trial));
-            if broker.trials.compared(&on, self.at(), said) {
-                self.trial_is_over = Some((on.clone(), TOO_MANY_FAULTS.to_owned()));
-            }
-            index += taken;
-        }
-        Ok(())
-    }
-
-    fn canary_failed(&mut self, broker: &Broker, offset: QueueOffset) {
-        if let Some(on) = self.deciders.on_trial.clone()
-            && broker.trials.failed(&on, self.at(), offset)
-        {
-            self.trial_is_over = Some((on, TOO_MANY_FAULTS.to_owned()));
-        }
-    }
-
-    fn at(&self) -> At<'_> {
-        At {
-            topic: self.scan.topic.id,
-            name: &self.scan.topic.name,
-            queue: self.scan.view.queue,
-        }
-    }
-
     fn done(self, broker: &Broker, fault: Option<Fault>) -> Scanned {
         let (scan, taken) = (self.scan, self.taken);
         broker.metrics.messages_skipped.add(self.skipped);
@@ -587,8 +443,7 @@ impl Look {
             records: taken.records,
             next: taken.next,
             stalled,
-            trial_is_over: self.trial_is_over,
-            quarantine: self.quarantine,
+            trouble: self.trouble,
             to_park: self.to_park,
         }
     }

@@ -6,6 +6,7 @@ use quern_store::StateRecord;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::bindings::Bindings;
 use crate::group_settings::GroupSettings;
 use crate::leases::{GroupChange, Leases};
 use crate::offsets::{Commit, Offsets};
@@ -52,6 +53,7 @@ pub(crate) struct State {
     pub(crate) offsets: Offsets,
     pub(crate) leases: Leases,
     pub(crate) plugins: Plugins,
+    pub(crate) bindings: Bindings,
     pub(crate) group_settings: GroupSettings,
     pub(crate) pops: Pops,
     pub(crate) parks: Parks,
@@ -101,7 +103,10 @@ impl State {
                     change => self.leases.apply(change),
                 }
             }
-            RecordKind::Plugin => self.plugins.apply(PluginRecord::from_record(body)?),
+            RecordKind::Plugin => match PluginRecord::from_record(body)? {
+                PluginRecord::Bound(now) => self.bindings.apply(now),
+                record => self.plugins.apply(record),
+            },
             // Of no meaning here, or of a later release that can do without them.
             _ => {}
         }
@@ -121,6 +126,7 @@ impl State {
         let groups = groups.chain(pops).chain(parks);
         let groups = groups.map(|change| (RecordKind::Group, change.to_record()));
         let plugins = self.plugins.snapshot().into_iter();
+        let plugins = plugins.chain(self.bindings.snapshot());
         let plugins = plugins.map(|record| (RecordKind::Plugin, record.to_record()));
         let all = topics.chain(offsets).chain(groups).chain(plugins);
         all.map(|(kind, body)| StateRecord { kind, body }).collect()

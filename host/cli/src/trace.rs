@@ -114,19 +114,32 @@ fn waiting(found: &Found) -> String {
 }
 
 fn row(found: &Found, group: &GroupTrace) -> Vec<String> {
-    let decides = group.explained.opinions.first();
+    let deciding: Vec<&Opinion> = deciding(group).collect();
     let filter = group.filter.as_ref().map(ToString::to_string);
+    let names: Vec<&str> = deciding.iter().map(|it| it.plugin.as_str()).collect();
+    let objects = deciding.iter().find(|it| it.said != Said::Deliver);
     vec![
         group.group.to_string(),
         filter.clone().unwrap_or_else(|| "not known now".to_owned()),
-        decides.map_or_else(|| "-".to_owned(), |it| it.plugin.clone()),
-        match (decides, filter) {
+        if names.is_empty() {
+            "-".to_owned()
+        } else {
+            names.join(", ")
+        },
+        match (objects, filter) {
             (Some(it), _) => said(&it.said),
-            (None, Some(_)) => "delivers".to_owned(),
+            (None, Some(_)) => said(&Said::Deliver),
+            // What its members ask for themselves might say something else.
             (None, None) => "-".to_owned(),
         },
         progress(found, group),
     ]
+}
+
+/// Those that decide now, all of which have to let a message through.
+fn deciding(group: &GroupTrace) -> impl Iterator<Item = &Opinion> {
+    let opinions = group.explained.opinions.iter();
+    opinions.filter(|it| matches!(it.role, OpinionRole::Decides | OpinionRole::Bound))
 }
 
 fn said(said: &Said) -> String {
@@ -161,10 +174,7 @@ fn progress(found: &Found, group: &GroupTrace) -> String {
     match explained.committed {
         None => format!("nothing committed{owner}"),
         Some(next) if next > offset => {
-            let is_rejected = explained
-                .opinions
-                .first()
-                .is_some_and(|it| it.said == Said::Reject);
+            let is_rejected = deciding(group).any(|it| it.said == Said::Reject);
             let how = if is_rejected {
                 "passed over"
             } else {
@@ -183,8 +193,12 @@ fn progress(found: &Found, group: &GroupTrace) -> String {
 fn lines(group: &GroupTrace) -> Vec<String> {
     let name = &group.group;
     let mut lines = Vec::new();
-    for it in group.explained.opinions.iter().skip(1) {
+    let is_alone = deciding(group).count() == 1;
+    for it in &group.explained.opinions {
         let who = match it.role {
+            // The row has said it.
+            OpinionRole::Decides if is_alone => continue,
+            OpinionRole::Bound => format!("{}, bound to the group,", it.plugin),
             OpinionRole::Decides => it.plugin.clone(),
             OpinionRole::Compared => format!("{}, the other side of a trial,", it.plugin),
             OpinionRole::Decided { from, until } => {
@@ -207,7 +221,11 @@ fn lines(group: &GroupTrace) -> Vec<String> {
 
 fn copy(group: &str, copy: &GroupCopy) -> String {
     let message = &copy.found.message;
+    let why = message.property(retry::REASON).unwrap_or_default();
+    // What a filter failed on came to no consumer.
+    let is_parked = copy.is_dead && message.attempts() == 0 && why.starts_with("Q-");
     let what = match (copy.is_dead, message.attempts()) {
+        (true, _) if is_parked => "parked, a filter failed on it".to_owned(),
         (true, times) => format!("dead letter, given back {times} times"),
         (false, 0) => "sent again".to_owned(),
         (false, times) => format!("given back {times} times"),
@@ -220,7 +238,6 @@ fn copy(group: &str, copy: &GroupCopy) -> String {
         (_, false, false) => "not consumed yet".to_owned(),
     };
     let at = time::shown(message.stored_at());
-    let why = message.property(retry::REASON).unwrap_or_default();
     format!("{group}: {at} {what}: {state}; {why}\n")
 }
 
@@ -382,6 +399,7 @@ impl OpinionRow {
     fn new(opinion: &Opinion) -> Self {
         let (role, from, until) = match opinion.role {
             OpinionRole::Decides => ("decides", None, None),
+            OpinionRole::Bound => ("bound", None, None),
             OpinionRole::Compared => ("compared", None, None),
             OpinionRole::Decided { from, until } => ("decided", Some(from), Some(until)),
         };

@@ -51,7 +51,7 @@ impl Admin {
     }
 
     /// The answers of all brokers but those that answer with this code; its error when all of them do.
-    async fn ask_all_but<O: Operation + Sync>(
+    pub(crate) async fn ask_all_but<O: Operation + Sync>(
         &self,
         excused: Code,
         request: &O,

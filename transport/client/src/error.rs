@@ -111,9 +111,11 @@ fn kind(code: Code) -> ErrorKind {
     match code {
         Code::CONNECT | Code::CONNECTION_LOST | Code::NO_NAME_SERVER => ErrorKind::Connect,
         Code::DEADLINE => ErrorKind::Timeout,
-        Code::NOT_FOUND | Code::NO_ROUTE | Code::NO_GROUP | Code::MESSAGE_NOT_FOUND => {
-            ErrorKind::NotFound
-        }
+        Code::NOT_FOUND
+        | Code::NO_ROUTE
+        | Code::NO_GROUP
+        | Code::MESSAGE_NOT_FOUND
+        | Code::NOT_BOUND => ErrorKind::NotFound,
         Code::ALREADY_EXISTS | Code::BROKER_NAME_TAKEN | Code::PLUGIN_IN_USE => ErrorKind::Exists,
         Code::FORBIDDEN | Code::UNTRUSTED | Code::TOPIC_CLOSED | Code::GROUP_CLOSED => {
             ErrorKind::Permission
@@ -141,6 +143,8 @@ fn kind(code: Code) -> ErrorKind {
         | Code::PLUGIN_IMPURE
         | Code::EXPRESSION_REFUSED
         | Code::PARAMETER_REFUSED
+        | Code::CHAIN_TOO_LONG
+        | Code::NOT_A_FILTER
         | Code::LANGUAGE_UNKNOWN
         | Code::STRATEGY_UNKNOWN => ErrorKind::Invalid,
         _ => ErrorKind::Other,

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use quern_protocol::{
-    BeginUpload, BrokerEntry, BrokerName, ChangePlugin, ChangePluginReply, Code, ComponentDigest,
-    DescribePlugin, DescribePluginReply, FinishUpload, FinishUploadReply, ListPlugins, PluginAbout,
-    PluginChange, PluginHealth, PluginLogs, PluginLogsReply, PluginName, PluginSummary,
-    UploadChunk, VersionHealth, limits as wire,
+    BeginUpload, BindingChange, BrokerEntry, BrokerName, ChangeBindings, ChangePlugin,
+    ChangePluginReply, Code, ComponentDigest, DescribePlugin, DescribePluginReply, FinishUpload,
+    FinishUploadReply, GroupBindings, GroupName, ListBindings, ListPlugins, PluginAbout,
+    PluginChange, PluginFilter, PluginHealth, PluginLogs, PluginLogsReply, PluginName,
+    PluginSummary, TopicName, UploadChunk, VersionHealth, limits as wire,
 };
 use ring::digest::{SHA256, digest};
 
@@ -134,6 +135,53 @@ impl Admin {
     ) -> Result<Vec<(BrokerName, ChangePluginReply)>> {
         let name = PluginName::new(name)?;
         self.ask_those_who_have_it(&ChangePlugin { name, change })
+            .await
+    }
+
+    /// Puts a filter behind what the consumers of a group ask for, on every broker; running ones have it with their
+    /// next look at a queue. A plugin of that name that is bound already is replaced. Returns all that is bound now.
+    pub async fn bind_filter(
+        &self,
+        topic: &str,
+        group: &str,
+        filter: PluginFilter,
+    ) -> Result<Vec<PluginFilter>> {
+        self.describe_topic(topic).await?;
+        let request = ChangeBindings {
+            topic: TopicName::new(topic)?,
+            group: GroupName::new(group)?,
+            change: BindingChange::Bind(filter),
+        };
+        let mut bound = Vec::new();
+        for broker in self.some_broker().await? {
+            let reply = self.client().call(&broker.address, &request).await?;
+            bound = reply.filters;
+        }
+        Ok(bound)
+    }
+
+    /// Takes a bound filter away again, on every broker. What it has rejected is not delivered any more. Returns
+    /// all that is bound now.
+    pub async fn unbind_filter(
+        &self,
+        topic: &str,
+        group: &str,
+        plugin: &str,
+    ) -> Result<Vec<PluginFilter>> {
+        let request = ChangeBindings {
+            topic: TopicName::new(topic)?,
+            group: GroupName::new(group)?,
+            change: BindingChange::Unbind(PluginName::new(plugin)?),
+        };
+        let replies = self.ask_all_but(Code::NOT_BOUND, &request).await?;
+        let mut replies = replies.into_iter();
+        Ok(replies.next().map(|(_, it)| it.filters).unwrap_or_default())
+    }
+
+    /// What is bound to groups, broker by broker.
+    pub async fn list_bindings(&self) -> Result<Vec<(BrokerName, GroupBindings)>> {
+        let brokers = self.some_broker().await?;
+        self.listed(brokers, &ListBindings {}, |it| it.bindings)
             .await
     }
 

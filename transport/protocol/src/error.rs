@@ -232,6 +232,15 @@ codes! {
     4207 STRATEGY_UNKNOWN Never
         "No allocation strategy of this broker has the name asked for."
         "The text names those there are; averagely is the usual one.";
+    4208 CHAIN_TOO_LONG Never
+        "A group has at most three filters for a topic: what its consumers ask for, and two that are bound. Nothing was bound."
+        "`quern plugin bindings` shows what is bound; `quern plugin unbind NAME` makes room, and one filter may do the work of two.";
+    4209 NOT_BOUND Never
+        "No plugin of this name is bound to the group for the topic."
+        "`quern plugin bindings` shows what is bound to whom.";
+    4210 NOT_A_FILTER Never
+        "The plugin decides something else than which messages a group receives, and cannot be bound as a filter."
+        "`quern plugin ls` says what each plugin is.";
     4301 PLUGIN_TRAP Here
         "A plugin stopped in the middle of its work (a trap). The message is not lost: delivery of this queue waits, or what its group wants instead."
         "The broker's log names plugin, version and cause. Correct the plugin, or consume without it; `quern group set GROUP --on-filter-failure park` lets the rest go on.";

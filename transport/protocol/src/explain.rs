@@ -19,7 +19,8 @@ pub struct ExplainDelivery {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ExplainDeliveryReply {
-    /// What those say who decide about the message, who decides now first. Empty = nobody has to.
+    /// What those say who decide about the message: by what its members ask for, who decides now first; then by
+    /// what is bound to the group. Empty = nobody has to.
     pub opinions: Vec<Opinion>,
     /// The next message of the queue that the group wants; `None` = it never committed.
     pub committed: Option<QueueOffset>,
@@ -64,6 +65,8 @@ pub enum OpinionRole {
     Compared,
     /// It decided in this time, which ended after the message was stored, ms since 1970.
     Decided { from: u64, until: u64 },
+    /// It decides now, too: an operator has bound it to the group.
+    Bound,
 }
 
 /// What it says.

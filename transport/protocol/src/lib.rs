@@ -21,6 +21,7 @@ pub mod retry;
 pub mod trace;
 pub mod transaction;
 
+mod binding;
 mod broker;
 mod explain;
 mod find;
@@ -38,6 +39,10 @@ mod session;
 mod topic;
 mod topic_rules;
 
+pub use binding::{
+    BindingChange, ChangeBindings, ChangeBindingsReply, GroupBindings, ListBindings,
+    ListBindingsReply,
+};
 pub use block::{Block, BlockError};
 pub use broker::{PluginReport, Status, StatusReply};
 pub use config::{ConfigEntry, ConfigOrigin, DescribeConfig, DescribeConfigReply};

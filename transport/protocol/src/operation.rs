@@ -172,6 +172,8 @@ operations! {
     65 DescribePlugin Header => DescribePluginReply Table;
     66 PluginHealth   Header => PluginHealthReply   Table;
     67 PluginLogs     Header => PluginLogsReply     Table;
+    68 ChangeBindings Header => ChangeBindingsReply Table;
+    69 ListBindings   Header => ListBindingsReply   Table;
     70 JoinGroup      Table  => JoinGroupReply      Table;
     71 LeaveGroup     Header => LeaveGroupReply     Header;
     72 LeaseQueues    Table  => LeaseQueuesReply    Table;

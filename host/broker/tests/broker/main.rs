@@ -1,6 +1,7 @@
 //! A broker as its peers see it: requests over a real connection, on a simulated disk.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod bindings;
 mod cold;
 mod durability;
 mod failures;

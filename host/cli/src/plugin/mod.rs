@@ -1,6 +1,7 @@
 //! `quern plugin …`: make, build and test without a broker; upload, activate, roll back and look at on one.
 
 mod author;
+mod binding;
 mod logs;
 mod new;
 mod project;
@@ -111,6 +112,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Put a filter behind what the consumers of a group ask for, without a change of theirs: what both let through is
+    /// delivered. Bound again, a plugin gets its new version and parameters.
+    Bind(binding::BindArgs),
+    /// Take a bound filter away again. What it has rejected is not delivered any more.
+    Unbind(binding::UnbindArgs),
+    /// What is bound to whom.
+    Bindings {
+        #[command(flatten)]
+        options: Options,
+    },
     /// Let a name stand for nothing: who uses it waits.
     Disable {
         name: String,
@@ -179,6 +190,9 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             upload(&component, name, activate, &options).await
         }
         Command::Ls { options } => show::ls(&options).await,
+        Command::Bind(args) => binding::bind(args).await,
+        Command::Unbind(args) => binding::unbind(args).await,
+        Command::Bindings { options } => binding::bindings(&options).await,
         Command::Logs(args) => logs::run(args).await,
         Command::Info { name, options } => show::info(&name, &options).await,
         Command::Activate { plugin, options } => {

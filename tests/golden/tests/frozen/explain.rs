@@ -54,6 +54,11 @@ pub(crate) fn explaining(all: &mut Samples) {
         }),
     };
     all.add(&explain, &reply);
+    let bound = ExplainDeliveryReply {
+        opinions: vec![opinion(OpinionRole::Bound, Said::Reject)],
+        ..reply
+    };
+    all.reply::<ExplainDelivery>(&bound, "by a bound filter");
     let asked = ExplainDelivery {
         filter: None,
         ..explain

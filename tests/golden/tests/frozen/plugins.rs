@@ -1,16 +1,17 @@
 //! Samples of uploads, of what is said about plugins, and of filters that name one.
 
 use quern_protocol::{
-    Activation, BeginUpload, BeginUploadReply, ChangePlugin, ChangePluginReply, ComponentDigest,
-    DescribePlugin, DescribePluginReply, Disagreement, Filter, FinishUpload, FinishUploadReply,
-    ListPlugins, ListPluginsReply, LogLevel, Operation as _, PluginAbout, PluginChange,
-    PluginFaults, PluginFigures, PluginHealth, PluginHealthReply, PluginKind, PluginLine,
-    PluginLogs, PluginLogsReply, PluginName, PluginSummary, PluginTrial, Pull, Quarantined,
-    QueueId, QueueOffset, TrialKind, TrialReport, Unjudged, UploadChunk, UploadChunkReply,
-    VersionHealth, VersionReport, VersionState,
+    Activation, BeginUpload, BeginUploadReply, BindingChange, ChangeBindings, ChangeBindingsReply,
+    ChangePlugin, ChangePluginReply, ComponentDigest, DescribePlugin, DescribePluginReply,
+    Disagreement, Filter, FinishUpload, FinishUploadReply, GroupBindings, ListBindings,
+    ListBindingsReply, ListPlugins, ListPluginsReply, LogLevel, Operation as _, PluginAbout,
+    PluginChange, PluginFaults, PluginFigures, PluginHealth, PluginHealthReply, PluginKind,
+    PluginLine, PluginLogs, PluginLogsReply, PluginName, PluginSummary, PluginTrial, Pull,
+    Quarantined, QueueId, QueueOffset, TrialKind, TrialReport, Unjudged, UploadChunk,
+    UploadChunkReply, VersionHealth, VersionReport, VersionState,
 };
 
-use crate::{Samples, topic};
+use crate::{Samples, group, topic};
 
 fn name() -> PluginName {
     PluginName::new("geo").unwrap()
@@ -198,4 +199,30 @@ fn at_work(all: &mut Samples) {
         lost: 1,
     };
     all.add(&logs, &said);
+    bound(all);
+}
+
+fn bound(all: &mut Samples) {
+    let geo = Filter::plugin("geo@3").unwrap();
+    let filters = vec![geo.param("min", "100").expression("inside")];
+    let change = |change| ChangeBindings {
+        topic: topic(),
+        group: group(),
+        change,
+    };
+    let bind = change(BindingChange::Bind(filters[0].clone()));
+    let bound = ChangeBindingsReply {
+        filters: filters.clone(),
+    };
+    all.add(&bind, &bound);
+    all.request(&change(BindingChange::Unbind(name())), "unbind");
+    let bindings = GroupBindings {
+        topic: topic(),
+        group: group(),
+        filters,
+    };
+    let listed = ListBindingsReply {
+        bindings: vec![bindings],
+    };
+    all.add(&ListBindings {}, &listed);
 }

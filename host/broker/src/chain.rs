@@ -1,0 +1,336 @@
+//! The filters that decide about a group's messages, one after the other: what its consumers ask for, then what is
+//! bound to it. Each is asked about what those before it let through, in batches; a message is delivered if all
+//! let it through. Each has its own trial, its own figures and its own failures.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quern_plugins::{Batch, Fault, Judged, Subscription, Verdict, Worker};
+use quern_protocol::{Code, FilterFailure, QueueId, QueueOffset, RecordView, WireError};
+
+use crate::health::Asked;
+use crate::topics::Topic;
+use crate::trials::{At, Deciders, OnTrial, Side};
+use crate::{Broker, filters};
+
+/// Who decides, for one look at a queue.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chain {
+    pub(crate) links: Vec<Deciders>,
+    /// A filter of this chain cannot be asked, and the group wants messages all the same: why.
+    pub(crate) unjudged: Option<u16>,
+}
+
+impl Chain {
+    /// Whether anybody has to be asked about a message with this tag.
+    pub(crate) fn wants(&self, queue: QueueId, offset: QueueOffset, tag_code: i32) -> bool {
+        let mut links = self.links.iter();
+        links.all(|it| it.wants(it.side(queue, offset), tag_code))
+    }
+}
+
+/// A message that somebody has to be asked about.
+pub(crate) type Candidate = (QueueOffset, Bytes);
+
+/// What all of a chain say of a message.
+#[derive(Debug, Clone)]
+pub(crate) enum Decision {
+    Reject,
+    Deliver,
+    Failed {
+        fault: Fault,
+        /// The message itself is what the guest failed on.
+        is_at_fault: bool,
+    },
+}
+
+/// What one version said of messages; by their place among those asked about.
+struct Call {
+    link: usize,
+    side: Side,
+    messages: Vec<usize>,
+    verdicts: Vec<Verdict>,
+}
+
+const TOO_MANY_FAULTS: &str = "it failed on too many messages that the active version can decide";
+
+/// A chain at work on messages of one queue.
+pub(crate) struct Judging<'a> {
+    pub(crate) broker: &'a Broker,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) queue: QueueId,
+    pub(crate) policy: FilterFailure,
+    pub(crate) found: Trouble,
+    calls: Vec<Call>,
+}
+
+/// What a look found out about versions.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble {
+    /// The version on trial has failed too often, and how.
+    pub(crate) trial_is_over: Option<(OnTrial, String)>,
+    /// The plugin has failed on too many messages: its name, and how.
+    pub(crate) quarantine: Option<(String, String)>,
+}
+
+impl Trouble {
+    pub(crate) fn add(&mut self, more: Self) {
+        let Self {
+            trial_is_over,
+            quarantine,
+        } = more;
+        if trial_is_over.is_some() {
+            self.trial_is_over = trial_is_over;
+        }
+        if quarantine.is_some() {
+            self.quarantine = quarantine;
+        }
+    }
+}
+
+impl<'a> Judging<'a> {
+    pub(crate) fn new(
+        broker: &'a Broker,
+        chain: &Arc<Chain>,
+        (topic, queue): (&Arc<Topic>, QueueId),
+        policy: FilterFailure,
+    ) -> Self {
+        Self {
+            broker,
+            chain: Arc::clone(chain),
+            topic: Arc::clone(topic),
+            queue,
+            policy,
+            found: Trouble::default(),
+            calls: Vec::new(),
+        }
+    }
+
+    /// What becomes of the first messages, as many as can be said at once; none = nobody can say.
+    pub(crate) fn decide(
+        &mut self,
+        messages: &[Candidate],
+        worker: &mut Worker,
+    ) -> Result<Vec<Decision>, WireError> {
+        let all: Vec<usize> = (0..messages.len()).collect();
+        let mut decisions = self.ask(0, messages, &all, worker)?;
+        self.cut(&mut decisions);
+        for link in 1..self.chain.links.len() {
+            let open = |it: &usize| !matches!(decisions[*it], Decision::Reject);
+            let open: Vec<usize> = (0..decisions.len()).filter(open).collect();
+            let mut rest = &open[..];
+            while let Some(first) = rest.first().filter(|it| **it < decisions.len()) {
+                let said = self.ask(link, messages, rest, worker)?;
+                if said.is_empty() {
+                    decisions.truncate(*first);
+                    break;
+                }
+                let (now, after) = rest.split_at(said.len());
+                for (index, said) in now.iter().zip(said) {
+                    let before = &mut decisions[*index];
+                    // Who failed first says why; but nobody waits for what another filter rejects.
+                    if !matches!(
+                        (&before, &said),
+                        (
+                            Decision::Failed { .. },
+                            Decision::Failed { .. } | Decision::Deliver
+                        )
+                    ) {
+                        *before = said;
+                    }
+                }
+                self.cut(&mut decisions);
+                rest = after;
+            }
+        }
+        Ok(decisions)
+    }
+
+    /// Nothing is decided behind a message that holds the queue up.
+    fn cut(&self, decisions: &mut Vec<Decision>) {
+        let holds_up = |it: &Decision| match (it, self.policy) {
+            (Decision::Failed { .. }, FilterFailure::Stall) => true,
+            (Decision::Failed { is_at_fault, .. }, FilterFailure::Park) => !is_at_fault,
+            _ => false,
+        };
+        if let Some(first) = decisions.iter().position(holds_up) {
+            decisions.truncate(first + 1);
+        }
+    }
+
+    /// Asks one link about the first of these messages, as many as one version decides and a batch holds.
+    fn ask(
+        &mut self,
+        link: usize,
+        messages: &[Candidate],
+        which: &[usize],
+        worker: &mut Worker,
+    ) -> Result<Vec<Decision>, WireError> {
+        let Some(first) = which.first() else {
+            return Ok(Vec::new());
+        };
+        let side_of = |it: &usize| self.chain.links[link].side(self.queue, messages[*it].0);
+        let side = side_of(first);
+        let run = which.iter().take_while(|it| side_of(it) == side).count();
+        self.ask_side((link, side), messages, &which[..run], worker)
+    }
+
+    fn ask_side(
+        &mut self,
+        (link, side): (usize, Side),
+        messages: &[Candidate],
+        which: &[usize],
+        worker: &mut Worker,
+    ) -> Result<Vec<Decision>, WireError> {
+        let decider = self.chain.links[link].decider(side);
+        let batch = self.lay_out(&decider, messages, which)?;
+        let which = &which[..batch.len()];
+        let judged = worker.judge(&decider, &batch);
+        if side != Side::Canary {
+            let offsets: Vec<_> = which.iter().map(|it| messages[*it].0).collect();
+            self.note(&decider, &offsets, &judged);
+        }
+        let mut decisions = said(side, &judged);
+        self.calls.push(Call {
+            link,
+            side,
+            messages: which[..decisions.len()].to_vec(),
+            verdicts: judged.verdicts,
+        });
+        // The active version decides the first that a canary fails on, and once its trial is over all that follow.
+        if let (Side::Canary, Some(failed)) = (side, which.get(decisions.len())) {
+            let is_over = self.canary_failed(link, messages[*failed].0);
+            let rest = &which[decisions.len()..];
+            let rest = if is_over { rest } else { &rest[..1] };
+            decisions.extend(self.ask_side((link, Side::Usual), messages, rest, worker)?);
+        }
+        Ok(decisions)
+    }
+
+    /// A batch of the first messages, as many as it holds.
+    fn lay_out(
+        &self,
+        decider: &Subscription,
+        messages: &[Candidate],
+        which: &[usize],
+    ) -> Result<Batch, WireError> {
+        let mut batch = Batch::new(decider.needs());
+        for index in which {
+            let (offset, record) = &messages[*index];
+            let view = RecordView::trusted(record).map_err(|error| {
+                WireError::new(Code::DATA_CORRUPT, format!("offset {offset}: {error}"))
+            })?;
+            filters::add(&mut batch, decider, &self.topic.name, &view);
+            if batch.is_full() {
+                break;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Whether a plugin fails too often is not this look's alone to know.
+    fn note(&mut self, decider: &Subscription, offsets: &[QueueOffset], judged: &Judged) {
+        let at_fault = judged.at_fault.iter().filter_map(|it| offsets.get(*it));
+        let at_fault: Vec<_> = at_fault.copied().collect();
+        let name = decider.plugin().name();
+        let asked = Asked {
+            messages: offsets.len(),
+            at_fault: &at_fault,
+            fault: judged.fault.as_ref(),
+            now: self.broker.store.steady_ms(),
+        };
+        let place = (self.topic.id, self.queue);
+        if let Some(why) = self.broker.health.asked(name, place, &asked) {
+            self.found.quarantine = Some((name.to_owned(), why));
+        }
+    }
+
+    /// `true` = once too often.
+    fn canary_failed(&mut self, link: usize, offset: QueueOffset) -> bool {
+        let Some(on) = self.chain.links[link].on_trial.clone() else {
+            return true;
+        };
+        let is_over = self.broker.trials.failed(&on, self.at(), offset);
+        if is_over {
+            self.found.trial_is_over = Some((on, TOO_MANY_FAULTS.to_owned()));
+        }
+        is_over
+    }
+
+    fn at(&self) -> At<'_> {
+        At {
+            topic: self.topic.id,
+            name: &self.topic.name,
+            queue: self.queue,
+        }
+    }
+
+    /// So many of the messages are dealt with: counts what canaries have decided of them, and asks shadows about
+    /// what the usual versions have decided. What was said of the others is said again when they are met again.
+    pub(crate) fn count(
+        &mut self,
+        messages: &[Candidate],
+        dealt_with: usize,
+        worker: &mut Worker,
+    ) -> Result<(), WireError> {
+        for call in std::mem::take(&mut self.calls) {
+            let Some(on) = self.chain.links[call.link].on_trial.clone() else {
+                continue;
+            };
+            let of_these = call.messages.iter().take_while(|it| **it < dealt_with);
+            let which = &call.messages[..of_these.count()];
+            match call.side {
+                Side::Canary => self.broker.trials.decided(&on, which.len() as u64),
+                Side::Shadowed => self.compare(&on, messages, (which, &call.verdicts), worker)?,
+                Side::Usual => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn compare(
+        &mut self,
+        on: &OnTrial,
+        messages: &[Candidate],
+        (mut which, mut verdicts): (&[usize], &[Verdict]),
+        worker: &mut Worker,
+    ) -> Result<(), WireError> {
+        while !which.is_empty() {
+            let batch = self.lay_out(&on.subscription, messages, which)?;
+            let taken = batch.len();
+            let shadow = worker.judge(&on.subscription, &batch).verdicts;
+            let part = which.iter().zip(verdicts).zip(shadow).take(taken);
+            let said = part.map(|((it, active), by_trial)| (messages[*it].0, *active, by_trial));
+            if self.broker.trials.compared(on, self.at(), said) {
+                self.found.trial_is_over = Some((on.clone(), TOO_MANY_FAULTS.to_owned()));
+            }
+            (which, verdicts) = (&which[taken..], &verdicts[taken..]);
+        }
+        Ok(())
+    }
+}
+
+/// What the first verdicts come to: up to the first message that was not asked about any more, which is asked about
+/// again, or that a canary fails on, which the active version decides.
+fn said(side: Side, judged: &Judged) -> Vec<Decision> {
+    let mut decisions = Vec::with_capacity(judged.verdicts.len());
+    for (index, verdict) in judged.verdicts.iter().enumerate() {
+        decisions.push(match (verdict, &judged.fault) {
+            (Verdict::Reject, _) => Decision::Reject,
+            (Verdict::Deliver, _) => Decision::Deliver,
+            (Verdict::Unjudged, Some(fault)) if side != Side::Canary => {
+                let is_at_fault = judged.at_fault.contains(&index);
+                if !is_at_fault && index > 0 {
+                    break;
+                }
+                Decision::Failed {
+                    fault: fault.clone(),
+                    is_at_fault,
+                }
+            }
+            (Verdict::Unjudged, _) => break,
+        });
+    }
+    decisions
+}
