@@ -75,6 +75,8 @@ pub struct Config {
     /// Largest body of a message, bytes; at most 4 MiB, the default.
     pub max_message_size: usize,
     pub identity: Identity,
+    /// Where the development CA is kept. `None` = the user's own, which clients believe by default.
+    pub dev_ca: Option<PathBuf>,
     /// Size of a log segment, bytes; `None` = by the size of the file system.
     pub segment_size: Option<u64>,
     /// How safe messages are whose send and topic do not say. Default: on the broker's disk.
@@ -95,6 +97,8 @@ pub struct Config {
     /// process of its own with limits. `None` = only the plugins built into this program run, and
     /// no others are taken in.
     pub compiler: Option<PathBuf>,
+    /// Where compiled plugins are kept; several nodes of one user may share it. `None` = with the data.
+    pub plugin_cache: Option<PathBuf>,
     /// Who gave which value, for those who ask the running node.
     pub origins: Origins,
 }
@@ -120,6 +124,7 @@ impl Config {
             identity: Identity::Development {
                 allow_remote: false,
             },
+            dev_ca: None,
             segment_size: None,
             durability: Durability::Local,
             flush_timeout: Duration::from_secs(5),
@@ -129,6 +134,7 @@ impl Config {
             retention: Retention::default(),
             read_mode: ReadMode::default(),
             compiler: None,
+            plugin_cache: None,
             origins: Origins::default(),
         }
     }

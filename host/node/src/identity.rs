@@ -4,7 +4,7 @@ use std::path::Path;
 
 use quern_quic::{DevAuthority, NodeIdentity, TlsError, Trust};
 
-use crate::config::Identity;
+use crate::config::{Config, Identity};
 
 /// Who this process is, and whom it takes for a peer.
 #[derive(Debug)]
@@ -16,12 +16,16 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    pub(crate) fn load(source: &Identity, node: &str, names: &[String]) -> Result<Self, TlsError> {
-        match source {
+    /// `names`: what clients call this node.
+    pub(crate) fn load(config: &Config, names: &[String]) -> Result<Self, TlsError> {
+        match &config.identity {
             Identity::Development { .. } => {
-                let authority = DevAuthority::open()?;
+                let authority = match &config.dev_ca {
+                    Some(dir) => DevAuthority::open_in(dir)?,
+                    None => DevAuthority::open()?,
+                };
                 Ok(Self {
-                    identity: authority.issue_for("node", node, names)?,
+                    identity: authority.issue_for("node", config.name.as_str(), names)?,
                     peers: authority.trust(),
                     fingerprint: Some(authority.fingerprint().to_owned()),
                 })

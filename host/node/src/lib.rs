@@ -18,7 +18,7 @@ pub use quern_broker::{Delays, Transactions};
 use quern_nameserver::NameServer;
 use quern_plugins::{Compiler, Runtime};
 use quern_protocol::{BrokerName, Code, ConfigEntry};
-use quern_quic::{BindError, CloseReason, Connector, Door, ListenConfig, Listener, TlsError};
+use quern_quic::{BindError, CloseReason, Connector, Door, ListenConfig, Listener, TlsError, Trust};
 use quern_store::{Env, Report};
 pub use quern_store::{ReadMode, Retention};
 
@@ -72,6 +72,7 @@ pub struct Node {
     namesrv: Option<Arc<Listener>>,
     broker: Option<RunningBroker>,
     fingerprint: Option<String>,
+    trust: Trust,
     ignored: Vec<ConfigEntry>,
 }
 
@@ -88,12 +89,13 @@ impl Node {
         config.check()?;
         let advertised = config.advertised();
         let names: Vec<String> = advertised.iter().map(|it| host(it)).collect();
-        let credentials = Credentials::load(&config.identity, config.name.as_str(), &names)?;
+        let credentials = Credentials::load(&config, &names)?;
         let env = Env::real();
         let mut node = Self {
             namesrv: None,
             broker: None,
             fingerprint: credentials.fingerprint.clone(),
+            trust: credentials.peers.clone(),
             ignored: config.ignored(),
         };
         if config.roles.has_name_server() {
@@ -142,6 +144,11 @@ impl Node {
     /// Of the development CA, when that is used.
     pub fn fingerprint(&self) -> Option<&str> {
         self.fingerprint.as_deref()
+    }
+
+    /// The authority that this node's certificate is from: whom its clients believe.
+    pub fn trust(&self) -> Trust {
+        self.trust.clone()
     }
 
     /// Settings that were given and have no effect, with the reason.
@@ -240,6 +247,7 @@ async fn start_broker(
             None => Compiler::InProcess,
         },
         dir: Some(config.data.join("plugins")),
+        cache: config.plugin_cache.clone(),
         ..quern_plugins::Config::default()
     };
     let open = tokio::task::spawn_blocking(move || {

@@ -13,13 +13,15 @@
 //!
 //! A file is read into memory, and the bytes in memory are verified and loaded: between check and
 //! use there is no file that could change. What does not verify is removed and compiled again. Made
-//! on this node only, never taken from another.
+//! by this user on this machine only, never taken from another. Processes that share a directory meet
+//! in nothing but whole files.
 
 use std::fs::{self, File};
 use std::hash::{Hash as _, Hasher as _};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use ring::hmac;
@@ -119,7 +121,7 @@ impl Cache {
         mac.update(&head);
         mac.update(artefact.code());
         let file = self.file(component);
-        let new = file.with_extension("new");
+        let new = unique(&file);
         // Not synced: what a crash tears does not verify.
         let mut out = File::create(&new)?;
         out.write_all(mac.sign().as_ref())?;
@@ -164,6 +166,13 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A name beside this file that no other writer has.
+fn unique(file: &Path) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    file.with_extension(format!("{}-{next}.new", std::process::id()))
+}
+
 /// This node's secret; made at its first start.
 fn node_key(file: &Path) -> io::Result<[u8; 32]> {
     match fs::read(file) {
@@ -172,6 +181,7 @@ fn node_key(file: &Path) -> io::Result<[u8; 32]> {
                 return Ok(key);
             }
             tracing::warn!(file = %file.display(), "not a key; a new one is made");
+            fs::remove_file(file)?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -179,17 +189,21 @@ fn node_key(file: &Path) -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     let random = SystemRandom::new().fill(&mut key);
     random.map_err(|_| io::Error::other("the system gives no random bytes"))?;
-    let new = file.with_extension("new");
+    let new = unique(file);
     let mut out = File::options()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&new)?;
     out.write_all(&key)?;
     out.sync_all()?;
-    fs::rename(new, file)?;
-    Ok(key)
+    // Whoever is first gives the key: a link never replaces a file.
+    let linked = fs::hard_link(&new, file);
+    fs::remove_file(&new)?;
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => node_key(file),
+        other => other.map(|()| key),
+    }
 }
 
 #[cfg(test)]
@@ -226,6 +240,16 @@ mod tests {
         cache.keep(&other, &Artefact::compiled(code.clone()));
         fs::rename(cache.file(&other), &file).unwrap();
         assert!(cache.find(&digest).is_none());
+        // Those who begin at once agree about the key.
+        let fresh = dir.path().join("fresh");
+        fs::create_dir(&fresh).unwrap();
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let ask = || node_key(&fresh.join("node.key")).unwrap();
+            let asked: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+            asked.into_iter().map(|it| it.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| key == &keys[0]));
+        assert_eq!(fs::read_dir(&fresh).unwrap().count(), 1, "and leave nothing");
         // Another node's.
         fs::write(&file, &whole).unwrap();
         fs::remove_file(dir.path().join("node.key")).unwrap();

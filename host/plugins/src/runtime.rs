@@ -31,9 +31,11 @@ pub struct Config {
     /// Who compiles. Default: this process, which is for plugins built together with it; a program
     /// that takes in others names one that calls [`crate::plugin_child_main`].
     pub compiler: Compiler,
-    /// Where compiled plugins and the key that vouches for them are kept; made when first needed.
-    /// Default: nowhere.
+    /// Where plugins of users are kept; made when first needed. Default: nowhere.
     pub dir: Option<PathBuf>,
+    /// Where compiled plugins and the key that vouches for them are kept; processes of one user may
+    /// share it. Default: `dir`.
+    pub cache: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -42,6 +44,7 @@ impl Default for Config {
             instances: limits::INSTANCES,
             compiler: Compiler::InProcess,
             dir: None,
+            cache: None,
         }
     }
 }
@@ -54,7 +57,7 @@ struct Shared {
     engine: Engine,
     linker: Linker<State>,
     compiler: Compiler,
-    dir: Option<PathBuf>,
+    cache_dir: Option<PathBuf>,
     components: Option<Components>,
     /// Opened when first used: the directory may not be there, or not be ours, before.
     cache: OnceLock<Option<Cache>>,
@@ -85,7 +88,7 @@ impl Runtime {
             engine,
             linker,
             compiler: config.compiler.clone(),
-            dir: config.dir.clone(),
+            cache_dir: config.cache.clone().or_else(|| config.dir.clone()),
             components: config.dir.clone().map(Components::new),
             cache: OnceLock::new(),
             built_ins: Shelf::new(),
@@ -155,7 +158,7 @@ impl Runtime {
 
     fn cache(&self) -> Option<&Cache> {
         let open = || {
-            let dir = self.0.dir.as_deref()?;
+            let dir = self.0.cache_dir.as_deref()?;
             let cache = Cache::open(dir, &self.0.engine);
             let told = cache.inspect_err(|error| {
                 tracing::warn!(dir = %dir.display(), %error, "compiled plugins cannot be kept there");

@@ -29,7 +29,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "quern-client",
         uses: &["quern-protocol", "quern-quic"],
-        tests_use: &[],
+        tests_use: &["quernstone"],
     },
     Row {
         name: "quern-store",
@@ -67,6 +67,11 @@ pub const ROWS: &[Row] = &[
             "quern-nameserver",
         ],
         tests_use: &["quern-client"],
+    },
+    Row {
+        name: "quernstone",
+        uses: &["quern-client", "quern-node"],
+        tests_use: &[],
     },
     Row {
         name: "quern",

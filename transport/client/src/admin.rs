@@ -13,6 +13,27 @@ use crate::client::{self, Client};
 use crate::error::{Error, Result};
 
 /// Administration of one cluster.
+///
+/// ```
+/// # quernstone::testing::run(async |client| {
+/// use quern_client::{Filter, Message, Permission, TopicSetting};
+///
+/// let admin = client.admin();
+/// admin.create_topic("orders", 8).await?;
+/// admin.change_topic("orders", vec![TopicSetting::Permission(Permission::Read)]).await?;
+///
+/// // A topic that may only be read says so at once.
+/// let producer = client.producer("shop").start().await?;
+/// let refused = producer.send(Message::new("orders", "A7")).await.unwrap_err();
+/// println!("{refused}: {:?}", refused.kind());
+///
+/// for (broker, summary) in admin.list_topics().await? {
+///     println!("{broker}: {summary:?}");
+/// }
+/// admin.delete_topic("orders").await?;
+/// # Ok(())
+/// # });
+/// ```
 #[derive(Debug, Clone)]
 pub struct Admin(Client);
 

@@ -41,6 +41,27 @@ pub(crate) struct Shared {
 }
 
 /// Settings of a [`Client`].
+///
+/// ```
+/// # quernstone::testing::run(async |client| {
+/// use std::time::Duration;
+/// use quern_client::Client;
+///
+/// # let broker = quernstone::testing::Broker::start().await?;
+/// # let (name_server, trust) = (broker.node().namesrv_addr().ok_or("it has one")?, broker.node().trust());
+/// let client = Client::builder()
+///     .namesrv([name_server.to_string()]) // HOST:PORT each; any one of them is enough
+///     .trust(trust) // or Trust::ca_file(…), Trust::pin(…); default: this user's development CA
+///     .instance_name("billing-3")
+///     .request_timeout(Duration::from_secs(5))
+///     .build()
+///     .await?;
+/// assert!(client.id().ends_with("@billing-3"));
+/// client.close().await;
+/// # broker.shutdown().await?;
+/// # Ok(())
+/// # });
+/// ```
 #[derive(Debug, Clone)]
 pub struct ClientBuilder {
     name_servers: Vec<String>,
@@ -106,6 +127,21 @@ impl Client {
 
     /// Takes a message for later back, so that it is never delivered; returns what it was. An error with
     /// [`Code::NOT_FOUND`] when it does not wait any more: it was delivered, or taken back before.
+    ///
+    /// ```
+    /// # quernstone::testing::run(async |client| {
+    /// use std::time::Duration;
+    /// use quern_client::Message;
+    ///
+    /// let producer = client.producer("shop").start().await?;
+    /// let reminder = Message::new("reminders", "pay!").delay(Duration::from_secs(3600));
+    /// let sent = producer.send(reminder).await?;
+    /// // The customer has paid.
+    /// let handle = sent.handle().ok_or("it waits")?;
+    /// client.recall("reminders", handle).await?;
+    /// # Ok(())
+    /// # });
+    /// ```
     pub async fn recall(&self, topic: &str, handle: &MessageHandle) -> Result<DelayedMessage> {
         let topic = TopicName::new(topic)?;
         let address = self.address(&topic, handle).await?;

@@ -1,9 +1,10 @@
 //! The client SDK: what applications link to talk to Quernstone.
 //!
-//! ```no_run
-//! # async fn example() -> Result<(), quern_client::Error> {
+//! ```
 //! use quern_client::{Client, Filter, Message};
 //!
+//! # quernstone::testing::run(async |client| {
+//! # #[cfg(any())]
 //! let client = Client::connect("quern://127.0.0.1:9876").await?;
 //! let producer = client.producer("order-producers").start().await?;
 //! let sent = producer
@@ -20,7 +21,7 @@
 //! println!("{}", String::from_utf8_lossy(message.body()));
 //! billing.shutdown().await?;
 //! # Ok(())
-//! # }
+//! # });
 //! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

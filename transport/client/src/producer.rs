@@ -44,6 +44,24 @@ use crate::tracer::{TracedSending, Tracer};
 use crate::{limits, message_id};
 
 /// Settings of a [`Producer`].
+///
+/// ```
+/// # quernstone::testing::run(async |client| {
+/// use std::time::Duration;
+/// use quern_client::{Durability, Message};
+///
+/// let producer = client
+///     .producer("shop")
+///     .durability(Durability::Fast) // do not wait for the disk
+///     .linger(Duration::from_millis(5))
+///     .send_timeout(Duration::from_secs(10)) // outlasts a restart of the broker
+///     .start()
+///     .await?;
+/// producer.send(Message::new("clicks", "one")).await?;
+/// producer.flush().await;
+/// # Ok(())
+/// # });
+/// ```
 #[derive(Debug, Clone)]
 pub struct ProducerBuilder {
     client: Client,
@@ -280,6 +298,26 @@ impl Producer {
     /// are: then it waits its turn when first polled. The future resolves when the message is as
     /// durable as was asked for, or has waited too long for that: see [`SendResult::status`]. Dropped,
     /// the message is still sent.
+    ///
+    /// ```
+    /// # quernstone::testing::run(async |client| {
+    /// use quern_client::Message;
+    ///
+    /// let producer = client.producer("shop").start().await?;
+    /// let one = Message::new("orders", r#"{"sku":"A7"}"#).tag("paid").key("order-42");
+    /// let sent = producer.send(one).await?; // on the broker's disk
+    /// println!("{} is at {} of {:?}", sent.message_id(), sent.offset().0, sent.queue());
+    ///
+    /// // Many at once share frames and syncs. Messages with one order key stay in order.
+    /// let many: Vec<_> = (0..100)
+    ///     .map(|i| producer.send(Message::new("orders", i.to_string()).order_by("customer-7")))
+    ///     .collect();
+    /// for sending in many {
+    ///     sending.await?;
+    /// }
+    /// # Ok(())
+    /// # });
+    /// ```
     pub fn send(&self, message: Message) -> Sending {
         let prepared = self.prepare(message);
         let (destination, id, block) = match prepared {

@@ -159,6 +159,32 @@ impl TransactionProducerBuilder {
 
 /// Begins transactions, and is asked about those of its group. Cheap to clone; when the last clone is gone it
 /// is asked no more.
+///
+/// ```
+/// # quernstone::testing::run(async |client| {
+/// use quern_client::{Message, TransactionState};
+///
+/// // Asked about transactions whose end the broker does not know: look up what became of the work.
+/// let look_up = |undecided: quern_client::UndecidedMessage| async move {
+///     println!("how did {} end?", undecided.keys());
+///     TransactionState::Unknown
+/// };
+/// let producer = client.transaction_producer("shop", look_up).start().await?;
+/// let message = Message::new("orders", "A7").key("order-42");
+/// let sent = producer
+///     .send(message, async {
+///         // The work: write to a database, say.
+///         TransactionState::Commit
+///     })
+///     .await?;
+/// assert!(sent.is_some());
+///
+/// // Or step by step: nobody sees the message before it is committed.
+/// let transaction = producer.begin(Message::new("orders", "B2")).await?;
+/// transaction.roll_back().await?;
+/// # Ok(())
+/// # });
+/// ```
 #[derive(Debug, Clone)]
 pub struct TransactionProducer {
     client: Client,

@@ -36,6 +36,24 @@ pub enum From {
 }
 
 /// Settings of a [`Consumer`].
+///
+/// ```
+/// # quernstone::testing::run(async |client| {
+/// use quern_client::{Filter, From, Selector};
+///
+/// # client.admin().create_topic("orders", 4).await?;
+/// let mut consumer = client
+///     .consumer("billing")
+///     .subscribe("orders", Filter::sql("region = 'eu' AND amount > 100"))
+///     .from(From::Last) // where the group has committed nothing
+///     .allocate("sticky".parse()?)
+///     .start()
+///     .await?;
+/// println!("{} has {:?}", consumer.member(), consumer.positions());
+/// consumer.shutdown().await?;
+/// # Ok(())
+/// # });
+/// ```
 #[derive(Debug, Clone)]
 pub struct ConsumerBuilder {
     client: Client,
@@ -93,6 +111,23 @@ impl ConsumerBuilder {
     /// Takes all queues, as every consumer does that broadcasts, and keeps its offsets in this file, which is
     /// replaced as a whole and used by one consumer at a time. Nothing is given back: a listener that
     /// does not consume a message is told of in the log, and that is all (RocketMQ's `BROADCASTING`).
+    ///
+    /// ```
+    /// # quernstone::testing::run(async |client| {
+    /// # use quern_client::Filter;
+    /// # client.admin().create_topic("prices", 4).await?;
+    /// # let dir = tempfile::tempdir()?;
+    /// let file = dir.path().join("prices.offsets");
+    /// let consumer = client
+    ///     .consumer("price-caches")
+    ///     .subscribe("prices", Filter::All)
+    ///     .broadcast(file) // every consumer has every message
+    ///     .start()
+    ///     .await?;
+    /// # consumer.shutdown().await?;
+    /// # Ok(())
+    /// # });
+    /// ```
     #[must_use]
     pub fn broadcast(mut self, offsets: impl Into<PathBuf>) -> Self {
         self.offsets = Some(offsets.into());
@@ -305,6 +340,25 @@ impl Consumer {
     /// The next message, waiting for one. What was received before counts as consumed and is
     /// committed every 5 s. A queue that goes to another member goes once its last message counts as
     /// consumed. An error is of one queue; the others go on.
+    ///
+    /// ```
+    /// # quernstone::testing::run(async |client| {
+    /// use quern_client::{Filter, Message};
+    ///
+    /// let producer = client.producer("shop").start().await?;
+    /// producer.send(Message::new("orders", "A7").tag("paid")).await?;
+    ///
+    /// let mut consumer = client
+    ///     .consumer("billing")
+    ///     .subscribe("orders", Filter::tag("paid || refunded"))
+    ///     .start()
+    ///     .await?;
+    /// let message = consumer.recv().await?;
+    /// assert_eq!(message.body(), b"A7");
+    /// consumer.shutdown().await?; // commits, and gives the queues back
+    /// # Ok(())
+    /// # });
+    /// ```
     pub async fn recv(&mut self) -> Result<MessageView> {
         if let Some(queue) = self.at_work.take() {
             self.shared.progress.done(&queue);
@@ -369,6 +423,20 @@ impl Consumer {
     /// Gives a message back: it comes again to some member of the group later, the later the more often
     /// it was given back, and becomes a dead letter when that was too often. It counts as consumed like
     /// any other. The reason is for whoever looks into it.
+    ///
+    /// ```
+    /// # quernstone::testing::run(async |client| {
+    /// # use quern_client::{Filter, Message};
+    /// # client.producer("shop").start().await?.send(Message::new("orders", "A7")).await?;
+    /// # let builder = client.consumer("billing").subscribe("orders", Filter::All);
+    /// # let mut consumer = builder.start().await?;
+    /// let message = consumer.recv().await?;
+    /// let fate = consumer.give_back(&message, "the card was declined").await?;
+    /// println!("it comes again: {fate:?}");
+    /// # consumer.shutdown().await?;
+    /// # Ok(())
+    /// # });
+    /// ```
     pub async fn give_back(&self, message: &MessageView, reason: &str) -> Result<ReconsumeReply> {
         self.shared.give_back(message, reason, None).await
     }

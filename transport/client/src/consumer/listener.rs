@@ -26,6 +26,28 @@ impl Consumer {
     /// Hands messages to a listener, at most `workers` at a time, in no order, until `until` resolves; then
     /// waits for those at work, commits, gives the queues back and leaves the group. A message of which
     /// the listener says why it is not consumed, or whose listener panics, comes again later.
+    ///
+    /// ```
+    /// # quernstone::testing::run(async |client| {
+    /// use quern_client::{Filter, Message};
+    ///
+    /// let producer = client.producer("shop").start().await?;
+    /// producer.send(Message::new("orders", "A7")).await?;
+    ///
+    /// let consumer = client.consumer("billing").subscribe("orders", Filter::All).start().await?;
+    /// let (done, mut until) = tokio::sync::mpsc::channel::<()>(1);
+    /// let listener = move |message: quern_client::MessageView| {
+    ///     let done = done.clone();
+    ///     async move {
+    ///         println!("{}", String::from_utf8_lossy(message.body()));
+    ///         let _ = done.send(()).await;
+    ///         Ok(()) // Err(reason) gives it back
+    ///     }
+    /// };
+    /// consumer.listen(8, listener, async { until.recv().await; }).await?;
+    /// # Ok(())
+    /// # });
+    /// ```
     pub async fn listen<L, F>(
         mut self,
         workers: usize,

@@ -35,6 +35,28 @@ impl Consumer {
     ///
     /// No member begins a queue before the one that had it is done with its message. After a member was
     /// killed its successor begins where the group has committed, so messages come again, in their order.
+    ///
+    /// ```
+    /// # quernstone::testing::run(async |client| {
+    /// use quern_client::{Filter, Message};
+    ///
+    /// let producer = client.producer("shop").start().await?;
+    /// producer.send(Message::new("orders", "A7")).await?;
+    ///
+    /// let consumer = client.consumer("billing").subscribe("orders", Filter::All).start().await?;
+    /// let (done, mut until) = tokio::sync::mpsc::channel::<()>(1);
+    /// let listener = move |message: quern_client::MessageView| {
+    ///     let done = done.clone();
+    ///     async move {
+    ///         println!("{}", String::from_utf8_lossy(message.body()));
+    ///         let _ = done.send(()).await;
+    ///         Ok(()) // Err(reason) holds up its queue
+    ///     }
+    /// };
+    /// consumer.listen_orderly(8, listener, async { until.recv().await; }).await?;
+    /// # Ok(())
+    /// # });
+    /// ```
     pub async fn listen_orderly<L, F>(
         mut self,
         workers: usize,

@@ -57,6 +57,30 @@ pub struct PullResult {
 }
 
 /// Reads queues at offsets of the application's own.
+///
+/// ```
+/// # quernstone::testing::run(async |client| {
+/// use std::time::Duration;
+/// use quern_client::{Message, PullOptions};
+///
+/// client.producer("shop").start().await?.send(Message::new("orders", "A7")).await?;
+///
+/// let consumer = client.pull_consumer();
+/// let wait = PullOptions { wait: Duration::from_secs(1), ..PullOptions::default() };
+/// let mut read = 0;
+/// for queue in consumer.queues("orders").await? {
+///     let (first, end) = consumer.offset_range(&queue).await?;
+///     if first < end {
+///         let pulled = consumer.pull(&queue, first, &wait).await?;
+///         read += pulled.messages.len();
+///         // Where a group goes on, if one shall: durable when this returns.
+///         consumer.commit("audit", &[(queue, pulled.next)]).await?;
+///     }
+/// }
+/// assert_eq!(read, 1);
+/// # Ok(())
+/// # });
+/// ```
 #[derive(Debug, Clone)]
 pub struct PullConsumer(Client);
 

@@ -124,6 +124,26 @@ impl SimpleConsumerBuilder {
 }
 
 /// Takes messages; see the module. Dropped, it takes no more; what it has not acknowledged comes again.
+///
+/// ```
+/// # quernstone::testing::run(async |client| {
+/// use std::time::Duration;
+/// use quern_client::{Filter, Message};
+///
+/// client.producer("shop").start().await?.send(Message::new("orders", "A7")).await?;
+///
+/// let mut consumer = client
+///     .simple_consumer("billing")
+///     .subscribe("orders", Filter::All)
+///     .invisible(Duration::from_secs(60)) // to the others, while this one works on it
+///     .start()
+///     .await?;
+/// let mut delivery = consumer.receive().await?;
+/// delivery.extend(Duration::from_secs(120)).await?; // the work takes longer
+/// delivery.ack().await?; // or nack(after)
+/// # Ok(())
+/// # });
+/// ```
 #[derive(Debug)]
 pub struct SimpleConsumer {
     taken: mpsc::Receiver<Taken>,
