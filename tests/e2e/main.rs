@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod broadcast;
+mod compression;
 mod config;
 mod delay;
 mod disk;

@@ -130,7 +130,7 @@ fn about(position: LogPosition, message: &AppendOne) -> DelayedMessage {
         message_id: id.map_or_else(String::new, |(_, id)| id.to_owned()),
         tag: block.map_or("", |it| it.tag()).to_owned(),
         keys: block.map_or("", |it| it.keys()).to_owned(),
-        body_bytes: block.map_or(0, |it| it.body().len() as u32),
+        body_bytes: block.map_or(0, |it| it.raw_len() as u32),
     }
 }
 

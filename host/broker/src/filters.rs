@@ -5,6 +5,7 @@
 //! is delivered, the message itself and what follows wait, and the guest is asked again after 1 s, doubling to
 //! 30 s. Whatever a group wants, nothing is lost, and nothing is passed on unjudged without saying so.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -286,7 +287,9 @@ pub(crate) fn add(
         batch.number(figure(number, record));
     }
     if subscription.needs_bodies() {
-        batch.body(record.block.body());
+        // It was decompressed when it came in; a log that was written by others may hold what does not.
+        let body = record.block.body();
+        batch.body(&body.unwrap_or_else(|_| Cow::Borrowed(record.block.stored_body())));
     }
     batch.end_message();
 }

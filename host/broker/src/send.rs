@@ -11,8 +11,8 @@ use bytes::Bytes;
 use quern_protocol::block::blocks;
 use quern_protocol::message::{MessageError, ORDER_KEY, UNIQUE_KEY, is_reserved};
 use quern_protocol::{
-    Block, Code, CreateTopic, Later, MessageType, Permission, Send, SendReply, TopicName,
-    WireError, limits,
+    Block, BlockError, Code, CreateTopic, Later, MessageType, Permission, Send, SendReply,
+    TopicName, WireError, limits,
 };
 use quern_store::Append;
 
@@ -88,6 +88,27 @@ pub(crate) fn check_blocks(broker: &Broker, messages: u32, body: &Bytes) -> Resu
             limits::SEND_MESSAGES
         )));
     }
+    check_bodies(body)
+}
+
+/// Whoever reads a message later can rely on its body.
+fn check_bodies(body: &Bytes) -> Result<(), WireError> {
+    let compressed = || {
+        let all = blocks(body).flatten().enumerate();
+        all.filter(|(_, block)| block.compression().is_some())
+    };
+    let raw: usize = compressed().map(|(_, block)| block.raw_len()).sum();
+    if raw > limits::SEND_RAW_BYTES {
+        let most = limits::SEND_RAW_BYTES;
+        let why = format!(
+            "the compressed messages of a send come to {raw} bytes, the limit is {most}: send them in several"
+        );
+        return Err(WireError::new(Code::TOO_LARGE, why));
+    }
+    for (index, block) in compressed() {
+        let read = block.body().map_err(BlockError::Body);
+        read.map_err(|error| reply::bad_block(index, &error))?;
+    }
     Ok(())
 }
 
@@ -122,7 +143,7 @@ pub(crate) fn check_rules(
 }
 
 fn check_size(index: usize, block: &Block<'_>, most: usize) -> Result<(), WireError> {
-    let size = block.body().len();
+    let size = block.raw_len();
     if size <= most {
         return Ok(());
     }

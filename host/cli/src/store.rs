@@ -1,5 +1,6 @@
 //! `quern store`: the data directory of a node that does not run. Nothing here writes to it.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -383,9 +384,13 @@ fn record(header: &RecordHeader, topic: Option<&TopicName>, block: &Block<'_>) -
 
 /// As text where it is text.
 fn body(block: &Block<'_>) -> Map<String, Value> {
-    let (name, value) = match str::from_utf8(block.body()) {
+    // What does not decompress is shown as it is stored.
+    let body = block
+        .body()
+        .unwrap_or_else(|_| Cow::Borrowed(block.stored_body()));
+    let (name, value) = match str::from_utf8(&body) {
         Ok(text) => ("body", text.to_owned()),
-        Err(_) => ("body_hex", hex(block.body())),
+        Err(_) => ("body_hex", hex(&body)),
     };
     Map::from_iter([(name.to_owned(), Value::from(value))])
 }

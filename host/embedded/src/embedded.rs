@@ -55,9 +55,7 @@ pub enum Error {
     #[error("the node in this process cannot be reached: {0}")]
     Client(#[from] quern_client::Error),
     /// The broker did not find its name server.
-    #[error(
-        "the broker was not known to its name server within {REGISTERED:?}; its log says why"
-    )]
+    #[error("the broker was not known to its name server within {REGISTERED:?}; its log says why")]
     NotRegistered,
     /// There was no place for its files.
     #[error("no directory for the broker's files: {0}")]
@@ -75,12 +73,11 @@ impl Node {
     /// Starts a node; when it is here, clients find it.
     pub async fn start(config: Config) -> Result<Self, Error> {
         let node = Self(quern_node::Node::start(config).await?);
-        if node.namesrv_addr().is_some() && node.broker_addr().is_some() {
-            if let Err(error) = node.registered().await {
-                // The first error is the one that counts.
-                let _ = node.shutdown().await;
-                return Err(error);
-            }
+        let is_whole = node.namesrv_addr().is_some() && node.broker_addr().is_some();
+        if is_whole && let Err(error) = node.registered().await {
+            // The first error is the one that counts.
+            let _ = node.shutdown().await;
+            return Err(error);
         }
         Ok(node)
     }
@@ -133,7 +130,8 @@ impl Node {
         self.0.trust()
     }
 
-    /// Finishes what is under way, flushes, and closes every connection with a reason.
+    /// Finishes what is under way, flushes, and closes every connection with a reason. Its ports are free a moment
+    /// after.
     pub async fn shutdown(self) -> Result<(), ShutdownError> {
         self.0.shutdown().await
     }

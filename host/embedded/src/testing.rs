@@ -28,15 +28,19 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use quern_client::Client;
 use tempfile::TempDir;
 
 use crate::embedded::{Config, Error, Node, Roles, ShutdownError};
 
+/// What a start says whose port is taken.
+const ADDRESS_IN_USE: u16 = 1010;
 /// A test writes little, and many run at once.
 const SEGMENT: u64 = 16 << 20;
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+const LOOPBACK: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// A name server and a broker for one test.
 ///
@@ -71,7 +75,8 @@ impl Broker {
             segment_size: Some(SEGMENT),
             ..Config::new(Roles::Both)
         });
-        Self::run(config, dir).await
+        let node = Node::start(config.clone()).await?;
+        Self::with(node, config, dir).await
     }
 
     /// A client of it, which lives as long as it does, or until its next restart.
@@ -102,11 +107,21 @@ impl Broker {
         config.listen = node.broker_addr().unwrap_or(config.listen);
         self.client.close().await;
         node.shutdown().await?;
-        Self::run(config, dir).await
+        // A port is free a moment after its last connection is gone.
+        let mut waits = [20, 50, 100, 250, 500, 1_000, 2_000].into_iter();
+        let node = loop {
+            match Node::start(config.clone()).await {
+                Err(Error::Start(error)) if error.code().number == ADDRESS_IN_USE => {
+                    let ms = waits.next().ok_or(error)?;
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                }
+                started => break started?,
+            }
+        };
+        Self::with(node, config, dir).await
     }
 
-    async fn run(config: Config, dir: TempDir) -> Result<Self, Error> {
-        let node = Node::start(config.clone()).await?;
+    async fn with(node: Node, config: Config, dir: TempDir) -> Result<Self, Error> {
         let client = node.client().await?;
         Ok(Self {
             node,

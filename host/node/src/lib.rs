@@ -18,7 +18,9 @@ pub use quern_broker::{Delays, Transactions};
 use quern_nameserver::NameServer;
 use quern_plugins::{Compiler, Runtime};
 use quern_protocol::{BrokerName, Code, ConfigEntry};
-use quern_quic::{BindError, CloseReason, Connector, Door, ListenConfig, Listener, TlsError, Trust};
+use quern_quic::{
+    BindError, CloseReason, Connector, Door, ListenConfig, Listener, TlsError, Trust,
+};
 use quern_store::{Env, Report};
 pub use quern_store::{ReadMode, Retention};
 

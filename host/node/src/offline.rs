@@ -73,7 +73,7 @@ pub fn read(
                 return ControlFlow::Continue(());
             };
             if header.kind == RecordKind::Topic {
-                learn(&mut names, block.body());
+                learn(&mut names, block.stored_body());
             }
             let is_message = header.kind == RecordKind::Message;
             let topic = names.of(header.topic).filter(|_| is_message);

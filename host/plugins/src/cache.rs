@@ -249,7 +249,11 @@ mod tests {
             asked.into_iter().map(|it| it.join().unwrap()).collect()
         });
         assert!(keys.iter().all(|key| key == &keys[0]));
-        assert_eq!(fs::read_dir(&fresh).unwrap().count(), 1, "and leave nothing");
+        assert_eq!(
+            fs::read_dir(&fresh).unwrap().count(),
+            1,
+            "and leave nothing"
+        );
         // Another node's.
         fs::write(&file, &whole).unwrap();
         fs::remove_file(dir.path().join("node.key")).unwrap();

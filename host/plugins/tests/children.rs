@@ -40,6 +40,7 @@ fn runtime(compiler: Compiler, dir: Option<PathBuf>) -> Runtime {
         instances: 8,
         compiler,
         dir,
+        cache: None,
     };
     Runtime::new(&config).unwrap()
 }

@@ -255,7 +255,7 @@ impl Reader<'_> {
                 }
             }
             if header.kind == RecordKind::Snapshot {
-                for (kind, body) in snapshot::state_of(record.block.body()) {
+                for (kind, body) in snapshot::state_of(record.block.stored_body()) {
                     self.tell(Item::Recalled { kind, body: &body });
                 }
             }

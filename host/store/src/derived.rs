@@ -325,7 +325,7 @@ impl Derived {
         if !header.kind.is_state() {
             return;
         }
-        let body = block.body();
+        let body = block.stored_body();
         match reading {
             Reading::On { .. } => self.state(header.kind, header.position, body),
             Reading::Anew { waiting, base, .. } if header.kind == RecordKind::Snapshot => {
@@ -426,6 +426,6 @@ impl Written {
     fn state_body(&self) -> &[u8] {
         let block = quern_protocol::Block::lengths(&self.batch.blocks);
         let block = block.expect("state blocks are made by the store itself");
-        block.body()
+        block.stored_body()
     }
 }

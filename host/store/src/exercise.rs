@@ -160,7 +160,7 @@ impl Ledger {
                 let record = store.record(entry)?;
                 let view = RecordView::parse(&record)
                     .map_err(|error| Broken::Promise(error.to_string()))?;
-                found.push(String::from_utf8_lossy(view.block.body()).into_owned());
+                found.push(String::from_utf8_lossy(view.block.stored_body()).into_owned());
             }
             last = last.max(ascending(&format!("queue {queue}"), &found)?);
             // What is before the first was let go.

@@ -13,7 +13,7 @@ fn parse(bytes: &[u8]) {
             .properties()
             .map(|(key, value)| key.len() + value.len())
             .sum();
-        let parts = block.tag().len() + block.keys().len() + pairs + block.body().len();
+        let parts = block.tag().len() + block.keys().len() + pairs + block.stored_body().len();
         assert!(parts <= bytes.len());
         assert_eq!(Block::lengths(bytes), Ok(block));
     }

@@ -179,7 +179,7 @@ fn line(header: &RecordHeader, bytes: &[u8]) -> String {
     let (tag, keys) = (view.block.tag(), view.block.keys());
     format!(
         "{position} {kind:?} {topic}/{queue}/{queue_offset} epoch {epoch} {extensions:?} {tag} {keys} {} bytes",
-        view.block.body().len()
+        view.block.stored_body().len()
     )
 }
 
@@ -188,7 +188,7 @@ fn bodies(store: &Store, queue: u32) -> Vec<String> {
     let body = |entry: &quern_store::Entry| {
         let record = store.record(entry).unwrap();
         let view = RecordView::parse(&record).unwrap();
-        String::from_utf8(view.block.body().to_vec()).unwrap()
+        String::from_utf8(view.block.stored_body().to_vec()).unwrap()
     };
     all.unwrap().iter().map(body).collect()
 }

@@ -356,7 +356,7 @@ fn unpack(
             queue: header.queue,
         };
         all.push(Found {
-            message: MessageView::new(queue, header, record),
+            message: MessageView::new(queue, header, record)?,
             state: about.state,
         });
     }

@@ -62,7 +62,7 @@ pub use quern_protocol::trace::{TRACE_TOPIC, TraceRecord, Traced, TracedKind, Tr
 pub use quern_protocol::transaction::parked_topic;
 pub use quern_protocol::{
     Activation, BadHandle, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
-    ComponentDigest, ConfigEntry, ConfigOrigin, DelayedMessage, DescribeGroupReply,
+    ComponentDigest, Compression, ConfigEntry, ConfigOrigin, DelayedMessage, DescribeGroupReply,
     DescribePluginReply, Disagreement, Durability, ExplainDeliveryReply, Filter, FilterFailure,
     GroupBindings, GroupMember, GroupQueue, GroupSetting, GroupSummary, HiddenMessage, LogLevel,
     LogPosition, Message, MessageHandle, MessageState, MessageType, OpenTransaction, Opinion,

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-/// Bytes of messages under way per producer; beyond, `send` waits.
+/// Messages under way per producer, and …
+pub(crate) const IN_FLIGHT: usize = 64 * 1024;
+/// … their bytes; beyond, `send` waits.
 pub(crate) const IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
+/// Smaller bodies are not worth compressing, bytes.
+pub(crate) const COMPRESS_ABOVE: usize = 1024;
 /// Messages handed to a producer and not yet looked at.
 pub(crate) const HANDED_OVER: usize = 16 * 1024;
 /// A frame is sent at the latest with this many messages or bytes.

@@ -24,13 +24,14 @@ mod task;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use quern_protocol::{
-    Code, Durability, GroupName, LogPosition, Message, MessageHandle, QueueOffset, Selector,
-    SendReply, SendStatus,
+    Code, Compression, Durability, GroupName, LogPosition, Message, MessageHandle, QueueOffset,
+    Selector, SendReply, SendStatus,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -67,6 +68,9 @@ pub struct ProducerBuilder {
     client: Client,
     group: String,
     linger: Duration,
+    compression: Option<Compression>,
+    compress_above: usize,
+    in_flight: (usize, usize),
     selector: Option<Selector>,
     zone: String,
     durability: Option<Durability>,
@@ -80,6 +84,9 @@ impl ProducerBuilder {
             client,
             group: group.to_owned(),
             linger: Duration::from_millis(1),
+            compression: None,
+            compress_above: limits::COMPRESS_ABOVE,
+            in_flight: (limits::IN_FLIGHT, limits::IN_FLIGHT_BYTES),
             selector: None,
             zone: String::new(),
             durability: None,
@@ -135,6 +142,30 @@ impl ProducerBuilder {
         self
     }
 
+    /// Compresses bodies, where that makes them smaller. They stay so in the log and on the way; consumers and filters
+    /// see them as they were. Default: no.
+    #[must_use]
+    pub fn compress(mut self, with: Compression) -> Self {
+        self.compression = Some(with);
+        self
+    }
+
+    /// Smaller bodies go as they are (RocketMQ's `compressMsgBodyOverHowmuch`). Default: 1,024 bytes.
+    #[must_use]
+    pub fn compress_above(mut self, bytes: usize) -> Self {
+        self.compress_above = bytes;
+        self
+    }
+
+    /// So many messages and bytes may be unanswered; beyond, `send` waits when first polled (RocketMQ's
+    /// `backPressureForAsyncSendNum` and `backPressureForAsyncSendSize`). At least one message may be, whatever its
+    /// size. Default: 65,536 and 32 MiB.
+    #[must_use]
+    pub fn in_flight(mut self, messages: usize, bytes: usize) -> Self {
+        self.in_flight = (messages, bytes);
+        self
+    }
+
     /// Starts the producer.
     pub async fn start(self) -> Result<Producer> {
         let group = client::group(&self.group)?;
@@ -152,7 +183,10 @@ impl ProducerBuilder {
             jobs,
             tracer,
             group,
-            room: Arc::new(Semaphore::new(limits::IN_FLIGHT_BYTES)),
+            room: Room::new(self.in_flight),
+            compression: self.compression,
+            compress_above: self.compress_above,
+            lost: Arc::default(),
             within: self.send_timeout.unwrap_or(self.client.0.within),
             selector: self.selector.map(Arc::new),
             by_key: Arc::new(Selector::named("hash")),
@@ -166,7 +200,11 @@ pub struct Producer {
     jobs: mpsc::Sender<Job>,
     tracer: Option<Arc<Tracer>>,
     group: GroupName,
-    room: Arc<Semaphore>,
+    room: Room,
+    compression: Option<Compression>,
+    compress_above: usize,
+    /// Messages nobody waited for that were not stored.
+    lost: Arc<AtomicU64>,
     within: Duration,
     selector: Option<Arc<Selector>>,
     /// Chooses for messages with an order key if nobody else does.
@@ -245,6 +283,55 @@ impl SendResult {
     }
 }
 
+/// Who wants to know where a message went.
+#[derive(Debug)]
+enum Answer {
+    To(oneshot::Sender<Result<SendResult>>),
+    /// Nobody; those that are not stored are counted.
+    Counted(Arc<AtomicU64>),
+}
+
+impl Answer {
+    fn tell(self, result: Result<SendResult>) {
+        match (self, result) {
+            // Whoever asked may have gone; the message is stored all the same.
+            (Self::To(asker), result) => drop(asker.send(result)),
+            (Self::Counted(lost), Err(error)) => {
+                lost.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%error, "a message that was sent one way was not stored");
+            }
+            (Self::Counted(_), Ok(_)) => {}
+        }
+    }
+}
+
+/// Bounds what is unanswered, messages and bytes with one count: a message takes its bytes of it, and at least its
+/// share.
+#[derive(Debug, Clone)]
+struct Room {
+    bytes: Arc<Semaphore>,
+    all: u32,
+    share: u32,
+}
+
+impl Room {
+    fn new((messages, bytes): (usize, usize)) -> Self {
+        // Semaphores count in u32.
+        let all = u32::try_from(bytes).unwrap_or(u32::MAX).max(1);
+        let share = all / u32::try_from(messages).unwrap_or(u32::MAX).max(1);
+        Self {
+            bytes: Arc::new(Semaphore::new(all as usize)),
+            all,
+            share,
+        }
+    }
+
+    fn cost(&self, job: &Job) -> u32 {
+        let size = u32::try_from(job.block.len()).unwrap_or(u32::MAX);
+        size.max(self.share).min(self.all)
+    }
+}
+
 /// One message on its way.
 #[derive(Debug)]
 struct Job {
@@ -253,7 +340,7 @@ struct Job {
     block: Bytes,
     deadline: Instant,
     attempts: u32,
-    answer: oneshot::Sender<Result<SendResult>>,
+    answer: Answer,
     /// If it is written down.
     traced: Option<TracedSending>,
     /// Its share of the bytes under way, given back when it is answered.
@@ -261,12 +348,7 @@ struct Job {
 }
 
 impl Job {
-    /// Semaphores count in u32, and a message is far smaller.
-    fn cost(&self) -> u32 {
-        self.block.len() as u32
-    }
-
-    /// Tells where the message is. Whoever asked may have gone; it is stored all the same.
+    /// Tells where the message is.
     fn stored(self, queue: MessageQueue, reply: &SendReply, how: How) {
         let sent = SendResult {
             message_id: self.id.clone(),
@@ -285,7 +367,7 @@ impl Job {
             let to = (&self.destination.topic, self.destination.later.as_ref());
             traced.answered(to, &self.block, &answer);
         }
-        let _ = self.answer.send(answer);
+        self.answer.tell(answer);
     }
 }
 
@@ -294,10 +376,10 @@ fn stopped() -> Error {
 }
 
 impl Producer {
-    /// Sends a message. It is under way when this returns, in the order of the calls, unless 32 MiB
-    /// are: then it waits its turn when first polled. The future resolves when the message is as
-    /// durable as was asked for, or has waited too long for that: see [`SendResult::status`]. Dropped,
-    /// the message is still sent.
+    /// Sends a message. It is under way when this returns, in the order of the calls, unless too
+    /// much is ([`ProducerBuilder::in_flight`]): then it waits its turn when first polled. The future
+    /// resolves when the message is as durable as was asked for, or has waited too long for that: see
+    /// [`SendResult::status`]. Dropped, the message is still sent.
     ///
     /// ```
     /// # quernstone::testing::run(async |client| {
@@ -319,21 +401,10 @@ impl Producer {
     /// # });
     /// ```
     pub fn send(&self, message: Message) -> Sending {
-        let prepared = self.prepare(message);
-        let (destination, id, block) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => return Sending(Stage::Refused(Some(error))),
-        };
         let (answer, answered) = oneshot::channel();
-        let job = Job {
-            destination,
-            id,
-            block,
-            deadline: Instant::now() + self.within,
-            attempts: 0,
-            answer,
-            traced: self.traced(),
-            room: None,
+        let job = match self.prepare(message, Answer::To(answer)) {
+            Ok(job) => job,
+            Err(error) => return Sending(Stage::Refused(Some(error))),
         };
         // Straight to the task if both queues have room; else in turn.
         match self.try_hand_over(job) {
@@ -359,7 +430,8 @@ impl Producer {
 
     /// Gives the job back when there is no room.
     fn try_hand_over(&self, mut job: Job) -> Option<Job> {
-        match Arc::clone(&self.room).try_acquire_many_owned(job.cost()) {
+        let room = Arc::clone(&self.room.bytes);
+        match room.try_acquire_many_owned(self.room.cost(&job)) {
             Ok(room) => job.room = Some(room),
             Err(_) => return Some(job),
         }
@@ -374,18 +446,31 @@ impl Producer {
     }
 
     async fn hand_over(&self, mut job: Job) -> Result<()> {
-        let room = Arc::clone(&self.room).acquire_many_owned(job.cost());
+        let room = Arc::clone(&self.room.bytes);
+        let room = room.acquire_many_owned(self.room.cost(&job));
         job.room = Some(room.await.map_err(|_| stopped())?);
         self.jobs.send(job).await.map_err(|_| stopped())
     }
 
     /// Waits until everything sent so far has its answer.
     pub async fn flush(&self) {
-        let all = limits::IN_FLIGHT_BYTES as u32;
-        let _everything = self.room.acquire_many(all).await;
+        let _everything = self.room.bytes.acquire_many(self.room.all).await;
     }
 
-    fn prepare(&self, message: Message) -> Result<(Destination, String, Bytes)> {
+    /// Sends a message whose fate nobody waits for (RocketMQ's `sendOneway`): metrics, say. This resolves once it is
+    /// on its way; it waits only while too much is. Unlike with RocketMQ it is sent again like any other while its
+    /// time lasts; what is not stored then is logged, and counted in [`Self::lost`].
+    pub async fn send_one_way(&self, message: Message) -> Result<()> {
+        let answer = Answer::Counted(Arc::clone(&self.lost));
+        self.hand_over(self.prepare(message, answer)?).await
+    }
+
+    /// Messages sent one way that were not stored, or of which that is not known.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    fn prepare(&self, message: Message, answer: Answer) -> Result<Job> {
         let later = message.later().cloned();
         let selector = match &self.selector {
             _ if later.is_some() => None,
@@ -400,8 +485,19 @@ impl Producer {
         let id = message_id::next();
         let born = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let born = born.map_or(0, |since| since.as_millis() as u64);
-        let block = message.encode(&id, born)?;
-        Ok((destination, id, block))
+        let is_worth_it = message.body().len() >= self.compress_above;
+        let compression = self.compression.filter(|_| is_worth_it);
+        let block = message.encode_with(&id, born, compression)?;
+        Ok(Job {
+            destination,
+            id,
+            block,
+            deadline: Instant::now() + self.within,
+            attempts: 0,
+            answer,
+            traced: self.traced(),
+            room: None,
+        })
     }
 }
 

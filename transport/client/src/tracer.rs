@@ -106,7 +106,7 @@ impl TracedSending {
                 topic: topic.clone(),
                 tag: block.tag().to_owned(),
                 broker: sent.map_or_else(String::new, |it| it.queue().broker.to_string()),
-                body_bytes: block.body().len() as u32,
+                body_bytes: block.raw_len() as u32,
                 took_ms,
                 kind: match later {
                     None => TracedKind::Normal,

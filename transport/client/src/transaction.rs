@@ -14,14 +14,16 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use quern_protocol::message::UNIQUE_KEY;
 use quern_protocol::{
-    Block, Code, Durability, EndTransaction, GroupName, Message, MessageHandle, PollTransactions,
-    QueueId, QueueOffset, TopicName, TransactionCheck, TransactionEnd, TransactionOutcome,
+    Block, BlockError, Code, Compression, Durability, EndTransaction, GroupName, Message,
+    MessageHandle, PollTransactions, QueueId, QueueOffset, TopicName, TransactionCheck,
+    TransactionEnd, TransactionOutcome,
 };
 use quern_quic::Backoff;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 use crate::client::{self, Client};
+use crate::consumer::decompressed;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::producer::{Producer, ProducerBuilder};
@@ -45,6 +47,8 @@ pub struct UndecidedMessage {
     handle: MessageHandle,
     asked: u32,
     block: Bytes,
+    /// Of one that was compressed.
+    body: Option<Bytes>,
 }
 
 impl UndecidedMessage {
@@ -90,7 +94,8 @@ impl UndecidedMessage {
 
     /// The body.
     pub fn body(&self) -> &[u8] {
-        self.block().body()
+        let stored = || self.block().stored_body();
+        self.body.as_deref().unwrap_or_else(stored)
     }
 }
 
@@ -137,6 +142,12 @@ impl TransactionProducerBuilder {
         self
     }
 
+    /// Compresses bodies, where that makes them smaller: see [`ProducerBuilder::compress`]. Default: no.
+    pub fn compress(mut self, with: Compression) -> Self {
+        self.producer = self.producer.compress(with);
+        self
+    }
+
     /// Starts the producer. From now on it is asked about transactions of its group, also those of
     /// producers that are gone.
     pub async fn start(self) -> Result<TransactionProducer> {
@@ -172,7 +183,8 @@ impl TransactionProducerBuilder {
 /// let producer = client.transaction_producer("shop", look_up).start().await?;
 /// let message = Message::new("orders", "A7").key("order-42");
 /// let sent = producer
-///     .send(message, async {
+///     .send(message, async |begun: &quern_client::Transaction| {
+///         println!("{} is begun", begun.handle());
 ///         // The work: write to a database, say.
 ///         TransactionState::Commit
 ///     })
@@ -415,9 +427,8 @@ impl Asker {
         check: TransactionCheck,
     ) -> Result<()> {
         let block = Bytes::from(check.block);
-        if let Err(error) = Block::parse(&block) {
-            return Err(Error::new(error.code(), error.to_string()));
-        }
+        let bad = |error: BlockError| Error::new(error.code(), error.to_string());
+        let body = decompressed(&Block::parse(&block).map_err(bad)?)?;
         let message = UndecidedMessage {
             topic: check.topic,
             handle: MessageHandle {
@@ -426,6 +437,7 @@ impl Asker {
             },
             asked: check.asked,
             block,
+            body,
         };
         let mut request = EndTransaction {
             topic: message.topic.clone(),

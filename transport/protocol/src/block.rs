@@ -3,7 +3,7 @@
 //! ```text
 //!  0  u32 len          of the whole block, a multiple of 8
 //!  4  u32 crc          CRC-32C of bytes 0..4 and 8..len
-//!  8  u8  codec        0 none (1 lz4, 2 zstd, 3 zlib are reserved)
+//!  8  u8  codec        of the body: 0 none, 1 lz4, 2 zstd, 3 zlib
 //!  9  u8  flags        0
 //! 10  u16 tag_len
 //! 12  u16 keys_len
@@ -18,8 +18,11 @@
 //! producer's CRC covers the message all the way. [`Block::parse`] checks every byte, so a block
 //! that exists can be read without further checks. Frozen in `tests/golden`.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
+use crate::compression::{self, BadBody, Compression};
 use crate::limits;
 use crate::message::{MessageError, Tag};
 
@@ -33,9 +36,29 @@ pub fn state_block(body: &[u8], born_at: u64) -> Bytes {
         keys: "",
         pairs_len: 0,
         pairs: std::iter::empty,
-        body,
+        body: Body::Plain(body),
         born_at,
     })
+}
+
+/// A body as it goes into a block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Body<'a> {
+    Plain(&'a [u8]),
+    Compressed {
+        by: Compression,
+        bytes: &'a [u8],
+        raw_len: usize,
+    },
+}
+
+impl<'a> Body<'a> {
+    fn parts(self) -> (u8, &'a [u8], usize) {
+        match self {
+            Self::Plain(bytes) => (0, bytes, bytes.len()),
+            Self::Compressed { by, bytes, raw_len } => (by.codec(), bytes, raw_len),
+        }
+    }
 }
 
 pub(crate) struct Parts<'a, P> {
@@ -43,7 +66,7 @@ pub(crate) struct Parts<'a, P> {
     pub(crate) keys: &'a str,
     pub(crate) pairs_len: usize,
     pub(crate) pairs: P,
-    pub(crate) body: &'a [u8],
+    pub(crate) body: Body<'a>,
     pub(crate) born_at: u64,
 }
 
@@ -53,23 +76,23 @@ where
     P: Fn() -> I,
     I: Iterator<Item = (&'a str, &'a str)>,
 {
-    let filled =
-        BLOCK_HEADER + parts.tag.len() + parts.keys.len() + parts.pairs_len + parts.body.len();
+    let (codec, body, raw_len) = parts.body.parts();
+    let filled = BLOCK_HEADER + parts.tag.len() + parts.keys.len() + parts.pairs_len + body.len();
     let len = filled.next_multiple_of(8);
     let mut out = Vec::with_capacity(len);
     out.extend_from_slice(&(len as u32).to_le_bytes());
     out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&[0, 0]);
+    out.extend_from_slice(&[codec, 0]);
     out.extend_from_slice(&(parts.tag.len() as u16).to_le_bytes());
     out.extend_from_slice(&(parts.keys.len() as u16).to_le_bytes());
     out.extend_from_slice(&(parts.pairs_len as u16).to_le_bytes());
-    out.extend_from_slice(&(parts.body.len() as u32).to_le_bytes());
-    out.extend_from_slice(&(parts.body.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(raw_len as u32).to_le_bytes());
     out.extend_from_slice(&parts.born_at.to_le_bytes());
     out.extend_from_slice(parts.tag.as_bytes());
     out.extend_from_slice(parts.keys.as_bytes());
     put_pairs((parts.pairs)(), &mut out);
-    out.extend_from_slice(parts.body);
+    out.extend_from_slice(body);
     out.resize(len, 0);
     let crc = crc_around(&out, 4..8);
     out[4..8].copy_from_slice(&crc.to_le_bytes());
@@ -108,6 +131,8 @@ pub enum BlockError {
     #[error("the properties of a block do not add up")]
     Pairs,
     #[error(transparent)]
+    Body(#[from] BadBody),
+    #[error(transparent)]
     Message(#[from] MessageError),
 }
 
@@ -129,7 +154,9 @@ pub struct Block<'a> {
     tag: &'a str,
     keys: &'a str,
     pairs: Pairs<'a>,
+    compression: Option<Compression>,
     body: &'a [u8],
+    raw_len: usize,
     crc: u32,
     born_at: u64,
 }
@@ -151,11 +178,12 @@ impl<'a> Block<'a> {
             return Err(BlockError::Checksum { stored, computed });
         }
         Tag::check(block.tag)?;
-        if block.body.len() > limits::MESSAGE_BODY {
-            return Err(MessageError::BodyTooLarge {
-                len: block.body.len(),
-            }
-            .into());
+        if block.raw_len > limits::MESSAGE_BODY {
+            return Err(MessageError::BodyTooLarge { len: block.raw_len }.into());
+        }
+        if !compression::allows(block.body.len(), block.raw_len) {
+            let (len, raw_len) = (block.body.len(), block.raw_len);
+            return Err(MessageError::ExpandsTooFar { len, raw_len }.into());
         }
         Ok(block)
     }
@@ -180,16 +208,17 @@ impl<'a> Block<'a> {
             });
         }
         let bytes = &bytes[..len];
-        if bytes[8] != 0 {
-            return Err(BlockError::Codec(bytes[8]));
-        }
+        let compression = match bytes[8] {
+            0 => None,
+            codec => Some(Compression::of(codec).ok_or(BlockError::Codec(codec))?),
+        };
         if bytes[9] != 0 {
             return Err(BlockError::Flags(bytes[9]));
         }
         let (tag, keys, pairs) = (u16_at(bytes, 10), u16_at(bytes, 12), u16_at(bytes, 14));
         let (body, raw) = (u32_at(bytes, 16) as usize, u32_at(bytes, 20) as usize);
         let need = BLOCK_HEADER + tag + keys + pairs + body;
-        if need.next_multiple_of(8) != len || raw != body {
+        if need.next_multiple_of(8) != len || compression.is_none() && raw != body {
             return Err(BlockError::Parts { len, need });
         }
         let (tag, rest) = bytes[BLOCK_HEADER..].split_at(tag);
@@ -205,7 +234,9 @@ impl<'a> Block<'a> {
             tag: str::from_utf8(tag).map_err(|_| BlockError::Utf8("tag"))?,
             keys: str::from_utf8(keys).map_err(|_| BlockError::Utf8("keys"))?,
             pairs,
+            compression,
             body,
+            raw_len: raw,
             crc: u32_at(bytes, 4),
             born_at: u64::from(u32_at(bytes, 24)) | u64::from(u32_at(bytes, 28)) << 32,
         })
@@ -230,8 +261,27 @@ impl<'a> Block<'a> {
         self.keys
     }
 
-    pub fn body(&self) -> &'a [u8] {
+    /// How the body is compressed.
+    pub fn compression(&self) -> Option<Compression> {
+        self.compression
+    }
+
+    /// The body as it was sent, compressed if it is.
+    pub fn stored_body(&self) -> &'a [u8] {
         self.body
+    }
+
+    /// Length of the body once decompressed.
+    pub fn raw_len(&self) -> usize {
+        self.raw_len
+    }
+
+    /// The body that the application gave. An error of a compressed one means that no broker has checked it.
+    pub fn body(&self) -> Result<Cow<'a, [u8]>, BadBody> {
+        match self.compression {
+            None => Ok(Cow::Borrowed(self.body)),
+            Some(by) => Ok(Cow::Owned(by.decompress(self.body, self.raw_len)?)),
+        }
     }
 
     /// ms since 1970, by the producer's clock.
@@ -355,7 +405,7 @@ mod tests {
         assert_eq!((block.tag(), block.keys()), ("paid", "order-42 cart-7"));
         assert_eq!(block.property(UNIQUE_KEY), Some("0A-1"));
         assert_eq!(block.property("region"), Some("eu"));
-        assert_eq!(block.body(), b"{\"sku\":\"A7\"}");
+        assert_eq!(block.stored_body(), b"{\"sku\":\"A7\"}");
         assert_eq!(block.born_at(), 1_700_000_000_000);
     }
 

@@ -6,6 +6,7 @@
 //! a pure function of its input and can be frozen in `tests/golden`.
 
 pub mod block;
+pub mod compression;
 pub mod config;
 pub mod delay;
 pub mod durability;
@@ -45,6 +46,7 @@ pub use binding::{
 };
 pub use block::{Block, BlockError};
 pub use broker::{PluginReport, Status, StatusReply};
+pub use compression::Compression;
 pub use config::{ConfigEntry, ConfigOrigin, DescribeConfig, DescribeConfigReply};
 pub use delay::{
     BadHandle, DelayedMessage, Later, ListDelayed, ListDelayedReply, MessageHandle, RecallMessage,

@@ -8,6 +8,10 @@ pub const FRAME_HEADER: usize = 16 * 1024;
 pub const FRAME_BODY: usize = 8 * 1024 * 1024;
 /// Largest message body (RocketMQ's `maxMessageSize`).
 pub const MESSAGE_BODY: usize = 4 * 1024 * 1024;
+/// How many times longer than its compressed form a body may be …
+pub const EXPANSION: usize = 256;
+/// … beyond this many bytes, up to which it may be as short as it likes.
+pub const EXPANDS_FREELY: usize = 64 * 1024;
 /// Largest tag in bytes.
 pub const TAG: usize = 255;
 /// Largest list of keys in bytes, separators included.
@@ -22,6 +26,8 @@ pub const NAME: usize = 127;
 pub const SEND_MESSAGES: usize = 65_536;
 /// Most message bytes one `Send` frame may carry: what fits a log group with its headers.
 pub const SEND_BYTES: usize = FRAME_BODY - 64 * 1024;
+/// Most bytes that the compressed messages of one `Send` frame may come to once decompressed.
+pub const SEND_RAW_BYTES: usize = 32 * 1024 * 1024;
 /// Most messages one `Pull` may ask for.
 pub const PULL_MESSAGES: u32 = 4_096;
 /// Most bytes a `Pull` reply carries, unless its first message alone is larger.

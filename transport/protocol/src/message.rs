@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::block::{Parts, lay_out};
+use crate::block::{Body, Parts, lay_out};
+use crate::compression::Compression;
 use crate::delay::Later;
 use crate::ids::{GroupName, TopicName};
 use crate::limits;
@@ -94,6 +95,11 @@ pub enum MessageError {
     #[error("body is {len} bytes, the limit is {max}", max = limits::MESSAGE_BODY)]
     BodyTooLarge { len: usize },
     #[error(
+        "a body of {len} bytes says it is {raw_len} once decompressed: more than {max} times as long, which nobody takes",
+        max = limits::EXPANSION
+    )]
+    ExpandsTooFar { len: usize, raw_len: usize },
+    #[error(
         "a message with an order key is delivered in its order: it cannot be for later, nor of a transaction"
     )]
     OrderedAndWaiting,
@@ -112,7 +118,8 @@ impl MessageError {
             Self::TagTooLong { .. }
             | Self::KeysTooLong { .. }
             | Self::PropertiesTooLong { .. }
-            | Self::BodyTooLarge { .. } => Code::TOO_LARGE,
+            | Self::BodyTooLarge { .. }
+            | Self::ExpandsTooFar { .. } => Code::TOO_LARGE,
         }
     }
 }
@@ -236,6 +243,10 @@ impl Message {
         self
     }
 
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Whether it has an order key.
     pub fn is_ordered(&self) -> bool {
         self.order_key.is_some()
@@ -247,6 +258,16 @@ impl Message {
 
     /// Checks the message and lays it out. `unique_key` becomes its id.
     pub fn encode(&self, unique_key: &str, born_at: u64) -> Result<Bytes, MessageError> {
+        self.encode_with(unique_key, born_at, None)
+    }
+
+    /// The same, with the body compressed if that makes it smaller.
+    pub fn encode_with(
+        &self,
+        unique_key: &str,
+        born_at: u64,
+        compression: Option<Compression>,
+    ) -> Result<Bytes, MessageError> {
         Tag::check(&self.tag)?;
         if self.later.is_some() && self.is_ordered() {
             return Err(MessageError::OrderedAndWaiting);
@@ -286,12 +307,20 @@ impl Message {
         if pairs_len > limits::PROPERTIES {
             return Err(MessageError::PropertiesTooLong { len: pairs_len });
         }
+        let compressed = compression.and_then(|by| Some((by, by.compress(&self.body)?)));
         Ok(lay_out(&Parts {
             tag: &self.tag,
             keys: &self.keys,
             pairs_len,
             pairs,
-            body: &self.body,
+            body: match &compressed {
+                None => Body::Plain(&self.body),
+                Some((by, bytes)) => Body::Compressed {
+                    by: *by,
+                    bytes,
+                    raw_len: self.body.len(),
+                },
+            },
             born_at,
         }))
     }

@@ -520,7 +520,7 @@ mod tests {
         );
         assert_eq!(more.origin.map(|it| it.due_at), Some(11));
         assert!(more.carried);
-        assert_eq!(view.block.body(), b"body");
+        assert_eq!(view.block.stored_body(), b"body");
     }
 
     #[test]
@@ -545,7 +545,7 @@ mod tests {
         assert_eq!(read.len(), 2);
         let view = RecordView::parse(&read[1]).unwrap();
         assert_eq!(view.header.queue_offset, QueueOffset(3));
-        assert_eq!(view.block.body(), b"body");
+        assert_eq!(view.block.stored_body(), b"body");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod bindings;
 mod cold;
+mod compression;
 mod durability;
 mod failures;
 mod groups;

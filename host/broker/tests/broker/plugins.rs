@@ -8,8 +8,8 @@ use std::path::Path;
 use quern_broker::Config;
 use quern_plugins::{BODY_FILTER, HOSTILE, HOSTILE_SELECTOR, Runtime};
 use quern_protocol::{
-    BrokerName, Code, Filter, Message, Placed, Placement, PluginReport, QueueId, QueueOffset,
-    Selector, Send, SendSelected, SendSelectedReply, Status, WriteQueues,
+    BrokerName, Code, Compression, Filter, Message, Placed, Placement, PluginReport, QueueId,
+    QueueOffset, Selector, Send, SendSelected, SendSelectedReply, Status, WriteQueues,
 };
 use quern_quic::{CallError, Connection};
 use quern_store::sim::SimFs;
@@ -240,7 +240,10 @@ async fn a_filter_that_reads_bodies_is_given_them() {
     let blocks = tags.iter().enumerate().map(|(n, tag)| {
         let padding = if n == 70 { 600_000 } else { 9 };
         let body = format!("{{\"n\":{n},\"padding\":\"{}\"}}", "x".repeat(padding));
-        Message::new("t", body).tag(tag).encode("id", 0).unwrap()
+        // Of every four, three are compressed.
+        let compression = Compression::ALL.get(n % 4).copied();
+        let message = Message::new("t", body).tag(tag);
+        message.encode_with("id", 0, compression).unwrap()
     });
     let send = Send::new(topic(), QueueId(0), tags.len() as u32);
     connection

@@ -282,7 +282,7 @@ fn found(store: &Store, lookup: Lookup<'_>) -> Vec<String> {
     let records = store.find(TopicId(1), lookup, usize::MAX).unwrap();
     let body = |record: &Bytes| {
         let view = RecordView::parse(record).unwrap();
-        String::from_utf8(view.block.body().to_vec()).unwrap()
+        String::from_utf8(view.block.stored_body().to_vec()).unwrap()
     };
     records.iter().map(body).collect()
 }

@@ -126,7 +126,7 @@ fn bodies(store: &Store, queue: u32) -> Vec<String> {
         let record = store.record(entry).unwrap();
         let view = RecordView::parse(&record).unwrap();
         assert_eq!(view.header.queue_offset, entry.offset);
-        String::from_utf8(view.block.body().to_vec()).unwrap()
+        String::from_utf8(view.block.stored_body().to_vec()).unwrap()
     };
     entries.iter().enumerate().map(read).collect()
 }

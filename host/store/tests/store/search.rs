@@ -36,7 +36,7 @@ fn pages(store: &Store, search: &Search<'_>, most: Most) -> (Vec<usize>, usize) 
         assert!(page.records.len() <= most.records);
         all.extend(page.records.iter().map(|record| {
             let view = RecordView::parse(record).unwrap();
-            let body = str::from_utf8(view.block.body()).unwrap();
+            let body = str::from_utf8(view.block.stored_body()).unwrap();
             let number = body.split(' ').next().unwrap();
             number.parse::<usize>().unwrap()
         }));

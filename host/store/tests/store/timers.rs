@@ -73,7 +73,7 @@ fn queued(store: &Store) -> Vec<(String, u16)> {
     let read = |entry: &quern_store::Entry| {
         let record = store.record(entry).unwrap();
         let view = RecordView::parse(&record).unwrap();
-        let body = String::from_utf8_lossy(view.block.body()).into_owned();
+        let body = String::from_utf8_lossy(view.block.stored_body()).into_owned();
         assert_eq!(
             view.notes.iter().collect::<Vec<_>>(),
             [("REASON", &body[..])]

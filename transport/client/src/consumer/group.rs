@@ -46,7 +46,7 @@ pub enum From {
 ///     .consumer("billing")
 ///     .subscribe("orders", Filter::sql("region = 'eu' AND amount > 100"))
 ///     .from(From::Last) // where the group has committed nothing
-///     .allocate("sticky".parse()?)
+///     .allocate(Selector::named("sticky"))
 ///     .start()
 ///     .await?;
 /// println!("{} has {:?}", consumer.member(), consumer.positions());

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use quern_protocol::message::UNIQUE_KEY;
 use quern_protocol::{
-    Block, LogPosition, MessageHandle, QueueOffset, RecordHeader, RecordKind, RecordView,
+    Block, BlockError, Compression, LogPosition, MessageHandle, QueueOffset, RecordHeader,
+    RecordKind, RecordView,
 };
 
+use crate::error::{Error, Result};
 use crate::routes::MessageQueue;
 
 /// A received message. Its checksums have been verified.
@@ -14,16 +16,21 @@ pub struct MessageView {
     queue: MessageQueue,
     header: RecordHeader,
     record: Bytes,
+    /// Of one that was compressed.
+    body: Option<Bytes>,
 }
 
 impl MessageView {
-    /// `record` has been verified.
-    pub(crate) fn new(queue: MessageQueue, header: RecordHeader, record: Bytes) -> Self {
-        Self {
+    /// `record` has been verified; here its body is decompressed.
+    pub(crate) fn new(queue: MessageQueue, header: RecordHeader, record: Bytes) -> Result<Self> {
+        let mut message = Self {
             queue,
             header,
             record,
-        }
+            body: None,
+        };
+        message.body = decompressed(&message.block())?;
+        Ok(message)
     }
 
     fn block(&self) -> Block<'_> {
@@ -33,7 +40,7 @@ impl MessageView {
 
     /// Bytes of it here.
     pub(crate) fn size(&self) -> usize {
-        self.record.len()
+        self.record.len() + self.body.as_ref().map_or(0, Bytes::len)
     }
 
     /// Topic, broker and queue it came from.
@@ -127,8 +134,26 @@ impl MessageView {
         all.filter(|(name, _)| *name != UNIQUE_KEY)
     }
 
-    /// The body.
+    /// The body, decompressed if it was compressed.
     pub fn body(&self) -> &[u8] {
-        self.block().body()
+        let stored = || self.block().stored_body();
+        self.body.as_deref().unwrap_or_else(stored)
     }
+
+    /// How its producer compressed the body.
+    pub fn compression(&self) -> Option<Compression> {
+        self.block().compression()
+    }
+}
+
+/// The body of a block that has it compressed.
+pub(crate) fn decompressed(block: &Block<'_>) -> Result<Option<Bytes>> {
+    if block.compression().is_none() {
+        return Ok(None);
+    }
+    let bad = |error| {
+        let error = BlockError::Body(error);
+        Error::new(error.code(), error.to_string())
+    };
+    Ok(Some(Bytes::from(block.body().map_err(bad)?.into_owned())))
 }

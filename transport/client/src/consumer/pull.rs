@@ -74,7 +74,7 @@ pub struct PullResult {
 ///         let pulled = consumer.pull(&queue, first, &wait).await?;
 ///         read += pulled.messages.len();
 ///         // Where a group goes on, if one shall: durable when this returns.
-///         consumer.commit("audit", &[(queue, pulled.next)]).await?;
+///         consumer.commit("audit", "orders", &[(queue, pulled.next)]).await?;
 ///     }
 /// }
 /// assert_eq!(read, 1);
@@ -233,7 +233,7 @@ fn unpack(queue: &MessageQueue, reply: PullReply, body: &Bytes) -> Result<PullRe
     for record in records(body) {
         let record = record.map_err(bad)?;
         let header = RecordHeader::decode(&record).map_err(bad)?;
-        messages.push(MessageView::new(queue.clone(), header, record));
+        messages.push(MessageView::new(queue.clone(), header, record)?);
     }
     Ok(PullResult {
         messages,

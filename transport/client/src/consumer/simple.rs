@@ -391,7 +391,7 @@ impl Taker {
             deliveries.push(Delivery {
                 client: self.client.clone(),
                 group: self.pop.group.clone(),
-                message: MessageView::new(queue, header, record),
+                message: MessageView::new(queue, header, record)?,
                 receipt: popped.receipt,
                 attempts: popped.attempts,
                 until,

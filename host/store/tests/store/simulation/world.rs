@@ -150,7 +150,7 @@ impl Life {
 
 fn body(record: &[u8]) -> String {
     let view = RecordView::parse(record).unwrap();
-    String::from_utf8(view.block.body().to_vec()).unwrap()
+    String::from_utf8(view.block.stored_body().to_vec()).unwrap()
 }
 
 /// What the stores of one seed do their own way.
