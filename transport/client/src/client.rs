@@ -17,6 +17,7 @@ use crate::admin::Admin;
 use crate::connections::{Connections, Live};
 use crate::consumer::{ConsumerBuilder, PullConsumer, SimpleConsumerBuilder};
 use crate::error::{Error, Result};
+use crate::health::Health;
 use crate::producer::ProducerBuilder;
 use crate::routes::Routes;
 use crate::tracer::Tracer;
@@ -32,6 +33,7 @@ pub struct Client(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) connections: Arc<Connections>,
     pub(crate) routes: Routes,
+    pub(crate) health: Health,
     pub(crate) within: Duration,
     id: String,
     /// Writes down what is sent and consumed, if it is to.
@@ -332,6 +334,7 @@ impl ClientBuilder {
         let client = |routes, tracer| {
             Client(Arc::new(Shared {
                 routes,
+                health: Health::default(),
                 connections: Arc::clone(&connections),
                 within,
                 id: id.clone(),

@@ -32,6 +32,7 @@ mod connections;
 mod consumer;
 mod error;
 mod find;
+mod health;
 mod limits;
 mod message_id;
 mod plugins;

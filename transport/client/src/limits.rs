@@ -6,6 +6,18 @@ use std::time::Duration;
 pub(crate) const IN_FLIGHT: usize = 64 * 1024;
 /// … their bytes; beyond, `send` waits.
 pub(crate) const IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
+/// A broker that failed is left alone for so long, doubling, …
+pub(crate) const AVOID_FAILED: Duration = Duration::from_secs(1);
+/// … at most; then it is asked …
+pub(crate) const AVOID_FAILED_MOST: Duration = Duration::from_secs(30);
+/// … and has so long to answer.
+pub(crate) const ASK_HEALTH: Duration = Duration::from_secs(1);
+/// A send that takes longer makes its broker one that is slow, which is left alone for 20 times that, …
+pub(crate) const SLOW: Duration = Duration::from_millis(500);
+/// … at most so long.
+pub(crate) const AVOID_SLOW_MOST: Duration = Duration::from_secs(300);
+/// Longest a send waits for a connection to a broker while there are others.
+pub(crate) const CONNECT: Duration = Duration::from_secs(1);
 /// Smaller bodies are not worth compressing, bytes.
 pub(crate) const COMPRESS_ABOVE: usize = 1024;
 /// Messages handed to a producer and not yet looked at.

@@ -73,11 +73,13 @@ impl Broadcast {
     fn begin(&self, queue: MessageQueue) -> Puller {
         let committed = self.shared.local.as_ref().and_then(|it| it.of(&queue));
         let until = Instant::now() + FOR_EVER;
-        self.shared.progress.begin(&queue, EPOCH, until, committed);
+        let progress = &self.shared.progress;
+        let hold = progress.begin(&queue, EPOCH, until, committed);
         Puller {
             shared: Arc::clone(&self.shared),
             queue,
             epoch: EPOCH,
+            hold,
             committed,
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quern_protocol::{Filter, QueueOffset, ReconsumeReply, Selector, TopicName};
+use quern_quic::Backoff;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -14,8 +15,8 @@ use tokio::time::Instant;
 use super::broadcast::Broadcast;
 use super::local::LocalOffsets;
 use super::membership::{Membership, Presence, Shared};
-use super::progress::{Progress, Threshold};
-use super::puller::Batch;
+use super::progress::{Hold, Progress, Threshold};
+use super::puller::{Batch, survives};
 use crate::client::{self, Client};
 use crate::consumer::{MessageView, PullConsumer};
 use crate::error::{Error, Result};
@@ -303,7 +304,7 @@ fn ended() -> Error {
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) message: MessageView,
-    pub(super) epoch: u64,
+    pub(super) hold: Hold,
     /// Behind it, and behind what the filter left out after it.
     next: QueueOffset,
 }
@@ -312,7 +313,7 @@ impl Ready {
     /// Whether it may be handed out; it is taken for handed out then.
     pub(super) fn hand(&self, progress: &Progress) -> bool {
         let (queue, offset) = (self.message.queue(), self.message.offset());
-        progress.hand(queue, self.epoch, offset, self.next)
+        progress.hand(queue, self.hold, offset, self.next)
     }
 }
 
@@ -366,9 +367,7 @@ impl Consumer {
         loop {
             if self.committed_at.elapsed() >= limits::COMMIT {
                 self.committed_at = Instant::now();
-                self.shared
-                    .commit(self.shared.progress.due(|_| true))
-                    .await?;
+                self.shared.commit_consumed().await?;
             }
             let commit_at = self.committed_at + limits::COMMIT;
             if let Ok(ready) = tokio::time::timeout_at(commit_at, self.ready()).await {
@@ -406,12 +405,12 @@ impl Consumer {
         if batch.messages.is_empty() {
             // What the filter left out is consumed.
             let progress = &self.shared.progress;
-            progress.pass(&batch.queue, batch.epoch, batch.next);
+            progress.pass(&batch.queue, batch.hold, batch.next);
         }
         let last = batch.messages.len().saturating_sub(1);
         let messages = batch.messages.into_iter().enumerate();
         self.ready.extend(messages.map(|(index, message)| Ready {
-            epoch: batch.epoch,
+            hold: batch.hold,
             next: match index == last {
                 true => batch.next,
                 false => message.offset().plus(1),
@@ -482,7 +481,13 @@ impl Consumer {
     /// Commits what was received, gives the queues back and leaves the group.
     pub async fn shutdown(mut self) -> Result<()> {
         self.received.close();
-        let committed = self.commit().await;
+        let mut committed = self.commit().await;
+        let mut backoff = Backoff::new();
+        let until = Instant::now() + limits::GIVE_BACK;
+        while committed.as_ref().is_err_and(survives) && Instant::now() < until {
+            tokio::time::sleep(backoff.next(fastrand::f64())).await;
+            committed = self.commit().await;
+        }
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }

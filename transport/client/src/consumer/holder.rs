@@ -198,17 +198,22 @@ impl Holder {
         }
         for Leased { lease, committed } in reply.leased {
             let name = self.queue(lease.queue);
+            // Ours all the time, as it turns out, though what was read was let go.
+            let again = self.shared.progress.gap(&name);
+            if again.is_some() && wanted.contains(&lease.queue) {
+                self.held.remove(&lease.queue);
+                self.shared.progress.forget(&name);
+            }
             if self.held.contains_key(&lease.queue) {
                 self.shared.progress.renew(&name, until);
             } else if wanted.contains(&lease.queue) {
-                self.shared
-                    .progress
-                    .begin(&name, lease.epoch, until, committed);
+                let progress = &self.shared.progress;
                 let puller = Puller {
                     shared: Arc::clone(&self.shared),
+                    hold: progress.begin(&name, lease.epoch, until, committed),
                     queue: name,
                     epoch: lease.epoch,
-                    committed,
+                    committed: again.flatten().or(committed),
                 };
                 let held = Held {
                     epoch: lease.epoch,

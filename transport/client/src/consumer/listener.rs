@@ -68,8 +68,7 @@ impl Consumer {
                 Some(_) = tasks.join_next() => {}
                 () = tokio::time::sleep_until(commit_at) => {
                     self.committed_at = Instant::now();
-                    let due = self.shared.progress.due(|_| true);
-                    if let Err(error) = self.shared.commit(due).await {
+                    if let Err(error) = self.shared.commit_consumed().await {
                         tracing::warn!(%error, "not committed; trying again");
                     }
                 }
@@ -139,7 +138,7 @@ impl Work {
             return;
         }
         let (queue, offset) = (message.queue(), message.offset());
-        self.shared.progress.finish(queue, self.ready.epoch, offset);
+        self.shared.progress.finish(queue, self.ready.hold, offset);
     }
 
     /// Whether the message is the broker's again, or nobody's any more. If not, the commit never passes it.

@@ -21,7 +21,7 @@ use super::group::Flow;
 use super::holder::{Holder, Wanted};
 use super::local::LocalOffsets;
 use super::progress::{Due, Progress};
-use super::puller::Batch;
+use super::puller::{Batch, survives};
 use super::{From, MessageView, PullConsumer};
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -119,6 +119,18 @@ impl Shared {
             _ => None,
         });
         Ok(retries.unwrap_or(u16::MAX))
+    }
+
+    /// The commit of every few seconds. One that a broker does not hear comes again with the next; an error is one
+    /// that will not go away.
+    pub(super) async fn commit_consumed(&self) -> Result<()> {
+        match self.commit(self.progress.due(|_| true)).await {
+            Err(error) if survives(&error) => {
+                tracing::warn!(%error, "not committed; trying again");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Commits; durable when this returns. What is not ours any more is left to its new owner.

@@ -83,8 +83,7 @@ impl Consumer {
                 }
                 () = tokio::time::sleep_until(commit_at) => {
                     self.committed_at = Instant::now();
-                    let due = self.shared.progress.due(|_| true);
-                    if let Err(error) = self.shared.commit(due).await {
+                    if let Err(error) = self.shared.commit_consumed().await {
                         tracing::warn!(%error, "not committed; trying again");
                     }
                 }
@@ -146,7 +145,7 @@ where
     F: Future<Output = std::result::Result<(), String>>,
 {
     let shared = Arc::clone(&work.shared);
-    let (message, epoch) = (work.ready.message.clone(), work.ready.epoch);
+    let (message, hold) = (work.ready.message.clone(), work.ready.hold);
     let (queue, offset) = (message.queue(), message.offset());
     let mut attempts = 0u16;
     loop {
@@ -156,7 +155,7 @@ where
             traced.end(judged.is_ok());
         }
         let Err(why) = judged else {
-            return shared.progress.finish(queue, epoch, offset);
+            return shared.progress.finish(queue, hold, offset);
         };
         attempts = attempts.saturating_add(1);
         tracing::debug!(topic = %queue.topic, queue = %queue.queue, %offset, attempts, why, "its queue waits");
@@ -165,16 +164,16 @@ where
         if attempts > retries {
             work.dead_after = Some(attempts);
             if work.give_back(&why).await {
-                return shared.progress.finish(queue, epoch, offset);
+                return shared.progress.finish(queue, hold, offset);
             }
-            return shared.progress.abandon(queue, epoch, offset);
+            return shared.progress.abandon(queue, hold, offset);
         }
         let again = Instant::now() + shared.flow.suspend;
         while Instant::now() < again && !work.ending.load(Ordering::Relaxed) {
             tokio::time::sleep_until(again.min(Instant::now() + LOOK)).await;
         }
-        if work.ending.load(Ordering::Relaxed) || !shared.progress.is_ours(queue, epoch) {
-            return shared.progress.abandon(queue, epoch, offset);
+        if work.ending.load(Ordering::Relaxed) || !shared.progress.is_ours(queue, hold) {
+            return shared.progress.abandon(queue, hold, offset);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use quern_protocol::{Lease, QueueOffset};
 use tokio::sync::Notify;
@@ -14,10 +15,17 @@ use tokio::time::Instant;
 
 use crate::routes::MessageQueue;
 
+/// One time that this consumer has a queue, from taking its lease to losing it, or to reading it anew under the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Hold(u64);
+
 #[derive(Debug)]
 struct Place {
+    hold: Hold,
     epoch: u64,
     until: Instant,
+    /// A message that was read was not handed out: what is behind it must not be either, and all is read anew.
+    has_gap: bool,
     /// It goes to somebody else: nothing more is handed out.
     is_leaving: bool,
     /// Behind the last message handed out.
@@ -84,6 +92,7 @@ pub(super) struct Due {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     places: Mutex<HashMap<MessageQueue, Place>>,
+    holds: AtomicU64,
     moved: Notify,
 }
 
@@ -97,10 +106,13 @@ impl Progress {
         epoch: u64,
         until: Instant,
         committed: Option<QueueOffset>,
-    ) {
+    ) -> Hold {
+        let hold = Hold(self.holds.fetch_add(1, Ordering::Relaxed));
         let place = Place {
+            hold,
             epoch,
             until,
+            has_gap: false,
             is_leaving: false,
             handed: None,
             at_work: BTreeSet::new(),
@@ -113,6 +125,14 @@ impl Progress {
             .lock()
             .expect(POISONED)
             .insert(queue.clone(), place);
+        hold
+    }
+
+    /// Where a queue is to be read anew, if its messages cannot be handed out any more though it is ours.
+    pub(super) fn gap(&self, queue: &MessageQueue) -> Option<Option<QueueOffset>> {
+        let places = self.places.lock().expect(POISONED);
+        let place = places.get(queue).filter(|it| it.has_gap)?;
+        Some(place.done().or(place.committed))
     }
 
     pub(super) fn renew(&self, queue: &MessageQueue, until: Instant) {
@@ -135,48 +155,50 @@ impl Progress {
     pub(super) fn hand(
         &self,
         queue: &MessageQueue,
-        epoch: u64,
+        hold: Hold,
         offset: QueueOffset,
         next: QueueOffset,
     ) -> bool {
-        self.go_on(queue, epoch, Some(offset), next)
+        self.go_on(queue, hold, Some(offset), next)
     }
 
     /// There is nothing for the application before `next`.
-    pub(super) fn pass(&self, queue: &MessageQueue, epoch: u64, next: QueueOffset) {
-        self.go_on(queue, epoch, None, next);
+    pub(super) fn pass(&self, queue: &MessageQueue, hold: Hold, next: QueueOffset) {
+        self.go_on(queue, hold, None, next);
     }
 
     fn go_on(
         &self,
         queue: &MessageQueue,
-        epoch: u64,
+        hold: Hold,
         at_work: Option<QueueOffset>,
         next: QueueOffset,
     ) -> bool {
         let mut places = self.places.lock().expect(POISONED);
-        match places.get_mut(queue) {
-            Some(place)
-                if place.epoch == epoch && !place.is_leaving && Instant::now() < place.until =>
-            {
-                place.handed = Some(next);
-                place.at_work.extend(at_work);
-                true
-            }
-            _ => false,
+        let Some(place) = places.get_mut(queue).filter(|it| it.hold == hold) else {
+            return false;
+        };
+        // The lease may be renewed yet, as after this process was stopped for a while: then messages that follow
+        // must not be handed out, or this one would never be.
+        place.has_gap |= place.until <= Instant::now();
+        if place.is_leaving || place.has_gap {
+            return false;
         }
+        place.handed = Some(next);
+        place.at_work.extend(at_work);
+        true
     }
 
     /// Messages of a queue were read, each with its bytes, up to `next`.
     pub(super) fn read(
         &self,
         queue: &MessageQueue,
-        epoch: u64,
+        hold: Hold,
         messages: impl Iterator<Item = (QueueOffset, usize)>,
         next: QueueOffset,
     ) {
         let mut places = self.places.lock().expect(POISONED);
-        if let Some(place) = places.get_mut(queue).filter(|it| it.epoch == epoch) {
+        if let Some(place) = places.get_mut(queue).filter(|it| it.hold == hold) {
             for (offset, bytes) in messages {
                 place.ahead_bytes += bytes;
                 place.ahead.insert(offset, bytes);
@@ -202,19 +224,23 @@ impl Progress {
     }
 
     /// Whether a queue is ours by this lease, and stays so.
-    pub(super) fn is_ours(&self, queue: &MessageQueue, epoch: u64) -> bool {
+    pub(super) fn is_ours(&self, queue: &MessageQueue, hold: Hold) -> bool {
         let places = self.places.lock().expect(POISONED);
         places.get(queue).is_some_and(|place| {
-            place.epoch == epoch && !place.is_leaving && Instant::now() < place.until
+            place.hold == hold
+                && !place.is_leaving
+                && !place.has_gap
+                && Instant::now() < place.until
         })
     }
 
-    /// The application gives the only message it has of a queue up: the group goes on with it.
-    pub(super) fn abandon(&self, queue: &MessageQueue, epoch: u64, offset: QueueOffset) {
+    /// The application gives the only message it has of a queue up: the group goes on with it, whoever has the queue.
+    pub(super) fn abandon(&self, queue: &MessageQueue, hold: Hold, offset: QueueOffset) {
         self.settle(queue, |place| {
-            if place.epoch == epoch {
+            if place.hold == hold {
                 place.finish(offset);
                 place.handed = Some(offset);
+                place.has_gap = true;
             }
         });
     }
@@ -225,9 +251,9 @@ impl Progress {
     }
 
     /// The application is done with one message, others before it may still be at work.
-    pub(super) fn finish(&self, queue: &MessageQueue, epoch: u64, offset: QueueOffset) {
+    pub(super) fn finish(&self, queue: &MessageQueue, hold: Hold, offset: QueueOffset) {
         self.settle(queue, |place| {
-            if place.epoch == epoch {
+            if place.hold == hold {
                 place.finish(offset);
             }
         });
@@ -320,15 +346,16 @@ mod tests {
     #[test]
     fn nothing_is_handed_out_by_a_lease_that_is_over() {
         let (progress, queue) = (Progress::default(), queue());
+        let nobodys = Hold(7);
         assert!(
-            !progress.hand(&queue, 1, QueueOffset(0), QueueOffset(1)),
+            !progress.hand(&queue, nobodys, QueueOffset(0), QueueOffset(1)),
             "not ours"
         );
         let soon = Instant::now() + Duration::from_secs(60);
-        progress.begin(&queue, 1, soon, None);
-        assert!(progress.hand(&queue, 1, QueueOffset(0), QueueOffset(1)));
+        let hold = progress.begin(&queue, 1, soon, None);
+        assert!(progress.hand(&queue, hold, QueueOffset(0), QueueOffset(1)));
         assert!(
-            !progress.hand(&queue, 2, QueueOffset(1), QueueOffset(2)),
+            !progress.hand(&queue, nobodys, QueueOffset(1), QueueOffset(2)),
             "another lease"
         );
         assert!(!progress.is_settled(&queue));
@@ -341,14 +368,27 @@ mod tests {
         assert_eq!(progress.due(|_| true)[0].offset, QueueOffset(1));
         progress.renew(&queue, Instant::now());
         assert!(
-            !progress.hand(&queue, 1, QueueOffset(1), QueueOffset(2)),
+            !progress.hand(&queue, hold, QueueOffset(1), QueueOffset(2)),
             "its term is over"
         );
         progress.renew(&queue, soon);
-        assert!(progress.hand(&queue, 1, QueueOffset(1), QueueOffset(2)));
+        assert!(
+            !progress.hand(&queue, hold, QueueOffset(2), QueueOffset(3)),
+            "what was not handed out in time would be left out"
+        );
+        assert!(!progress.is_ours(&queue, hold));
+        assert_eq!(progress.gap(&queue), Some(Some(QueueOffset(1))));
+        let again = progress.begin(&queue, 1, soon, Some(QueueOffset(1)));
+        assert!(
+            !progress.hand(&queue, hold, QueueOffset(3), QueueOffset(4)),
+            "read before"
+        );
+        assert_eq!(progress.gap(&queue), None);
+        let hold = again;
+        assert!(progress.hand(&queue, hold, QueueOffset(1), QueueOffset(2)));
         progress.leave(&queue);
         assert!(
-            !progress.hand(&queue, 1, QueueOffset(2), QueueOffset(3)),
+            !progress.hand(&queue, hold, QueueOffset(2), QueueOffset(3)),
             "it goes"
         );
         assert!(!progress.is_settled(&queue));
@@ -363,22 +403,23 @@ mod tests {
     #[test]
     fn the_commit_does_not_pass_a_message_that_is_at_work() {
         let (progress, queue) = (Progress::default(), queue());
-        progress.begin(&queue, 1, Instant::now() + Duration::from_secs(60), None);
+        let soon = Instant::now() + Duration::from_secs(60);
+        let (hold, nobodys) = (progress.begin(&queue, 1, soon, None), Hold(7));
         for at in 0..4 {
-            assert!(progress.hand(&queue, 1, QueueOffset(at), QueueOffset(at + 1)));
+            assert!(progress.hand(&queue, hold, QueueOffset(at), QueueOffset(at + 1)));
         }
         let done = || progress.due(|_| true).first().map(|due| due.offset.0);
         for (finished, upto) in [(2, 0), (0, 1), (3, 1), (1, 4)] {
-            progress.finish(&queue, 9, QueueOffset(finished));
-            progress.finish(&queue, 1, QueueOffset(finished));
+            progress.finish(&queue, nobodys, QueueOffset(finished));
+            progress.finish(&queue, hold, QueueOffset(finished));
             assert_eq!(done(), Some(upto), "after {finished}");
             assert_eq!(progress.is_settled(&queue), upto == 4);
         }
         // What the filter leaves out behind a message at work does not count before it.
-        assert!(progress.hand(&queue, 1, QueueOffset(4), QueueOffset(5)));
-        progress.pass(&queue, 1, QueueOffset(9));
+        assert!(progress.hand(&queue, hold, QueueOffset(4), QueueOffset(5)));
+        progress.pass(&queue, hold, QueueOffset(9));
         assert_eq!(done(), Some(4));
-        progress.finish(&queue, 1, QueueOffset(4));
+        progress.finish(&queue, hold, QueueOffset(4));
         assert_eq!(done(), Some(9));
     }
 }

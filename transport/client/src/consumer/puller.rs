@@ -9,7 +9,7 @@ use quern_quic::Backoff;
 use tokio::time::Instant;
 
 use super::membership::Shared;
-use super::progress::Due;
+use super::progress::{Due, Hold};
 use super::{From, MessageView, PullConsumer, PullOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -19,7 +19,7 @@ use crate::routes::MessageQueue;
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) queue: MessageQueue,
-    pub(super) epoch: u64,
+    pub(super) hold: Hold,
     pub(super) messages: Vec<MessageView>,
     /// Behind them, and behind what the filter left out.
     pub(super) next: QueueOffset,
@@ -29,6 +29,7 @@ pub(super) struct Puller {
     pub(super) shared: Arc<Shared>,
     pub(super) queue: MessageQueue,
     pub(super) epoch: u64,
+    pub(super) hold: Hold,
     pub(super) committed: Option<QueueOffset>,
 }
 
@@ -79,10 +80,10 @@ impl Puller {
         if pulled.next != at {
             let sizes = pulled.messages.iter().map(|it| (it.offset(), it.size()));
             let progress = &self.shared.progress;
-            progress.read(&self.queue, self.epoch, sizes, pulled.next);
+            progress.read(&self.queue, self.hold, sizes, pulled.next);
             let batch = Batch {
                 queue: self.queue.clone(),
-                epoch: self.epoch,
+                hold: self.hold,
                 messages: pulled.messages,
                 next: pulled.next,
             };
@@ -139,6 +140,6 @@ async fn start_of(pull: &PullConsumer, queue: &MessageQueue, from: From) -> Resu
 }
 
 /// Brokers come back; an expression that was refused will be refused again.
-fn survives(error: &Error) -> bool {
+pub(super) fn survives(error: &Error) -> bool {
     error.is_retryable() || matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout)
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::Job;
 use super::numbers::{Number, Numbers, Setback, Verdict};
 use super::selected::Sender;
-use super::task::FIRST_PAUSE;
+use super::task::{FIRST_PAUSE, answer, connect};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::routes::MessageQueue;
@@ -24,6 +24,8 @@ struct Frame<'a> {
     sender: &'a Sender,
     blocks: Vec<Bytes>,
     until: Instant,
+    /// Brokers that could have it, this one included.
+    brokers: usize,
 }
 
 /// Sends one frame until it is stored, certain not to be, or its time is over. The error says which:
@@ -35,7 +37,10 @@ pub(super) async fn try_send(
     turn: usize,
     jobs: &[Job],
 ) -> Result<(MessageQueue, SendReply)> {
+    let route = client.0.routes.of(topic, true).await?;
+    let route = client.0.health.preferred(client, &route);
     let frame = Frame {
+        brokers: route.len(),
         client,
         topic,
         later,
@@ -48,7 +53,6 @@ pub(super) async fn try_send(
             .max()
             .unwrap_or_else(Instant::now),
     };
-    let route = client.0.routes.of(topic, true).await?;
     let taken = timeout_at(frame.until, numbers.take(topic, &route, turn)).await;
     let (broker, number) = taken.unwrap_or_else(|_| Err(no_queue(topic)))?;
     frame.send(numbers, broker.clone(), &number).await
@@ -124,7 +128,8 @@ impl Frame<'_> {
             let why = format!("no connection to broker {} in time", broker.broker);
             not_taken(Error::new(Code::CONNECT, why))
         };
-        let live = timeout_at(self.until, self.client.live(broker)).await;
+        let live = connect(self.client, broker, self.brokers);
+        let live = timeout_at(self.until, live).await;
         let live = live.map_err(late)?.map_err(not_taken)?;
         let request = Send {
             durability: self.sender.durability,
@@ -134,8 +139,8 @@ impl Frame<'_> {
         };
         let left = self.until.saturating_duration_since(Instant::now());
         let within = left.clamp(LEAST, self.client.0.within.max(LEAST));
-        let call = live.sends.call(&request, self.blocks.clone(), within).await;
-        call.map(|(reply, _)| reply).map_err(|error| {
+        let call = live.sends.call(&request, self.blocks.clone(), within);
+        answer(self.client, broker, call).await.map_err(|error| {
             let setback = setback(&error);
             (setback, error.into())
         })

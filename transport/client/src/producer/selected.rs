@@ -8,7 +8,7 @@ use quern_protocol::{
 };
 
 use super::Job;
-use super::task::{outcome_of, queue_for};
+use super::task::{answer, connect, outcome_of, queue_for};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::routes::MessageQueue;
@@ -43,8 +43,9 @@ pub(super) async fn try_send(
     jobs: &[Job],
 ) -> Result<Vec<Result<Stored>>> {
     let route = client.0.routes.of(topic, true).await?;
-    let (broker, _) = queue_for(&route, turn)?;
-    let live = client.live(broker).await?;
+    let preferred = client.0.health.preferred(client, &route);
+    let (broker, _) = queue_for(&preferred, turn)?;
+    let live = connect(client, broker, preferred.len()).await?;
     let request = SendSelected {
         topic: topic.clone(),
         messages: jobs.len() as u32,
@@ -61,8 +62,12 @@ pub(super) async fn try_send(
         durability: sender.durability,
     };
     let body = jobs.iter().map(|job| job.block.clone()).collect();
-    let call = live.sends.call(&request, body, client.0.within);
-    let (reply, _) = call.await.map_err(outcome_of)?;
+    let reply = answer(
+        client,
+        broker,
+        live.sends.call(&request, body, client.0.within),
+    );
+    let reply = reply.await.map_err(outcome_of)?;
     if reply.placements.len() != jobs.len() {
         let short = "a broker answered for fewer messages than it was sent";
         return Err(Error::new(Code::PROTOCOL, short).unknown());

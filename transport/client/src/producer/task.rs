@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use quern_protocol::delay::waiting_record_len;
@@ -15,12 +16,13 @@ use quern_protocol::{
 };
 use quern_quic::CallError;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::numbers::Numbers;
 use super::selected::{self, Sender, Stored};
 use super::{How, Job, numbered};
 use crate::client::Client;
+use crate::connections::Live;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::routes::MessageQueue;
@@ -356,22 +358,60 @@ async fn try_send(
     jobs: &[Job],
 ) -> Result<(MessageQueue, SendReply)> {
     let route = client.0.routes.of(topic, true).await?;
+    let route = client.0.health.preferred(client, &route);
     let (broker, queue) = queue_for(&route, turn)?;
-    let live = client.live(broker).await?;
+    let live = connect(client, broker, route.len()).await?;
     let request = Send {
         durability: sender.durability,
         later: later.cloned(),
         ..Send::new(topic.clone(), queue, jobs.len() as u32)
     };
     let body = jobs.iter().map(|job| job.block.clone()).collect();
-    let call = live.sends.call(&request, body, client.0.within);
-    let (reply, _) = call.await.map_err(outcome_of)?;
+    let reply = answer(
+        client,
+        broker,
+        live.sends.call(&request, body, client.0.within),
+    );
+    let reply = reply.await.map_err(outcome_of)?;
     let queue = MessageQueue {
         topic: topic.clone(),
         broker: broker.broker.clone(),
         queue,
     };
     Ok((queue, reply))
+}
+
+/// A connection to a broker, for which no send waits to its end while there are others.
+pub(super) async fn connect(client: &Client, broker: &BrokerRoute, of: usize) -> Result<Live> {
+    let live = client.live(broker);
+    let live = match of {
+        1 => live.await,
+        _ => match timeout(limits::CONNECT, live).await {
+            Ok(live) => live,
+            Err(_) => Err(Error::new(
+                Code::CONNECT,
+                format!("no connection to broker {} in time", broker.broker),
+            )),
+        },
+    };
+    live.inspect_err(|_| client.0.health.failed(&broker.broker))
+}
+
+/// The answer to a send; how long it took, or that there was none, is remembered of the broker.
+pub(super) async fn answer<T>(
+    client: &Client,
+    broker: &BrokerRoute,
+    call: impl Future<Output = std::result::Result<(T, Bytes), CallError>>,
+) -> std::result::Result<T, CallError> {
+    let began = Instant::now();
+    let answer = call.await;
+    let health = &client.0.health;
+    match &answer {
+        Ok(_) | Err(CallError::Remote(_)) => health.answered(&broker.broker, began.elapsed()),
+        Err(CallError::Lost(_) | CallError::Deadline(_)) => health.failed(&broker.broker),
+        Err(CallError::Reply(_) | CallError::TooLarge(_)) => {}
+    }
+    answer.map(|(reply, _)| reply)
 }
 
 /// Once a send has left, only an answer tells what it did.

@@ -1,0 +1,114 @@
+//! Brokers that failed of late, or took long: a producer takes others while there are some (RocketMQ's latency fault
+//! avoidance, with its detector).
+//!
+//! One that failed is left alone for a second, twice as long each time, up to half a minute; then it is asked for a
+//! heartbeat, and no message is risked on it before it answers. One that was slow is left alone for 20 times as long
+//! as it took, up to five minutes, and then simply gets messages again.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use quern_protocol::{BrokerName, BrokerRoute, Heartbeat};
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::limits;
+
+/// What one client knows of the health of brokers. Those it has nothing against are not in it.
+#[derive(Debug, Default)]
+pub(crate) struct Health(Mutex<HashMap<BrokerName, Avoided>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Avoided {
+    until: Instant,
+    /// In a row; 0 = it was only slow.
+    failures: u32,
+    is_asked: bool,
+}
+
+const POISONED: &str = "no code that can panic runs under the health lock";
+
+impl Health {
+    fn avoided(&self) -> MutexGuard<'_, HashMap<BrokerName, Avoided>> {
+        self.0.lock().expect(POISONED)
+    }
+
+    /// It did not answer, or there was no connection. Many sends may find out at once: that is one failure.
+    pub(crate) fn failed(&self, broker: &BrokerName) {
+        let (mut avoided, now) = (self.avoided(), Instant::now());
+        let known = avoided.get(broker).filter(|it| it.failures > 0);
+        if known.is_some_and(|it| it.until > now) {
+            return;
+        }
+        let failures = known.map_or(0, |it| it.failures);
+        let pause = limits::AVOID_FAILED * 2u32.saturating_pow(failures.min(8));
+        let it = Avoided {
+            until: now + pause.min(limits::AVOID_FAILED_MOST),
+            failures: failures.saturating_add(1),
+            is_asked: false,
+        };
+        avoided.insert(broker.clone(), it);
+    }
+
+    /// It answered, after so long.
+    pub(crate) fn answered(&self, broker: &BrokerName, took: Duration) {
+        let mut avoided = self.avoided();
+        if took < limits::SLOW {
+            avoided.remove(broker);
+            return;
+        }
+        let pause = (took * 20).min(limits::AVOID_SLOW_MOST);
+        let it = Avoided {
+            until: Instant::now() + pause,
+            failures: 0,
+            is_asked: false,
+        };
+        avoided.insert(broker.clone(), it);
+    }
+
+    /// The brokers of a route that there is nothing against; all of them, if there is something against all. One whose
+    /// time is over after it failed is asked whether it is back.
+    pub(crate) fn preferred<'a>(
+        &self,
+        client: &Client,
+        route: &'a [BrokerRoute],
+    ) -> Cow<'a, [BrokerRoute]> {
+        let (mut avoided, now) = (self.avoided(), Instant::now());
+        if avoided.is_empty() {
+            return Cow::Borrowed(route);
+        }
+        let good = route.iter().filter(|broker| {
+            let Some(it) = avoided.get_mut(&broker.broker) else {
+                return true;
+            };
+            let is_over = it.until <= now;
+            if it.failures > 0 && is_over && !it.is_asked {
+                it.is_asked = true;
+                tokio::spawn(ask(client.clone(), (*broker).clone()));
+            }
+            it.failures == 0 && is_over
+        });
+        let good: Vec<_> = good.cloned().collect();
+        match good.iter().any(|it| it.write_queues > 0) {
+            true => Cow::Owned(good),
+            false => Cow::Borrowed(route),
+        }
+    }
+}
+
+async fn ask(client: Client, broker: BrokerRoute) {
+    let beat = async {
+        let live = client.live(&broker).await.ok()?;
+        let call =
+            live.connection
+                .call(&Heartbeat { broker: None }, Vec::new(), limits::ASK_HEALTH);
+        call.await.ok()
+    };
+    let began = Instant::now();
+    match tokio::time::timeout(limits::ASK_HEALTH, beat).await {
+        Ok(Some(_)) => client.0.health.answered(&broker.broker, began.elapsed()),
+        Ok(None) | Err(_) => client.0.health.failed(&broker.broker),
+    }
+}
