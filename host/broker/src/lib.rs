@@ -38,6 +38,7 @@ mod pop;
 mod pops;
 mod pull;
 mod registration;
+mod replies;
 mod reply;
 mod requests;
 mod retry;
@@ -75,6 +76,7 @@ use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
 use crate::pool::Delivery;
 use crate::pop::Gates;
+use crate::replies::Replies;
 use crate::selectors::Selectors;
 use crate::shelf::Shelf;
 use crate::state::{Body, State};
@@ -123,6 +125,7 @@ pub struct Broker {
     cold: ColdReads,
     pop_gates: Gates,
     checks: Checks,
+    replies: Replies,
     metrics: Metrics,
     started_at: u64,
     topic_gate: Semaphore,
@@ -172,6 +175,7 @@ impl Broker {
             groups: Groups::default(),
             pop_gates: Gates::default(),
             checks: Checks::default(),
+            replies: Replies::default(),
             metrics: Metrics::default(),
             started_at: store.now_ms(),
             topic_gate: Semaphore::new(1),

@@ -90,6 +90,14 @@ pub(crate) const POP_GATES: usize = 16 * 1024;
 pub(crate) const POP_LOOK: Duration = Duration::from_secs(1);
 /// Transactions that are open are looked at this often.
 pub(crate) const CHECK_TICK: Duration = Duration::from_millis(500);
+/// Replies that wait for who asked, of all inboxes, …
+pub(crate) const REPLIES: usize = 65_536;
+/// … and their bytes.
+pub(crate) const REPLIES_BYTES: usize = 64 * 1024 * 1024;
+/// Longest one waits, ms.
+pub(crate) const REPLY_KEPT: u64 = 60 * 60 * 1000;
+/// Those nobody waits for any more are looked for this often, ms.
+pub(crate) const REPLIES_LOOK: u64 = 1_000;
 /// A producer is asked about so many at once, and bytes, the first apart.
 pub(crate) const CHECKS: usize = 64;
 pub(crate) const CHECKS_BYTES: usize = 1024 * 1024;

@@ -22,4 +22,6 @@ pub(crate) struct Metrics {
     pub(crate) messages_out: Counter,
     /// Queue entries the tag-hash pre-check spared the filters.
     pub(crate) messages_skipped: Counter,
+    /// Replies that came, or would have been fetched, after the request's time.
+    pub(crate) replies_late: Counter,
 }

@@ -9,17 +9,17 @@ use quern_protocol::operation::Operation;
 use quern_protocol::{
     AckPopped, BeginUpload, ChangeBindings, ChangePlugin, Code, CommitOffsets, CreateTopic,
     DeleteGroup, DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic,
-    EndTransaction, FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup, LeaseQueues, LeaveGroup,
-    ListBindings, ListDelayed, ListGroups, ListPlugins, ListTopics, ListTransactions, OffsetAt,
-    OffsetRange, PluginHealth, PluginLogs, PollTransactions, QueryOffsets, RecallMessage,
-    Reconsume, Request, ResendDeadLetters, ResendMessage, Send, SendSelected, SetGroup, SetTopic,
-    Status, TopicGroups, TopicSettings, UploadChunk, WireError,
+    EndTransaction, FetchReplies, FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup,
+    LeaseQueues, LeaveGroup, ListBindings, ListDelayed, ListGroups, ListPlugins, ListTopics,
+    ListTransactions, OffsetAt, OffsetRange, PluginHealth, PluginLogs, PollTransactions,
+    QueryOffsets, RecallMessage, Reconsume, Reply, Request, ResendDeadLetters, ResendMessage, Send,
+    SendSelected, SetGroup, SetTopic, Status, TopicGroups, TopicSettings, UploadChunk, WireError,
 };
 
 use crate::{
     Broker, admin, bindings, checks, delay, durability, explain, find, group_admin, group_settings,
-    health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, retry, select, send,
-    session, status, transactions, upload,
+    health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, replies, retry, select,
+    send, session, status, transactions, upload,
 };
 
 /// Answers one frame.
@@ -55,6 +55,8 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::ListTransactions(it) => {
             reply::<ListTransactions>(transactions::list(broker, it).await?)
         }
+        Request::Reply(it) => reply::<Reply>(replies::reply(broker, it, frame.body)?),
+        Request::FetchReplies(it) => reply::<FetchReplies>(replies::fetch(broker, it).await?),
         Request::Pop(it) => pop::pop(broker, it).await,
         Request::AckPopped(it) => reply::<AckPopped>(pop::acknowledge(broker, it).await?),
         Request::HidePopped(it) => reply::<HidePopped>(pop::hide(broker, it).await?),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quern_protocol::block::blocks;
 use quern_protocol::message::{MessageError, ORDER_KEY, UNIQUE_KEY, is_reserved};
+use quern_protocol::request::{CORRELATION_ID, REPLY_TO, TTL};
 use quern_protocol::{
     Block, BlockError, Code, CreateTopic, Later, MessageType, Permission, Send, SendReply,
     TopicName, WireError, limits,
@@ -155,10 +156,13 @@ fn check_size(index: usize, block: &Block<'_>, most: usize) -> Result<(), WireEr
     ))
 }
 
+/// Properties of the system that its own clients set.
+const ALLOWED: [&str; 5] = [UNIQUE_KEY, ORDER_KEY, REPLY_TO, CORRELATION_ID, TTL];
+
 fn check_properties(index: usize, block: &Block<'_>) -> Result<(), WireError> {
     match block
         .properties()
-        .find(|(name, _)| ![UNIQUE_KEY, ORDER_KEY].contains(name) && is_reserved(name))
+        .find(|(name, _)| !ALLOWED.contains(name) && is_reserved(name))
     {
         None => Ok(()),
         Some((name, _)) => Err(WireError::new(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use quern_client::{Client, Filter, MessageView, Selector};
+use quern_client::{Client, Filter, Message, MessageView, ReplyOutcome, Selector};
 
 use crate::connect::Connect;
 use crate::exec;
@@ -76,6 +76,9 @@ pub(crate) struct Args {
         conflicts_with = "max"
     )]
     workers: Option<usize>,
+    /// What the command prints is the reply to a message that asks for one: see `quern produce --request`.
+    #[arg(long, requires = "exec", conflicts_with_all = ["pop", "workers", "orderly", "broadcast"])]
+    reply: bool,
     /// Write down when each command began and how it ended, in a topic of its own; `msg trace` shows it.
     #[arg(long, requires = "exec", requires = "follow", conflicts_with_all = ["max", "pop"])]
     trace: bool,
@@ -123,6 +126,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let client = args.connect.client_that_traces(args.trace).await?;
     let mut printing = Printing {
         exec: args.exec.clone(),
+        replies: args.reply.then(|| client.clone()),
         format,
         output: args.output,
         left: args.max.unwrap_or(u64::MAX),
@@ -262,8 +266,9 @@ async fn print_share(member: &mut Member, printing: &mut Printing) -> Result<(),
             Some(message) => match &printing.exec {
                 None => printing.take(&[message])?,
                 Some(command) => {
-                    if let Some(why) = exec::consume(command, &message).await? {
-                        member.give_back(&message, &why).await?;
+                    match exec::decide(command, &message, printing.replies.is_some()).await? {
+                        Err(why) => member.give_back(&message, &why).await?,
+                        Ok(printed) => printing.reply(&message, printed).await?,
                     }
                     printing.count(1);
                 }
@@ -277,6 +282,8 @@ async fn print_share(member: &mut Member, printing: &mut Printing) -> Result<(),
 /// What was printed, and what is left to print.
 pub(crate) struct Printing {
     pub(crate) exec: Option<String>,
+    /// Gives what the command prints to who asked.
+    replies: Option<Client>,
     format: Format,
     output: Output,
     pub(crate) left: u64,
@@ -320,6 +327,23 @@ impl Printing {
         }
         output::print_bytes(&out)?;
         self.left -= take as u64;
+        Ok(())
+    }
+
+    /// What was printed about a message, to who asked if somebody did.
+    async fn reply(&self, to: &MessageView, printed: Vec<u8>) -> Result<(), Failure> {
+        let Some(client) = self.replies.as_ref().filter(|_| to.is_request()) else {
+            return Ok(());
+        };
+        let reply = Message::new("", printed);
+        match client.reply(to, reply).await {
+            Ok(ReplyOutcome::Taken) => {}
+            Ok(ReplyOutcome::Late) => {
+                eprintln!("{}: nobody waits for its reply any more", to.message_id())
+            }
+            // Who asked hears that there was none; the message is consumed all the same.
+            Err(error) => eprintln!("{}: not replied to: {error}", to.message_id()),
+        }
         Ok(())
     }
 

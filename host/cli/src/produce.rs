@@ -51,6 +51,10 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "END",
         conflicts_with_all = ["Later", "order_key", "select", "file", "ndjson", "no_idempotence"])]
     tx: Option<Tx>,
+    /// Wait so long for the reply of whoever consumes it, and print that.
+    #[arg(long, value_name = "DELAY", value_parser = time::delay,
+        conflicts_with_all = ["Later", "tx", "file", "ndjson", "count"])]
+    request: Option<u64>,
     /// The producer group that is asked about transactions.
     #[arg(long, value_name = "GROUP", default_value = "quern-produce")]
     group: String,
@@ -212,6 +216,13 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         producer = producer.compress(compression);
     }
     let producer = producer.start().await?;
+    if let (Some(ms), Some(body), false) = (args.request, &args.body, from_stdin) {
+        let within = Duration::from_millis(ms);
+        let reply = producer.request(args.message(body.clone()), within).await?;
+        output::print_bytes(&[reply.body(), b"\n"].concat())?;
+        client.close().await;
+        return Ok(());
+    }
     match (&args.body, &args.file) {
         (Some(body), None) if !from_stdin && args.count == 1 && !args.ndjson => {
             let sent = producer.send(args.message(body.clone())).await?;

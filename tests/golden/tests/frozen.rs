@@ -38,6 +38,8 @@ mod groups;
 mod plugins;
 #[path = "frozen/pops.rs"]
 mod pops;
+#[path = "frozen/replies.rs"]
+mod replies;
 #[path = "frozen/retries.rs"]
 mod retries;
 #[path = "frozen/sending.rs"]
@@ -417,6 +419,7 @@ fn the_wire_is_as_it_was() {
     all.add(&Status {}, &status);
     plugins::plugins(&mut all, &pull);
     groups::groups(&mut all, lease);
+    replies::replies(&mut all);
     retries::retries(&mut all);
     config::config(&mut all);
     assert_eq!(all.1, Kind::ALL, "every operation has a sample");

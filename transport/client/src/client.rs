@@ -19,6 +19,7 @@ use crate::consumer::{ConsumerBuilder, PullConsumer, SimpleConsumerBuilder};
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::producer::ProducerBuilder;
+use crate::request::Requests;
 use crate::routes::Routes;
 use crate::tracer::Tracer;
 use crate::transaction::{TransactionProducerBuilder, TransactionState, UndecidedMessage};
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<Connections>,
     pub(crate) routes: Routes,
     pub(crate) health: Health,
+    pub(crate) requests: Requests,
     pub(crate) within: Duration,
     id: String,
     /// Writes down what is sent and consumed, if it is to.
@@ -335,6 +337,7 @@ impl ClientBuilder {
             Client(Arc::new(Shared {
                 routes,
                 health: Health::default(),
+                requests: Requests::default(),
                 connections: Arc::clone(&connections),
                 within,
                 id: id.clone(),

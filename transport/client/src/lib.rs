@@ -37,6 +37,7 @@ mod limits;
 mod message_id;
 mod plugins;
 mod producer;
+mod request;
 mod routes;
 mod trace;
 mod tracer;
@@ -52,6 +53,7 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::find::{Found, FoundMessages, MessageSearch};
 pub use crate::plugins::{PluginLog, Uploaded};
 pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
+pub use crate::request::Reply;
 pub use crate::routes::MessageQueue;
 pub use crate::trace::{GroupCopy, GroupTrace, MessageTrace};
 pub use crate::transaction::{
@@ -69,9 +71,9 @@ pub use quern_protocol::{
     LogPosition, Message, MessageHandle, MessageState, MessageType, OpenTransaction, Opinion,
     OpinionRole, Permission, PluginAbout, PluginChange, PluginFaults, PluginFigures, PluginFilter,
     PluginKind, PluginLine, PluginLogsReply, PluginName, PluginRef, PluginSummary, PluginTrial,
-    PoppedQueue, Quarantined, QueueId, QueueOffset, ReconsumeReply, ResendMessageReply, Said,
-    Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting, TopicSummary,
-    TransactionEnd, TransactionOutcome, TrialKind, TrialReport, Unjudged, VersionHealth,
-    VersionReport, VersionState,
+    PoppedQueue, Quarantined, QueueId, QueueOffset, ReconsumeReply, ReplyOutcome,
+    ResendMessageReply, Said, Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting,
+    TopicSummary, TransactionEnd, TransactionOutcome, TrialKind, TrialReport, Unjudged,
+    VersionHealth, VersionReport, VersionState,
 };
 pub use quern_quic::{NodeIdentity, Trust};

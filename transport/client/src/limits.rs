@@ -6,6 +6,8 @@ use std::time::Duration;
 pub(crate) const IN_FLIGHT: usize = 64 * 1024;
 /// … their bytes; beyond, `send` waits.
 pub(crate) const IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
+/// Replies are waited for at a broker for so long at once.
+pub(crate) const FETCH_REPLIES: Duration = Duration::from_secs(5);
 /// A broker that failed is left alone for so long, doubling, …
 pub(crate) const AVOID_FAILED: Duration = Duration::from_secs(1);
 /// … at most; then it is asked …

@@ -180,6 +180,7 @@ impl ProducerBuilder {
         let task = Task::new(self.client.clone(), self.linger, sender, numbers);
         tokio::spawn(task.run(incoming));
         Ok(Producer {
+            client: self.client.clone(),
             jobs,
             tracer,
             group,
@@ -197,6 +198,7 @@ impl ProducerBuilder {
 /// Sends messages. Cheap to clone; clones share what is under way.
 #[derive(Debug, Clone)]
 pub struct Producer {
+    client: Client,
     jobs: mpsc::Sender<Job>,
     tracer: Option<Arc<Tracer>>,
     group: GroupName,
@@ -452,6 +454,10 @@ impl Producer {
         self.jobs.send(job).await.map_err(|_| stopped())
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Waits until everything sent so far has its answer.
     pub async fn flush(&self) {
         let _everything = self.room.bytes.acquire_many(self.room.all).await;
@@ -483,11 +489,9 @@ impl Producer {
             later,
         };
         let id = message_id::next();
-        let born = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let born = born.map_or(0, |since| since.as_millis() as u64);
         let is_worth_it = message.body().len() >= self.compress_above;
         let compression = self.compression.filter(|_| is_worth_it);
-        let block = message.encode_with(&id, born, compression)?;
+        let block = message.encode_with(&id, now_ms(), compression)?;
         Ok(Job {
             destination,
             id,
@@ -499,6 +503,12 @@ impl Producer {
             room: None,
         })
     }
+}
+
+/// By this machine's clock, ms since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// A message on its way; see [`Producer::send`].

@@ -153,10 +153,17 @@ impl Routes {
     }
 
     async fn ask_one<O: Operation + Sync>(&self, index: usize, question: &O) -> Result<O::Reply> {
-        let ask = async {
+        let once = || async {
             let live = self.connections.to(&self.name_servers[index]).await?;
             let call = live.connection.call(question, Vec::new(), self.within);
-            Ok(call.await?.0)
+            Ok::<_, Error>(call.await?.0)
+        };
+        let ask = async {
+            match once().await {
+                // It was started again since it was last asked, and is there.
+                Err(error) if error.coded() == Code::CONNECTION_LOST => once().await,
+                answer => answer,
+            }
         };
         let answer = tokio::time::timeout(self.within, ask).await;
         answer.unwrap_or_else(|_| {

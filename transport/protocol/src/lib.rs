@@ -18,6 +18,7 @@ pub mod limits;
 pub mod message;
 pub mod operation;
 pub mod record;
+pub mod request;
 pub mod retry;
 pub mod trace;
 pub mod transaction;
@@ -95,6 +96,7 @@ pub use pop::{
 };
 pub use pull::{Filter, PluginFilter, Pull, PullReply, Stall};
 pub use record::{Extensions, Origin, ProducerStamp, RecordHeader, RecordKind, RecordView};
+pub use request::{FetchReplies, FetchRepliesReply, Replied, Reply, ReplyOutcome, ReplyReply};
 pub use retry::{
     FilterFailure, GroupSetting, Reconsume, ReconsumeReply, ResendDeadLetters,
     ResendDeadLettersReply, SetGroup, SetGroupReply,

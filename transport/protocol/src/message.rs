@@ -9,6 +9,7 @@ use crate::compression::Compression;
 use crate::delay::Later;
 use crate::ids::{GroupName, TopicName};
 use crate::limits;
+use crate::request::{CORRELATION_ID, REPLY_TO, TTL};
 
 /// The system property that names a message uniquely; the SDK always sets it.
 pub const UNIQUE_KEY: &str = "UNIQ_KEY";
@@ -160,6 +161,15 @@ pub struct Message {
     properties: Vec<(String, String)>,
     body: Bytes,
     later: Option<Later>,
+    asks: Option<Asks>,
+}
+
+/// For whom a reply is, and how long it is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asks {
+    inbox: String,
+    correlation: String,
+    ttl_ms: String,
 }
 
 impl Message {
@@ -173,6 +183,7 @@ impl Message {
             properties: Vec::new(),
             body: body.into(),
             later: None,
+            asks: None,
         }
     }
 
@@ -247,6 +258,17 @@ impl Message {
         &self.body
     }
 
+    /// Whoever consumes it is asked for a reply: see [`crate::request`]. A `Producer` does this.
+    #[must_use]
+    pub fn ask(mut self, inbox: &str, correlation: &str, within: Duration) -> Self {
+        self.asks = Some(Asks {
+            inbox: inbox.to_owned(),
+            correlation: correlation.to_owned(),
+            ttl_ms: within.as_millis().to_string(),
+        });
+        self
+    }
+
     /// Whether it has an order key.
     pub fn is_ordered(&self) -> bool {
         self.order_key.is_some()
@@ -299,8 +321,16 @@ impl Message {
         let pairs = || {
             let order_key = self.order_key.as_deref().map(|key| (ORDER_KEY, key));
             let properties = self.properties.iter();
+            let asks = self.asks.iter().flat_map(|it| {
+                [
+                    (REPLY_TO, it.inbox.as_str()),
+                    (CORRELATION_ID, it.correlation.as_str()),
+                    (TTL, it.ttl_ms.as_str()),
+                ]
+            });
             std::iter::once((UNIQUE_KEY, unique_key))
                 .chain(order_key)
+                .chain(asks)
                 .chain(properties.map(|(k, v)| (k.as_str(), v.as_str())))
         };
         let pairs_len = pairs().map(|(k, v)| 4 + k.len() + v.len()).sum();

@@ -180,6 +180,8 @@ operations! {
     73 ListGroups     Header => ListGroupsReply     Table;
     74 DescribeGroup  Header => DescribeGroupReply  Table;
     75 DeleteGroup    Header => DeleteGroupReply    Header;
+    76 Reply          Header => ReplyReply          Header;
+    77 FetchReplies   Header => FetchRepliesReply   Table;
     80 Reconsume      Header => ReconsumeReply      Header, version 2 appends 1;
     81 SetGroup       Header => SetGroupReply       Header;
     82 ResendDeadLetters Header => ResendDeadLettersReply Header;

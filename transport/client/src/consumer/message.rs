@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use quern_protocol::message::UNIQUE_KEY;
+use quern_protocol::request::REPLY_TO;
 use quern_protocol::{
     Block, BlockError, Compression, LogPosition, MessageHandle, QueueOffset, RecordHeader,
     RecordKind, RecordView,
@@ -126,6 +127,11 @@ impl MessageView {
         let record = RecordView::trusted(&self.record);
         let record = record.expect("the record was verified when it arrived");
         record.notes.iter()
+    }
+
+    /// Whether its sender waits for a reply: see [`crate::Client::reply`].
+    pub fn is_request(&self) -> bool {
+        self.property(REPLY_TO).is_some()
     }
 
     /// Properties its producer set, in order.
