@@ -74,6 +74,7 @@ pub struct ClientBuilder {
     request_timeout: Duration,
     instance_name: Option<String>,
     unit_name: Option<String>,
+    avoid_slow: bool,
     trace: Option<String>,
 }
 
@@ -93,6 +94,7 @@ impl Client {
             request_timeout: Duration::from_secs(3),
             instance_name: None,
             unit_name: None,
+            avoid_slow: false,
             trace: None,
         }
     }
@@ -312,6 +314,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Leaves brokers alone for a while that took longer than 500 ms to answer a send, while there are others
+    /// (RocketMQ's `sendLatencyFaultEnable`). Those that fail are left alone in any case. Default: no.
+    #[must_use]
+    pub fn avoid_slow(mut self, avoids: bool) -> Self {
+        self.avoid_slow = avoids;
+        self
+    }
+
     /// Connects to a name server.
     pub async fn build(self) -> Result<Client> {
         let mut name_servers = self.name_servers;
@@ -336,7 +346,7 @@ impl ClientBuilder {
         let client = |routes, tracer| {
             Client(Arc::new(Shared {
                 routes,
-                health: Health::default(),
+                health: Health::new(self.avoid_slow),
                 requests: Requests::default(),
                 connections: Arc::clone(&connections),
                 within,

@@ -2,8 +2,8 @@
 //! avoidance, with its detector).
 //!
 //! One that failed is left alone for a second, twice as long each time, up to half a minute; then it is asked for a
-//! heartbeat, and no message is risked on it before it answers. One that was slow is left alone for 20 times as long
-//! as it took, up to five minutes, and then simply gets messages again.
+//! heartbeat, and no message is risked on it before it answers. One that was slow is left alone, if the
+//! application wants that, for 20 times as long as it took, up to five minutes, and then simply gets messages again.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,8 +17,11 @@ use crate::client::Client;
 use crate::limits;
 
 /// What one client knows of the health of brokers. Those it has nothing against are not in it.
-#[derive(Debug, Default)]
-pub(crate) struct Health(Mutex<HashMap<BrokerName, Avoided>>);
+#[derive(Debug)]
+pub(crate) struct Health {
+    avoids_slow: bool,
+    avoided: Mutex<HashMap<BrokerName, Avoided>>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Avoided {
@@ -31,8 +34,15 @@ struct Avoided {
 const POISONED: &str = "no code that can panic runs under the health lock";
 
 impl Health {
+    pub(crate) fn new(avoids_slow: bool) -> Self {
+        Self {
+            avoids_slow,
+            avoided: Mutex::default(),
+        }
+    }
+
     fn avoided(&self) -> MutexGuard<'_, HashMap<BrokerName, Avoided>> {
-        self.0.lock().expect(POISONED)
+        self.avoided.lock().expect(POISONED)
     }
 
     /// It did not answer, or there was no connection. Many sends may find out at once: that is one failure.
@@ -55,7 +65,7 @@ impl Health {
     /// It answered, after so long.
     pub(crate) fn answered(&self, broker: &BrokerName, took: Duration) {
         let mut avoided = self.avoided();
-        if took < limits::SLOW {
+        if took < limits::SLOW || !self.avoids_slow {
             avoided.remove(broker);
             return;
         }
