@@ -203,15 +203,16 @@ impl Quern {
         expect: u64,
         groups: usize,
     ) -> Result<Answer> {
-        let mut consumers = Vec::with_capacity(groups);
-        for _ in 0..groups {
-            consumers.push(self.consumer(topic, filter.clone()).await?);
-        }
+        // Before they start: they read ahead at once, and joining takes milliseconds.
         say(&Answer {
             is_joined: true,
             ..Answer::default()
         })?;
         let began = Instant::now();
+        let mut consumers = Vec::with_capacity(groups);
+        for _ in 0..groups {
+            consumers.push(self.consumer(topic, filter.clone()).await?);
+        }
         let total = expect * groups as u64;
         let count = Arc::new(AtomicU64::new(0));
         let mut reading = JoinSet::new();
