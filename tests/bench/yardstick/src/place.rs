@@ -152,7 +152,7 @@ pub(crate) fn need_room(dir: &Path, bytes: u64) -> Result<()> {
     let free = disk.f_bavail * disk.f_frsize;
     ensure!(
         free >= bytes,
-        "{} has {} MiB free and a run needs {} MiB: say --data DIR for another disk",
+        "{} has {} MiB free and a run needs {} MiB: say --cache DIR for another disk",
         dir.display(),
         free >> 20,
         bytes >> 20

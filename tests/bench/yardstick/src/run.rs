@@ -55,9 +55,9 @@ pub(crate) struct Options {
     quern: Option<PathBuf>,
 }
 
-/// Room for everything written in one turn, times 2.
-const ROOM: u64 = 20 << 30;
-const QUICK_ROOM: u64 = 4 << 30;
+/// MiB a second that a broker writes at most under load, and loads of a turn.
+const RATE: f64 = 250.0;
+const LOADS: f64 = 12.0;
 
 impl Options {
     fn measure(&self) -> Measure {
@@ -108,6 +108,13 @@ impl Options {
     }
 }
 
+/// Bytes that one turn may write.
+fn room(measure: &Measure) -> u64 {
+    let loads = (measure.warm_seconds + LOADS * measure.seconds) * RATE;
+    let stored = (measure.backlog >> 10) + measure.restart_mib;
+    (loads as u64 + 2 * stored) << 20
+}
+
 /// Measures, and tells what was found even when interrupted.
 pub(crate) fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
@@ -117,8 +124,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         measure.seconds > 0.0 && measure.seconds.is_finite() && measure.warm_seconds > 0.0,
         "a measurement takes more than 0 seconds"
     );
-    need_room(&place.cache, if options.quick { QUICK_ROOM } else { ROOM })?;
     let (ready, skipped) = prepared(options, &place)?;
+    need_room(&place.cache, room(&measure))?;
     let mut report = Report {
         began: jiff::Timestamp::now().to_string(),
         command: command(),
