@@ -20,6 +20,7 @@ mod plugin_hostile;
 mod plugin_life;
 mod plugins;
 mod pop;
+mod priority;
 mod requests;
 mod retries;
 mod sdk;

@@ -12,9 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use quern_protocol::frame::Outgoing;
 use quern_protocol::{
-    AckPopped, AckPoppedReply, Code, GroupName, HidePopped, HidePoppedReply, Permission, Pop,
-    PopReply, Popped, QueueId, QueueOffset, Receipt, Reconsume, RecordHeader, RecordKind, Stall,
-    TopicId, WireError, limits as wire,
+    AckPopped, AckPoppedReply, Code, GroupName, HidePopped, HidePoppedReply, MessageType,
+    Permission, Pop, PopReply, Popped, Priority, QueueId, QueueOffset, Receipt, Reconsume,
+    RecordHeader, RecordKind, Stall, TopicId, WireError, limits as wire,
 };
 use quern_store::ReadError;
 
@@ -83,6 +83,14 @@ pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, 
     }
     let first = broker.pop_gates.token(0) as usize % queues.len().max(1);
     queues.rotate_left(first);
+    filters::judge(broker, &request.filter, Some(&request.group)).await?;
+    let turn = broker.pop_gates.token(0);
+    if topic.rules.messages == Some(MessageType::Priority) {
+        by_priority(&mut queues, topic.read_queues, turn);
+    } else {
+        let first = turn as usize % queues.len().max(1);
+        queues.rotate_left(first);
+    }
     let mut over = pin!(tokio::time::sleep(Duration::from_millis(
         request.wait_ms.into()
     )));
@@ -127,6 +135,24 @@ pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, 
             () = tokio::time::sleep(visible) => {}
             () = over.as_mut() => {}
         }
+    }
+}
+
+/// The most urgent first; but from time to time another lane is looked at before, the more often the more urgent it is,
+/// so that every lane has its turn.
+fn by_priority(queues: &mut [QueueId], of: u32, turn: u64) {
+    queues.sort_unstable_by_key(|queue| std::cmp::Reverse(*queue));
+    let weight = |queue: &QueueId| u64::from(Priority::of_lane(*queue, of).weight());
+    let all: u64 = queues.iter().map(weight).sum();
+    // Turns count up; spread over all lanes they must not be.
+    let mut at = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) % all.max(1);
+    let first = queues.iter().position(|queue| {
+        let is_first = at < weight(queue);
+        at = at.saturating_sub(weight(queue));
+        is_first
+    });
+    if let Some(first) = first {
+        queues[..=first].rotate_right(1);
     }
 }
 

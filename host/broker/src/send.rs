@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quern_protocol::block::blocks;
 use quern_protocol::message::{MessageError, ORDER_KEY, UNIQUE_KEY, is_reserved};
+use quern_protocol::priority::PRIORITY;
 use quern_protocol::request::{CORRELATION_ID, REPLY_TO, TTL};
 use quern_protocol::{
     Block, BlockError, Code, CreateTopic, Later, MessageType, Permission, Send, SendReply,
@@ -126,7 +127,8 @@ pub(crate) fn check_rules(
     }
     for (index, block) in blocks(body).flatten().enumerate() {
         let has_order_key = block.properties().any(|(name, _)| name == ORDER_KEY);
-        let found = MessageType::of(has_order_key, later);
+        let has_priority = block.property(PRIORITY).is_some();
+        let found = MessageType::of(has_order_key, has_priority, later);
         if has_order_key && later.is_some() {
             let error = MessageError::OrderedAndWaiting;
             let why = format!("message {index} of the request: {error}");
@@ -157,7 +159,14 @@ fn check_size(index: usize, block: &Block<'_>, most: usize) -> Result<(), WireEr
 }
 
 /// Properties of the system that its own clients set.
-const ALLOWED: [&str; 5] = [UNIQUE_KEY, ORDER_KEY, REPLY_TO, CORRELATION_ID, TTL];
+const ALLOWED: [&str; 6] = [
+    UNIQUE_KEY,
+    ORDER_KEY,
+    PRIORITY,
+    REPLY_TO,
+    CORRELATION_ID,
+    TTL,
+];
 
 fn check_properties(index: usize, block: &Block<'_>) -> Result<(), WireError> {
     match block

@@ -64,6 +64,9 @@ pub(crate) struct Args {
     /// it again, and it is a dead letter in the end. Queues go on side by side.
     #[arg(long, requires = "exec", requires = "follow", conflicts_with = "max")]
     orderly: bool,
+    /// Take more of what is urgent while there is some: twice as much for each level of `produce --priority`.
+    #[arg(long, requires = "group", conflicts_with_all = ["pop", "orderly"])]
+    by_priority: bool,
     /// Take all queues, as every other who broadcasts does, and keep the offsets in this file.
     #[arg(long, value_name = "FILE", requires = "group", conflicts_with_all = ["allocate", "pop"])]
     broadcast: Option<PathBuf>,
@@ -205,6 +208,7 @@ async fn source(args: Args, client: &Client) -> Result<Source, Failure> {
         filter,
         begin: args.from,
         strategy: args.allocate.map(Selector::named),
+        by_priority: args.by_priority,
         broadcast: args.broadcast,
         follow: args.follow,
     };

@@ -23,6 +23,7 @@ pub(crate) struct Part {
     /// Where the group begins if it has committed nothing.
     pub(crate) begin: Begin,
     pub(crate) strategy: Option<Selector>,
+    pub(crate) by_priority: bool,
     /// Of one that broadcasts: where its offsets are kept.
     pub(crate) broadcast: Option<PathBuf>,
     pub(crate) follow: bool,
@@ -56,6 +57,9 @@ impl Member {
             Begin::Time(at) => From::Time(at),
             Begin::Offset(offset) => From::Offset(offset),
         });
+        if part.by_priority {
+            builder = builder.by_priority();
+        }
         if let Some(strategy) = &part.strategy {
             builder = builder.allocate(strategy.clone());
         }

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use clap::{Args as ClapArgs, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use quern_client::{
-    Client, Compression, Durability, Message, Producer, Selector, SendResult, SendStatus, Sending,
-    TransactionState,
+    Client, Compression, Durability, Message, Priority, Producer, Selector, SendResult, SendStatus,
+    Sending, TransactionState,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Messages with one order key share a queue and keep their order.
     #[arg(long, value_name = "KEY")]
     order_key: Option<String>,
+    /// How urgent it is, 0 to 9: it goes to the queue for that.
+    #[arg(long, value_name = "LEVEL", conflicts_with_all = ["order_key", "select", "Later", "tx"])]
+    priority: Option<Priority>,
     #[command(flatten)]
     later: Later,
     /// Send it in a transaction, and end that so; unknown leaves it open.
@@ -336,6 +339,9 @@ impl Args {
         }
         if let Some(key) = &self.order_key {
             message = message.order_by(key);
+        }
+        if let Some(priority) = self.priority {
+            message = message.priority(priority);
         }
         for (name, value) in &self.properties {
             message = message.prop(name, value);

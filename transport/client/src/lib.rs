@@ -71,7 +71,7 @@ pub use quern_protocol::{
     LogPosition, Message, MessageHandle, MessageState, MessageType, OpenTransaction, Opinion,
     OpinionRole, Permission, PluginAbout, PluginChange, PluginFaults, PluginFigures, PluginFilter,
     PluginKind, PluginLine, PluginLogsReply, PluginName, PluginRef, PluginSummary, PluginTrial,
-    PoppedQueue, Quarantined, QueueId, QueueOffset, ReconsumeReply, ReplyOutcome,
+    PoppedQueue, Priority, Quarantined, QueueId, QueueOffset, ReconsumeReply, ReplyOutcome,
     ResendMessageReply, Said, Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting,
     TopicSummary, TransactionEnd, TransactionOutcome, TrialKind, TrialReport, Unjudged,
     VersionHealth, VersionReport, VersionState,

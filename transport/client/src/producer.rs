@@ -479,7 +479,7 @@ impl Producer {
     fn prepare(&self, message: Message, answer: Answer) -> Result<Job> {
         let later = message.later().cloned();
         let selector = match &self.selector {
-            _ if later.is_some() => None,
+            _ if later.is_some() || message.has_priority().is_some() => None,
             Some(selector) => Some(Arc::clone(selector)),
             None => message.is_ordered().then(|| Arc::clone(&self.by_key)),
         };
@@ -487,6 +487,7 @@ impl Producer {
             topic: message.topic()?,
             selector,
             later,
+            priority: message.has_priority(),
         };
         let id = message_id::next();
         let is_worth_it = message.body().len() >= self.compress_above;

@@ -17,6 +17,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod operation;
+pub mod priority;
 pub mod record;
 pub mod request;
 pub mod retry;
@@ -94,6 +95,7 @@ pub use plugin_logs::{LogLevel, PluginLine, PluginLogs, PluginLogsReply};
 pub use pop::{
     AckPopped, AckPoppedReply, HidePopped, HidePoppedReply, Pop, PopReply, Popped, Receipt,
 };
+pub use priority::Priority;
 pub use pull::{Filter, PluginFilter, Pull, PullReply, Stall};
 pub use record::{Extensions, Origin, ProducerStamp, RecordHeader, RecordKind, RecordView};
 pub use request::{FetchReplies, FetchRepliesReply, Replied, Reply, ReplyOutcome, ReplyReply};

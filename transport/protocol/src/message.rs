@@ -9,6 +9,7 @@ use crate::compression::Compression;
 use crate::delay::Later;
 use crate::ids::{GroupName, TopicName};
 use crate::limits;
+use crate::priority::{PRIORITY, Priority};
 use crate::request::{CORRELATION_ID, REPLY_TO, TTL};
 
 /// The system property that names a message uniquely; the SDK always sets it.
@@ -67,6 +68,7 @@ pub fn is_reserved(name: &str) -> bool {
                 | "TTL"
                 | "UNIQ_KEY"
                 | "WAIT"
+                | "_SYS_MSG_PRIORITY_"
                 | "1ST_POP_TIME"
                 | "ARRIVE_TIME"
                 | "BORN_HOST"
@@ -101,6 +103,10 @@ pub enum MessageError {
     )]
     ExpandsTooFar { len: usize, raw_len: usize },
     #[error(
+        "a message with a priority goes to the queue for that, at once: it has no order key and is not for later, nor of a transaction"
+    )]
+    PriorityAlone,
+    #[error(
         "a message with an order key is delivered in its order: it cannot be for later, nor of a transaction"
     )]
     OrderedAndWaiting,
@@ -114,7 +120,8 @@ impl MessageError {
             Self::TagCharacter { .. }
             | Self::KeyCharacter { .. }
             | Self::PropertyName
-            | Self::OrderedAndWaiting => Code::BAD_MESSAGE,
+            | Self::OrderedAndWaiting
+            | Self::PriorityAlone => Code::BAD_MESSAGE,
             Self::ReservedProperty { .. } => Code::RESERVED_NAME,
             Self::TagTooLong { .. }
             | Self::KeysTooLong { .. }
@@ -162,6 +169,7 @@ pub struct Message {
     body: Bytes,
     later: Option<Later>,
     asks: Option<Asks>,
+    priority: Option<Priority>,
 }
 
 /// For whom a reply is, and how long it is waited for.
@@ -184,6 +192,7 @@ impl Message {
             body: body.into(),
             later: None,
             asks: None,
+            priority: None,
         }
     }
 
@@ -258,6 +267,19 @@ impl Message {
         &self.body
     }
 
+    /// How urgent it is: it goes to the queue for that, and consumers that want it so take it before what is less
+    /// urgent. For topics made for it (`quern topic create --type priority`), best of ten queues.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// How urgent it is, if it says so.
+    pub fn has_priority(&self) -> Option<Priority> {
+        self.priority
+    }
+
     /// Whoever consumes it is asked for a reply: see [`crate::request`]. A `Producer` does this.
     #[must_use]
     pub fn ask(mut self, inbox: &str, correlation: &str, within: Duration) -> Self {
@@ -294,6 +316,9 @@ impl Message {
         if self.later.is_some() && self.is_ordered() {
             return Err(MessageError::OrderedAndWaiting);
         }
+        if self.priority.is_some() && (self.later.is_some() || self.is_ordered()) {
+            return Err(MessageError::PriorityAlone);
+        }
         if self.keys.len() > limits::KEYS {
             return Err(MessageError::KeysTooLong {
                 len: self.keys.len(),
@@ -318,7 +343,9 @@ impl Message {
                 len: self.body.len(),
             });
         }
+        let priority = self.priority.map(|it| it.to_string());
         let pairs = || {
+            let priority = priority.as_deref().map(|it| (PRIORITY, it));
             let order_key = self.order_key.as_deref().map(|key| (ORDER_KEY, key));
             let properties = self.properties.iter();
             let asks = self.asks.iter().flat_map(|it| {
@@ -330,6 +357,7 @@ impl Message {
             });
             std::iter::once((UNIQUE_KEY, unique_key))
                 .chain(order_key)
+                .chain(priority)
                 .chain(asks)
                 .chain(properties.map(|(k, v)| (k.as_str(), v.as_str())))
         };

@@ -63,10 +63,18 @@ pub enum MessageType {
     Delay,
     /// Of a transaction.
     Transaction,
+    /// A priority, see [`crate::Priority`].
+    Priority,
 }
 
 impl MessageType {
-    pub const ALL: &'static [Self] = &[Self::Normal, Self::Fifo, Self::Delay, Self::Transaction];
+    pub const ALL: &'static [Self] = &[
+        Self::Normal,
+        Self::Fifo,
+        Self::Delay,
+        Self::Transaction,
+        Self::Priority,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -74,12 +82,14 @@ impl MessageType {
             Self::Fifo => "fifo",
             Self::Delay => "delay",
             Self::Transaction => "transaction",
+            Self::Priority => "priority",
         }
     }
 
     /// What a message is, by what it says.
-    pub fn of(has_order_key: bool, later: Option<&Later>) -> Self {
+    pub fn of(has_order_key: bool, has_priority: bool, later: Option<&Later>) -> Self {
         match (has_order_key, later) {
+            (false, None) if has_priority => Self::Priority,
             (true, _) => Self::Fifo,
             (false, None) => Self::Normal,
             (false, Some(Later::OnCommit(_))) => Self::Transaction,

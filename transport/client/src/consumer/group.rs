@@ -1,7 +1,7 @@
 //! A consumer of a group: takes its share of the queues of its topics, goes on where the group has
 //! committed, and commits what the application has consumed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use super::local::LocalOffsets;
 use super::membership::{Membership, Presence, Shared};
 use super::progress::{Hold, Progress, Threshold};
 use super::puller::{Batch, survives};
+use super::ready::Waiting;
 use crate::client::{self, Client};
 use crate::consumer::{MessageView, PullConsumer};
 use crate::error::{Error, Result};
@@ -57,6 +58,7 @@ pub enum From {
 /// ```
 #[derive(Debug, Clone)]
 pub struct ConsumerBuilder {
+    by_priority: bool,
     client: Client,
     group: String,
     topics: Vec<(String, Filter)>,
@@ -94,6 +96,7 @@ impl Default for Flow {
 impl ConsumerBuilder {
     pub(crate) fn new(client: Client, group: &str) -> Self {
         Self {
+            by_priority: false,
             client,
             group: group.to_owned(),
             topics: Vec::new(),
@@ -200,6 +203,15 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Hands out more of what is urgent ([`quern_protocol::Message::priority`]) while there is some, and something of the
+    /// rest: twice as much for each level. The order within a queue holds. Not with
+    /// [`Consumer::listen_orderly`], which has all queues go on side by side. Default: in the order read.
+    #[must_use]
+    pub fn by_priority(mut self) -> Self {
+        self.by_priority = true;
+        self
+    }
+
     /// How much this member can do beside others, for strategies that care. Default: 1.
     #[must_use]
     pub fn weight(mut self, weight: u32) -> Self {
@@ -270,7 +282,7 @@ impl ConsumerBuilder {
             stop: Some(stop),
             shared,
             received,
-            ready: VecDeque::new(),
+            ready: Waiting::new(self.by_priority),
             at_work: None,
             committed_at: Instant::now(),
         };
@@ -306,7 +318,7 @@ pub(super) struct Ready {
     pub(super) message: MessageView,
     pub(super) hold: Hold,
     /// Behind it, and behind what the filter left out after it.
-    next: QueueOffset,
+    pub(super) next: QueueOffset,
 }
 
 impl Ready {
@@ -323,7 +335,7 @@ impl Ready {
 pub struct Consumer {
     pub(super) shared: Arc<Shared>,
     received: mpsc::Receiver<Result<Batch>>,
-    ready: VecDeque<Ready>,
+    ready: Waiting,
     /// The queue of the message the application has.
     at_work: Option<MessageQueue>,
     pub(super) committed_at: Instant,
@@ -392,7 +404,12 @@ impl Consumer {
     /// is not waited for.
     pub(super) async fn read(&mut self) -> Result<Ready> {
         loop {
-            if let Some(ready) = self.ready.pop_front() {
+            while self.ready.may_be_overtaken()
+                && let Ok(batch) = self.received.try_recv()
+            {
+                self.unpack(batch?);
+            }
+            if let Some(ready) = self.ready.pop() {
                 return Ok(ready);
             }
             // The sender is in `shared`, which is ours.
@@ -402,21 +419,22 @@ impl Consumer {
     }
 
     fn unpack(&mut self, batch: Batch) {
-        if batch.messages.is_empty() {
+        let (queue, hold, next) = (&batch.queue, batch.hold, batch.next);
+        if batch.messages.is_empty() && !self.ready.pass(queue, hold, next) {
             // What the filter left out is consumed.
-            let progress = &self.shared.progress;
-            progress.pass(&batch.queue, batch.hold, batch.next);
+            self.shared.progress.pass(queue, hold, next);
         }
         let last = batch.messages.len().saturating_sub(1);
-        let messages = batch.messages.into_iter().enumerate();
-        self.ready.extend(messages.map(|(index, message)| Ready {
-            hold: batch.hold,
-            next: match index == last {
-                true => batch.next,
-                false => message.offset().plus(1),
-            },
-            message,
-        }));
+        for (index, message) in batch.messages.into_iter().enumerate() {
+            self.ready.push(Ready {
+                hold: batch.hold,
+                next: match index == last {
+                    true => batch.next,
+                    false => message.offset().plus(1),
+                },
+                message,
+            });
+        }
     }
 
     /// Gives a message back: it comes again to some member of the group later, the later the more often

@@ -15,6 +15,7 @@ mod orderly;
 mod progress;
 mod pull;
 mod puller;
+mod ready;
 mod simple;
 
 pub use group::{Consumer, ConsumerBuilder, From};

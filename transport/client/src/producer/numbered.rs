@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::Job;
 use super::numbers::{Number, Numbers, Setback, Verdict};
 use super::selected::Sender;
-use super::task::{FIRST_PAUSE, answer, connect};
+use super::task::{Destination, FIRST_PAUSE, answer, connect};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::routes::MessageQueue;
@@ -33,10 +33,11 @@ struct Frame<'a> {
 pub(super) async fn try_send(
     client: &Client,
     numbers: &Numbers,
-    (topic, later, sender): (&TopicName, Option<&Later>, &Sender),
+    (to, sender): (&Destination, &Sender),
     turn: usize,
     jobs: &[Job],
 ) -> Result<(MessageQueue, SendReply)> {
+    let (topic, later) = (&to.topic, to.later.as_ref());
     let route = client.0.routes.of(topic, true).await?;
     let route = client.0.health.preferred(client, &route);
     let frame = Frame {
@@ -53,7 +54,7 @@ pub(super) async fn try_send(
             .max()
             .unwrap_or_else(Instant::now),
     };
-    let taken = timeout_at(frame.until, numbers.take(topic, &route, turn)).await;
+    let taken = timeout_at(frame.until, numbers.take(to, &route, turn)).await;
     let (broker, number) = taken.unwrap_or_else(|_| Err(no_queue(topic)))?;
     frame.send(numbers, broker.clone(), &number).await
 }

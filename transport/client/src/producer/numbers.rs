@@ -10,10 +10,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
-use quern_protocol::{BrokerRoute, ProducerBatch, ProducerId, TopicName};
+use quern_protocol::{BrokerRoute, ProducerBatch, ProducerId};
 use tokio::sync::Notify;
 
-use super::task::queue_for;
+use super::task::{Destination, lane_for};
 use crate::error::Result;
 use crate::limits;
 use crate::routes::MessageQueue;
@@ -69,7 +69,7 @@ impl Numbers {
     /// Resolves to a number of a queue that takes frames now, beginning with the one whose turn it is.
     pub(super) async fn take<'a>(
         &self,
-        topic: &TopicName,
+        to: &Destination,
         route: &'a [BrokerRoute],
         turn: usize,
     ) -> Result<(&'a BrokerRoute, Number)> {
@@ -77,9 +77,9 @@ impl Numbers {
         loop {
             let changed = self.changed.notified();
             for turn in turn..turn + queues.max(1) {
-                let (broker, queue) = queue_for(route, turn)?;
+                let (broker, queue) = lane_for(route, to.priority, turn)?;
                 let queue = MessageQueue {
-                    topic: topic.clone(),
+                    topic: to.topic.clone(),
                     broker: broker.broker.clone(),
                     queue,
                 };

@@ -12,7 +12,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use quern_protocol::delay::waiting_record_len;
 use quern_protocol::{
-    BrokerRoute, Code, Later, MessageHandle, QueueId, Selector, Send, SendReply, TopicName,
+    BrokerRoute, Code, Later, MessageHandle, Priority, QueueId, Selector, Send, SendReply,
+    TopicName,
 };
 use quern_quic::CallError;
 use tokio::sync::mpsc;
@@ -34,6 +35,8 @@ pub(super) struct Destination {
     /// `None` = this producer, in turn.
     pub(super) selector: Option<Arc<Selector>>,
     pub(super) later: Option<Later>,
+    /// The queues are lanes, and it takes this one of each broker.
+    pub(super) priority: Option<Priority>,
 }
 
 impl Destination {
@@ -306,15 +309,15 @@ async fn send(
     jobs: Vec<Job>,
 ) -> Answered {
     let attempts = jobs.iter().map(|job| job.attempts).max().unwrap_or(0);
-    let (topic, later) = (&destination.topic, destination.later.as_ref());
+    let topic = &destination.topic;
     let stored = |(queue, reply)| Outcome::Stored(queue, reply);
     let tried = match (&destination.selector, &numbers) {
         (None, None) => {
-            let sent = try_send(&client, (topic, later), &sender, nth, &jobs).await;
+            let sent = try_send(&client, &destination, &sender, nth, &jobs).await;
             sent.map(stored)
         }
         (None, Some(numbers)) => {
-            let what = (topic, later, &sender);
+            let what = (&destination, &sender);
             let sent = numbered::try_send(&client, numbers, what, nth, &jobs).await;
             sent.map(stored)
         }
@@ -352,14 +355,15 @@ async fn send(
 
 async fn try_send(
     client: &Client,
-    (topic, later): (&TopicName, Option<&Later>),
+    destination: &Destination,
     sender: &Sender,
     turn: usize,
     jobs: &[Job],
 ) -> Result<(MessageQueue, SendReply)> {
+    let (topic, later) = (&destination.topic, destination.later.as_ref());
     let route = client.0.routes.of(topic, true).await?;
     let route = client.0.health.preferred(client, &route);
-    let (broker, queue) = queue_for(&route, turn)?;
+    let (broker, queue) = lane_for(&route, destination.priority, turn)?;
     let live = connect(client, broker, route.len()).await?;
     let request = Send {
         durability: sender.durability,
@@ -424,6 +428,25 @@ pub(super) fn outcome_of(error: CallError) -> Error {
     }
 }
 
+/// The lane for a priority of all brokers, in turn; for messages without one, all write queues.
+pub(super) fn lane_for(
+    route: &[BrokerRoute],
+    priority: Option<Priority>,
+    turn: usize,
+) -> Result<(&BrokerRoute, QueueId)> {
+    let Some(priority) = priority else {
+        return queue_for(route, turn);
+    };
+    let brokers: Vec<_> = route.iter().filter(|it| it.write_queues > 0).collect();
+    let broker = turn.checked_rem(brokers.len()).map(|at| brokers[at]);
+    let broker = broker.ok_or_else(nowhere)?;
+    Ok((broker, priority.lane(broker.write_queues)))
+}
+
+fn nowhere() -> Error {
+    Error::new(Code::NO_ROUTE, "the topic has no queues to write to")
+}
+
 /// Write queues of all brokers, in turn.
 pub(super) fn queue_for(route: &[BrokerRoute], turn: usize) -> Result<(&BrokerRoute, QueueId)> {
     let all: usize = route.iter().map(|it| it.write_queues as usize).sum();
@@ -435,10 +458,7 @@ pub(super) fn queue_for(route: &[BrokerRoute], turn: usize) -> Result<(&BrokerRo
         }
         index -= queues;
     }
-    Err(Error::new(
-        Code::NO_ROUTE,
-        "the topic has no queues to write to",
-    ))
+    Err(nowhere())
 }
 
 #[cfg(test)]
