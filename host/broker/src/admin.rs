@@ -23,7 +23,7 @@ pub(crate) async fn create_topic(
     Ok(CreateTopicReply { id: topic.id })
 }
 
-/// Returns when the topic is durable and can be used.
+/// Returns when the topic is durable and can be used, and found: name servers that know this broker know of it.
 pub(crate) async fn create(broker: &Broker, request: CreateTopic) -> Result<Arc<Topic>, WireError> {
     let name = &request.topic;
     let queues = [
@@ -33,7 +33,7 @@ pub(crate) async fn create(broker: &Broker, request: CreateTopic) -> Result<Arc<
     for setting in queues.iter().chain(&request.settings) {
         check(*setting)?;
     }
-    let _one_change_at_a_time = broker.topic_changes().await;
+    let one_change_at_a_time = broker.topic_changes().await;
     let topics = &broker.state.topics;
     if topics.find(name).is_some() {
         return Err(WireError::new(
@@ -58,6 +58,8 @@ pub(crate) async fn create(broker: &Broker, request: CreateTopic) -> Result<Arc<
     };
     request.settings.iter().for_each(|it| topic.set(*it));
     change_topics(broker, TopicChange::created(topic)).await?;
+    drop(one_change_at_a_time);
+    broker.topics_are_published().await;
     broker.topic(name)
 }
 

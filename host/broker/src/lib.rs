@@ -55,6 +55,7 @@ mod transactions;
 mod trials;
 mod upload;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -134,6 +135,8 @@ pub struct Broker {
     park_gate: Semaphore,
     /// Counts changes of the topic table, for those who tell name servers.
     topics_version: watch::Sender<u64>,
+    /// By the address of each name server that knows this broker: the version of the topics it knows.
+    published: watch::Sender<BTreeMap<String, u64>>,
     draining: AtomicBool,
     connections: AtomicUsize,
     under_way: AtomicUsize,
@@ -183,6 +186,7 @@ impl Broker {
             plugin_gate: Semaphore::new(1),
             park_gate: Semaphore::new(1),
             topics_version: watch::Sender::new(0),
+            published: watch::Sender::new(BTreeMap::new()),
             draining: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
@@ -294,6 +298,17 @@ impl Broker {
 
     fn topics_changed(&self) {
         self.topics_version.send_modify(|version| *version += 1);
+    }
+
+    /// Waits until the name servers that know this broker know the topics it has now, so that who made one finds it.
+    /// One that does not answer is not waited for longer than it is worth.
+    async fn topics_are_published(&self) {
+        let version = *self.topics_version.borrow();
+        let mut published = self.published.subscribe();
+        let all = published.wait_for(|known| known.values().all(|it| *it >= version));
+        if tokio::time::timeout(limits::PUBLISH, all).await.is_err() {
+            tracing::debug!("a name server has not said yet that it knows a topic that was made");
+        }
     }
 
     fn is_draining(&self) -> bool {

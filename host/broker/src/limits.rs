@@ -26,6 +26,8 @@ pub(crate) const SCAN_QUEUE: usize = 1_024;
 pub(crate) const SUBSCRIPTIONS: usize = 4_096;
 /// Stalled deliveries remembered.
 pub(crate) const STALLS: usize = 4_096;
+/// Longest that who makes a topic waits for name servers to know of it.
+pub(crate) const PUBLISH: Duration = Duration::from_secs(1);
 /// A stalled delivery is tried again after this long, doubling …
 pub(crate) const STALL_FIRST: Duration = Duration::from_secs(1);
 /// … up to this.

@@ -78,17 +78,19 @@ impl Registration {
     async fn once(&mut self) -> Result<End, Failed> {
         let connection = self.connector.connect(&self.address).await?;
         let end = self.serve(&connection).await;
+        self.is_published(None);
         connection.close(CloseReason::Bye, "");
         end
     }
 
     async fn serve(&mut self, connection: &Connection) -> Result<End, Failed> {
         connection.hello(&Hello::new(Role::Broker)).await?;
-        self.topics_version.mark_unchanged();
+        let mut version = *self.topics_version.borrow_and_update();
         let Some((register, mut known)) = self.introduction() else {
             return Ok(End::BrokerGone);
         };
         call(connection, &register).await?;
+        self.is_published(Some(version));
         tracing::info!(namesrv = %self.address, topics = register.topics.len(), "registered");
         let name = register.broker;
         let mut ticks = tokio::time::interval(limits::HEARTBEAT);
@@ -97,13 +99,18 @@ impl Registration {
                 changed = self.topics_version.changed() => changed.is_ok(),
                 _ = ticks.tick() => false,
             };
+            if changed {
+                version = *self.topics_version.borrow_and_update();
+            }
             let Some(topics) = self.topics() else {
                 return Ok(End::BrokerGone);
             };
             let registered = if changed {
                 let news = differences(&name, &known, &topics);
                 known = topics;
-                call(connection, &news).await?.registered
+                let registered = call(connection, &news).await?.registered;
+                self.is_published(Some(version));
+                registered
             } else {
                 let beat = Heartbeat {
                     broker: Some(name.clone()),
@@ -114,6 +121,17 @@ impl Registration {
                 return Ok(End::Forgotten);
             }
         }
+    }
+
+    /// This name server knows the topics of that version; `None` = it does not know this broker any more.
+    fn is_published(&self, version: Option<u64>) {
+        let Some(broker) = self.broker.upgrade() else {
+            return;
+        };
+        broker.published.send_modify(|known| match version {
+            Some(version) => drop(known.insert(self.address.clone(), version)),
+            None => drop(known.remove(&self.address)),
+        });
     }
 
     fn steady_ms(&self) -> u64 {
