@@ -150,7 +150,7 @@ fn damage_is_found_where_it_is_and_never_served() -> Result<()> {
         "--namesrv-listen",
         &at,
     ];
-    world.fails(&start, 1, "quern store check")?;
+    world.fails(&start, 1, "quern store repair")?;
     flip(&world, &dir, position + 70)?;
     world.ok(&["store", "check", &dir])?;
     node.start(&world, &[])?;
@@ -161,6 +161,80 @@ fn damage_is_found_where_it_is_and_never_served() -> Result<()> {
             .count()
             == 10
     );
+    Ok(())
+}
+
+/// A disk has flipped a bit in the middle of the log: the start says what to do, and after it all is
+/// there but the messages of the one damaged group.
+#[test]
+fn a_damaged_log_is_repaired_and_the_rest_is_consumed() -> Result<()> {
+    let (world, mut node) = world_with_node(&[])?;
+    let at = node.namesrv.clone();
+    world.ok(&["topic", "create", "t", "--queues", "1", "--namesrv", &at])?;
+    for n in 0..10 {
+        world.ok(&["produce", "t", &format!("message {n}"), "--namesrv", &at])?;
+    }
+    let dir = path(&node);
+    world.fails(&["store", "repair", &dir, "--yes"], 4, "Q-4003")?;
+    node.kill()?;
+    let listed = world.ok(&[
+        "store", "inspect", &dir, "--topic", "t", "-n", "100", "-o", "ndjson",
+    ])?;
+    let sixth: serde_json::Value = serde_json::from_str(listed.lines().nth(5).context("ten")?)?;
+    let position = sixth["position"].as_u64().context("a number")?;
+    flip(&world, &dir, position + 60)?;
+    let start = [
+        "start",
+        "--data",
+        &dir,
+        "--listen",
+        &node.broker,
+        "--namesrv-listen",
+        &at,
+    ];
+    world.fails(&start, 1, "quern store repair")?;
+    ensure!(
+        world
+            .ok(&["explain", "Q-4007"])?
+            .contains("quern store repair")
+    );
+
+    let dry = world.ok(&["store", "repair", &dir, "--dry-run"])?;
+    ensure!(dry.contains("5 to 5") && dry.contains(" t "), "{dry}");
+    world.fails(&["store", "check", &dir], 9, "quern store repair")?;
+    world.fails(&["store", "repair", &dir], 2, "--yes")?;
+    let done = world.ok(&["store", "repair", &dir, "--yes", "-o", "json"])?;
+    let done: serde_json::Value = serde_json::from_str(&done)?;
+    let kept = done["lost"][0]["kept_in"].as_str().context("it is kept")?;
+    ensure!(node.data().join(kept).metadata()?.len() > 100, "{done}");
+    ensure!(
+        world
+            .ok(&["store", "check", &dir])?
+            .contains("nothing is damaged")
+    );
+    ensure!(
+        world
+            .ok(&["store", "repair", &dir, "--yes"])?
+            .contains("nothing has to be")
+    );
+
+    let rest = |world: &World| -> Result<Vec<String>> {
+        let format = ["consume", "t", "--format", "%o %v\\n", "--namesrv", &at];
+        Ok(world.ok(&format)?.lines().map(str::to_owned).collect())
+    };
+    node.start(&world, &[])?;
+    let expected = |upto: usize| -> Vec<String> {
+        let left = (0..upto).filter(|n| *n != 5);
+        left.map(|n| format!("{n} message {n}")).collect()
+    };
+    assert_eq!(rest(&world)?, expected(10));
+    world.ok(&["produce", "t", "message 10", "--namesrv", &at])?;
+    assert_eq!(rest(&world)?, expected(11));
+    // The log alone says so, too.
+    assert_eq!(node.stop()?, Some(0));
+    node.strip(&["commitlog"])?;
+    node.start(&world, &[])?;
+    assert_eq!(rest(&world)?, expected(11));
     Ok(())
 }
 

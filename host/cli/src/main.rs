@@ -28,6 +28,7 @@ mod plugin;
 mod popping;
 mod produce;
 mod read;
+mod repair;
 mod start;
 mod store;
 mod time;

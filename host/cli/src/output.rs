@@ -84,7 +84,7 @@ pub(crate) fn confirm(what: &str, name: &str, yes: bool) -> Result<(), Failure> 
     io::stdin().read_line(&mut typed)?;
     match typed.trim() == name {
         true => Ok(()),
-        false => Err(Failure::new(1, "not removed")),
+        false => Err(Failure::new(1, "nothing was done")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `quern store`: the data directory of a node that does not run. Nothing here writes to it.
+//! `quern store`: the data directory of a node that does not run. Only `repair` writes to it.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -16,6 +16,7 @@ use crate::exercise::{self, Exercise};
 use crate::failure::Failure;
 use crate::format::hex;
 use crate::output::{self, Output, thousands};
+use crate::repair::{self, Repair};
 use crate::time;
 
 #[derive(Debug, Subcommand)]
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Print messages as lines that `quern produce --ndjson` accepts.
     Export(Export),
+    /// Put damaged ranges of the log aside, so that the node starts with all the rest.
+    Repair(Repair),
     /// Drive a store by hand, for tests.
     #[command(hide = true)]
     Exercise(Exercise),
@@ -97,13 +100,14 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Check(args) => check(&args),
         Command::Inspect(args) => inspect(&args),
         Command::Export(args) => export(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Exercise(args) => exercise::run(&args),
     });
     work.await
         .map_err(|error| Failure::new(1, error.to_string()))?
 }
 
-fn failed(error: &OpenError) -> Failure {
+pub(crate) fn failed(error: &OpenError) -> Failure {
     let exit = match error {
         OpenError::Locked { .. } => 4,
         OpenError::Unusable { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 3,
@@ -177,10 +181,11 @@ fn check(args: &Check) -> Result<(), Failure> {
         9,
         format!(
             "Q-4007 {} damaged in what was durable, the first in {} at {}: the node will not start. \
-             Nothing was changed",
+             Nothing was changed. To put it aside: quern store repair {}",
             ranges(audit.damage.len()),
             first.file,
-            first.from
+            first.from,
+            args.dir.display()
         ),
     ))
 }

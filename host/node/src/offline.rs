@@ -1,16 +1,21 @@
 //! Looking at the data directory of a node that does not run: what is in its log, is it whole, and
-//! its messages once more. Nothing here writes to it.
+//! its messages once more. Only a repair writes to it.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use quern_broker::TopicNames;
-use quern_protocol::{Block, LogPosition, RecordHeader, RecordKind, RecordView, TopicName};
+use quern_protocol::{
+    Block, LogPosition, RecordHeader, RecordKind, RecordView, TopicId, TopicName,
+};
 use quern_store::audit::{Item, audit};
-use quern_store::fs::RealFs;
+use quern_store::fs::{Fs, RealFs};
 
 pub use quern_store::OpenError;
 pub use quern_store::audit::{Audit, Damage};
+pub use quern_store::repair::{Lost, Mode, Repair};
 
 /// Something in the log, in its order.
 #[derive(Debug)]
@@ -53,6 +58,7 @@ pub fn read(
             stored_at,
             durable_upto,
             kind,
+            ..
         } => visit(Entry::Group {
             position,
             bytes,
@@ -84,6 +90,29 @@ pub fn read(
             })
         }
     })
+}
+
+/// Repairs the log of a data directory, or says what there is to repair; with the names of the topics that
+/// have lost messages, where the log tells. Blocks.
+pub fn repair(dir: &Path, mode: Mode) -> Result<(Repair, HashMap<TopicId, TopicName>), OpenError> {
+    let mut names = TopicNames::default();
+    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+    let repaired = quern_store::repair::repair(dir, &fs, mode, &mut |item| match item {
+        Item::Recalled {
+            kind: RecordKind::Topic,
+            body,
+        } => learn(&mut names, body),
+        Item::Record { header, bytes } if header.kind == RecordKind::Topic => {
+            if let Ok(RecordView { block, .. }) = RecordView::parse(bytes) {
+                learn(&mut names, block.body());
+            }
+        }
+        _ => {}
+    })?;
+    let lost = repaired.lost.iter().flat_map(|lost| &lost.messages);
+    let named = lost.filter_map(|it| Some((it.topic, names.of(it.topic)?.clone())));
+    let named = named.collect();
+    Ok((repaired, named))
 }
 
 fn learn(names: &mut TopicNames, body: &[u8]) {

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use bytes::Bytes;
-use quern_protocol::{LogPosition, QueueId, RecordHeader, RecordKind, TopicId};
+use quern_protocol::{Epoch, LogPosition, QueueId, RecordHeader, RecordKind, TopicId};
 
 use crate::checkpoint::Checkpoints;
 use crate::directory;
@@ -17,7 +17,7 @@ use crate::fs::Fs;
 use crate::group::{GROUP_HEADER, GroupHeader, GroupKind, Unreadable, verify};
 use crate::scan::{Next, Scan};
 use crate::segment::{LogId, SEGMENT_HEADER, Segment};
-use crate::snapshot;
+use crate::snapshot::{self, StateFile};
 
 /// Something in the log, in its order.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub enum Item<'a> {
         durable_upto: LogPosition,
         /// "data", "stamp" or "seal".
         kind: &'static str,
+        chain: Chain,
     },
     /// What a snapshot says of the state, in place of older records.
     Recalled { kind: RecordKind, body: &'a [u8] },
@@ -43,6 +44,14 @@ pub enum Item<'a> {
         header: RecordHeader,
         bytes: &'a [u8],
     },
+}
+
+/// How a group hangs together with the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chain {
+    pub crc: u32,
+    pub previous_crc: u32,
+    pub epoch: Epoch,
 }
 
 /// Bytes that are not what was written.
@@ -91,6 +100,14 @@ pub fn audit(
     let checkpoint = checkpoint.unwrap_or_default();
     let log_dir = dir.join("commitlog");
     let segments = Segment::open_all(fs, &log_dir, log, &checkpoint)?;
+    // A state file that a start goes by is true of what was durable.
+    let head = segments.first().map_or(0, |first| first.base);
+    let state = StateFile::read(fs, dir, &log).map_err(unusable)?;
+    let state = state.filter(|file| file.replay_from >= head);
+    let known = LogPosition(state.map_or(0, |file| file.as_of));
+    // And no segment is begun before the one before it is sealed, and the seal is durable.
+    let last = LogPosition(segments.last().map_or(0, |last| last.base));
+    let known = known.max(last);
     let is_whole = segments.first().is_none_or(|first| first.base == 0);
     let mut reader = Reader {
         visit,
@@ -98,7 +115,7 @@ pub fn audit(
         log,
         found: Audit {
             segments: segments.len(),
-            durable: checkpoint.durable,
+            durable: checkpoint.durable.max(known),
             clean: checkpoint.clean,
             ..Audit::default()
         },
@@ -172,11 +189,12 @@ impl Reader<'_> {
         });
         let mut scan = Scan::new(segment, self.log);
         let mut position = segment.base + SEGMENT_HEADER;
+        self.found.end = LogPosition(position);
         loop {
             let good = match scan.group(position, self.previous_crc)? {
-                Next::Group { header, crc, bytes } => {
-                    self.group(segment, &header, &bytes).map(|()| (header, crc))
-                }
+                Next::Group { header, crc, bytes } => self
+                    .group(segment, (&header, crc), &bytes)
+                    .map(|()| (header, crc)),
                 Next::Nothing(why) => Err(why),
             };
             let good = match good {
@@ -230,7 +248,7 @@ impl Reader<'_> {
     fn group(
         &mut self,
         segment: &Segment,
-        header: &GroupHeader,
+        (header, crc): (&GroupHeader, u32),
         group: &Bytes,
     ) -> Result<(), Unreadable> {
         self.found.durable = self.found.durable.max(header.durable_upto);
@@ -243,6 +261,11 @@ impl Reader<'_> {
             stored_at: header.stored_at,
             durable_upto: header.durable_upto,
             kind: header.kind.name(),
+            chain: Chain {
+                crc,
+                previous_crc: header.previous_crc,
+                epoch: header.epoch,
+            },
         });
         let mut at = GROUP_HEADER;
         for record in records {
@@ -253,6 +276,11 @@ impl Reader<'_> {
                 if !header.extensions.carried {
                     self.in_order(segment, &header);
                 }
+            }
+            if header.kind == RecordKind::Quarantine && header.topic.0 > 0 {
+                // A repair has put the messages before it aside.
+                let key = (header.topic, header.queue);
+                self.next_offsets.insert(key, header.queue_offset.0);
             }
             if header.kind == RecordKind::Snapshot {
                 for (kind, body) in snapshot::state_of(record.block.stored_body()) {

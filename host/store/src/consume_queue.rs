@@ -44,6 +44,21 @@ impl Packed {
     }
 }
 
+impl Packed {
+    /// In the place of a message that is lost; whoever was to make it anew begins at `position`.
+    fn hole(position: LogPosition) -> Self {
+        Self {
+            position: position.0,
+            size: 0,
+            tag_code: 0,
+        }
+    }
+
+    fn is_hole(self) -> bool {
+        self.size == 0
+    }
+}
+
 /// A block of this queue in the queue log.
 #[derive(Debug, Clone, Copy)]
 struct Block {
@@ -218,6 +233,22 @@ impl ConsumeQueues {
         QueueOffset(queue.end())
     }
 
+    /// Messages before an offset are lost, as the record at `position` says: whoever reads on finds the
+    /// next one that is there.
+    pub(crate) fn step_over(&self, key: Key, next: QueueOffset, position: LogPosition) {
+        let queue = self.find_or_make(key);
+        let mut queue = queue.write().expect(POISONED);
+        if queue.recent.is_empty() && queue.blocks.is_empty() && queue.end() < next.0 {
+            (queue.min, queue.first) = (next.0, next.0);
+        }
+        while queue.end() < next.0 {
+            queue.push(Packed::hole(position));
+            if queue.recent.len() >= BLOCK {
+                let _ = queue.flush(key, &self.log, false);
+            }
+        }
+    }
+
     /// The first message of a queue that is still there, and where its next one goes.
     pub(crate) fn range(&self, key: Key) -> (QueueOffset, QueueOffset) {
         let bounds = |queue: Arc<RwLock<Queue>>| {
@@ -251,7 +282,7 @@ impl ConsumeQueues {
                 *entries.get((offset.0 - place.first) as usize)?
             }
         };
-        Some(packed.at(offset.0))
+        (!packed.is_hole()).then(|| packed.at(offset.0))
     }
 
     /// Up to `most` entries from an offset on, or from the first that is left. May block.
@@ -275,6 +306,7 @@ impl ConsumeQueues {
                     let recent = queue.recent.iter().zip(queue.first..);
                     let wanted = recent.skip((next - queue.first) as usize);
                     let left = most - out.len();
+                    let wanted = wanted.filter(|(packed, _)| !packed.is_hole());
                     out.extend(wanted.take(left).map(|(packed, offset)| packed.at(offset)));
                     break;
                 }
@@ -290,6 +322,7 @@ impl ConsumeQueues {
             let wanted = entries.iter().zip(place.first..);
             let wanted = wanted.skip((next - place.first) as usize);
             let left = most - out.len();
+            let wanted = wanted.filter(|(packed, _)| !packed.is_hole());
             out.extend(wanted.take(left).map(|(packed, offset)| packed.at(offset)));
             next = place.first + u64::from(place.count);
         }

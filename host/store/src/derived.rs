@@ -311,6 +311,19 @@ impl Derived {
                 self.queues.append(key, std::iter::once(entry));
             }
         }
+        if header.kind == RecordKind::Quarantine {
+            // Messages of this queue before that offset were damaged, and are put aside.
+            if header.topic.0 > 0 {
+                let key = (header.topic, header.queue);
+                self.queues
+                    .step_over(key, header.queue_offset, header.position);
+            }
+            if let Reading::Anew { is_whole, .. } = reading {
+                // Of queues that were all lost, only a snapshot may know where they go on.
+                *is_whole = false;
+            }
+            return;
+        }
         if matches!(reading, Reading::On { as_of, .. } if position < *as_of) {
             return;
         }

@@ -69,6 +69,16 @@ pub(crate) fn look(fs: &dyn Fs, dir: &Path) -> Result<(Option<Lock>, LogId), Ope
     }
 }
 
+/// Keeps everybody else out of a data directory that is there.
+pub(crate) fn look_alone(fs: &dyn Fs, dir: &Path) -> Result<Lock, OpenError> {
+    let unusable = |source| OpenError::Unusable {
+        path: dir.to_owned(),
+        source,
+    };
+    let taken = fs.lock(&dir.join(LOCK_FILE)).map_err(unusable)?;
+    taken.map_err(|pid| locked(dir, pid))
+}
+
 fn locked(dir: &Path, pid: String) -> OpenError {
     let pid = if pid.is_empty() {
         "unknown".to_owned()

@@ -30,7 +30,8 @@ pub enum OpenError {
     Unusable { path: PathBuf, source: io::Error },
     #[error(
         "{file} is damaged at {position}, below {durable} which was durable: corruption, not a crash ({why}). \
-         Nothing was changed. Look: quern store check {dir}",
+         Nothing was changed. Look: quern store check {dir}; put it aside and go on with the rest: \
+         quern store repair {dir}",
         dir = dir.display()
     )]
     Corrupt {
@@ -49,7 +50,10 @@ pub enum OpenError {
         position: LogPosition,
         what: String,
     },
-    #[error("the log has a hole: segment {missing} is not there, yet later ones are")]
+    #[error(
+        "the log has a hole: segment {missing} is not there, yet later ones are. Nothing was changed. Restore it, or go \
+         on without it: quern store repair DIR"
+    )]
     Hole { missing: LogPosition },
     #[error("segment_size is {size} bytes; it is at least {min}")]
     SegmentSize { size: u64, min: u64 },

@@ -55,6 +55,13 @@ impl SegmentHeader {
         out
     }
 
+    /// Whether these are the bytes of a header as it was written, of whatever format.
+    pub(crate) fn is_whole(bytes: &[u8]) -> bool {
+        bytes.len() >= SEGMENT_HEADER as usize
+            && &bytes[0..8] == MAGIC
+            && u32_at(bytes, 12) == crc_around(&bytes[..SEGMENT_HEADER as usize], 12..16)
+    }
+
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
         if bytes.len() < SEGMENT_HEADER as usize || &bytes[0..8] != MAGIC {
             return Err("its header is not a segment's".to_owned());

@@ -186,7 +186,7 @@ codes! {
         "Check its owner, its permissions and whether the file system is read-only; or give another with `--data DIR`.";
     4007 DATA_CORRUPT Never
         "Bytes that were durable are damaged: this is no crash but a failing disk or a stray writer. Nothing was changed."
-        "Copy the data directory before anything else. Restore the file named in the text from a replica or backup.";
+        "Copy the data directory before anything else. `quern store check DIR` tells all that is damaged. Restore the file named in the text from a backup; or stop the node and let `quern store repair DIR` put the damaged ranges aside: what is in none of them is there again at its old offset (`--dry-run` tells before what is lost).";
     4008 CLOCK Here
         "The wall clock jumped by more than five minutes against the machine's steady clock; the log keeps its own time and does not follow."
         "Check time synchronisation of this machine. Messages keep flowing.";

@@ -91,12 +91,12 @@ fn it_judges_as_recovery_does_and_sees_all_of_it() {
         for at in &flips {
             fs.flip(SEGMENT.as_ref(), *at, 1 << random.u8(0..8));
         }
+        // Or what is behind the last checkpoint would not be read again.
+        let _ = fs.remove("/q/state".as_ref());
         let before = contents(&fs);
         let found = look(&fs);
         assert!(before == contents(&fs), "seed {seed}: it only looks");
         assert!(found.messages >= 40 - 8 * flips.len() as u64, "seed {seed}");
-        // Or what is behind the last checkpoint would not be read again.
-        let _ = fs.remove("/q/state".as_ref());
         let opened = open(DIR.as_ref(), env(fs));
         match &opened {
             Err(error) => {

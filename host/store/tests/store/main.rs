@@ -10,6 +10,7 @@ mod exercise;
 mod failures;
 mod halves;
 mod reads;
+mod repair;
 mod search;
 mod simulation;
 mod timers;
