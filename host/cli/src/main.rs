@@ -27,6 +27,7 @@ mod output;
 mod plugin;
 mod popping;
 mod produce;
+mod progress;
 mod read;
 mod repair;
 mod start;
@@ -63,11 +64,14 @@ fn workers() -> usize {
     cores.saturating_sub(1).max(1)
 }
 
+/// What is logged unless `QUERN_LOG` says otherwise: how far a long start is, too.
+const LOGGED: &str = "warn,quern::progress=info";
+
 fn main() -> ExitCode {
     // Before anything else: what compiles plugins is this program too.
     quern_node::plugin_child_main();
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("QUERN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("QUERN_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

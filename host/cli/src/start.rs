@@ -1,6 +1,7 @@
 //! `quern start`: runs the roles asked for until told to stop.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args as ClapArgs;
 use quern_node::settings::{self, BadSetting};
@@ -9,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::Failure;
 use crate::flags::Flags;
+use crate::progress;
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Args {
@@ -92,7 +94,12 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
 
 /// Starts a node; what went wrong comes with its code.
 pub(crate) async fn start(config: Config) -> Result<Node, Failure> {
-    Node::start(config).await.map_err(|error| {
+    let progress = Arc::clone(&config.progress);
+    let started = tokio::select! {
+        started = Node::start(config) => started,
+        never = progress::tell(progress) => match never {},
+    };
+    started.map_err(|error| {
         let code = error.code();
         let exit = match code.number {
             1010 | 4003 | 4004 | 4005 => 4,

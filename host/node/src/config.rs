@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use quern_broker::{Delays, Transactions};
 use quern_protocol::{BrokerName, Code, Durability, Permission, limits};
-use quern_store::{ReadMode, Retention};
+use quern_store::{Progress, ReadMode, Retention};
 
 use crate::settings::Origins;
 
@@ -93,6 +94,8 @@ pub struct Config {
     pub retention: Retention,
     /// How old messages are read.
     pub read_mode: ReadMode,
+    /// Says while the broker's log is read how far that is.
+    pub progress: Arc<Progress>,
     /// A program whose `main` calls [`crate::plugin_child_main`] first: it compiles plugins, in a
     /// process of its own with limits. `None` = only the plugins built into this program run, and
     /// no others are taken in.
@@ -133,6 +136,7 @@ impl Config {
             most_delayed: quern_store::DEFAULT_WAITING,
             retention: Retention::default(),
             read_mode: ReadMode::default(),
+            progress: Arc::default(),
             compiler: None,
             plugin_cache: None,
             origins: Origins::default(),

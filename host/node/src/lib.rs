@@ -22,7 +22,7 @@ use quern_quic::{
     BindError, CloseReason, Connector, Door, ListenConfig, Listener, TlsError, Trust,
 };
 use quern_store::{Env, Report};
-pub use quern_store::{ReadMode, Retention};
+pub use quern_store::{Progress, ReadMode, Retention};
 
 pub use quern_plugins::plugin_child_main;
 
@@ -241,6 +241,7 @@ async fn start_broker(
         retention: config.retention.clone(),
         most_waiting: config.most_delayed,
         read_mode: config.read_mode,
+        progress: Arc::clone(&config.progress),
         ..quern_store::Config::new(config.data.clone())
     };
     let plugins = quern_plugins::Config {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::clock::{Clock, RealClock};
 use crate::fs::{Fs, RealFs};
 use crate::limits;
+use crate::progress::Progress;
 use crate::retention::Retention;
 
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct Config {
     /// refused. Each takes about 100 bytes of memory.
     /// Default: 2,000,000.
     pub most_waiting: usize,
+    /// Says while the store opens how far it is.
+    pub progress: Arc<Progress>,
 }
 
 /// How runs of messages are read from segments that no longer change.
@@ -50,6 +53,7 @@ impl Config {
             retention: Retention::default(),
             read_mode: ReadMode::default(),
             most_waiting: limits::WAITING,
+            progress: Arc::default(),
         }
     }
 }

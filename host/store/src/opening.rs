@@ -74,6 +74,7 @@ impl Opened {
             epoch: Epoch(known.epoch.0 + 1),
             derived: &mut start.derived,
             reading: start.reading,
+            progress: &config.progress,
         }
         .run(segments, from)?;
         let mut report = Report {

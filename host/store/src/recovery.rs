@@ -19,6 +19,7 @@ use crate::error::OpenError;
 use crate::fs::{self, Fs};
 use crate::group::{GROUP_HEADER, GroupHeader, GroupKind, RecordsCrc, Unreadable, verify};
 use crate::limits;
+use crate::progress::Progress;
 use crate::scan::{Next, Scan};
 use crate::segment::{LogId, Segment};
 
@@ -61,6 +62,7 @@ pub(crate) struct Recovery<'a> {
     pub(crate) epoch: Epoch,
     pub(crate) derived: &'a mut Derived,
     pub(crate) reading: Reading,
+    pub(crate) progress: &'a Progress,
 }
 
 /// Where reading a segment stopped.
@@ -94,6 +96,13 @@ impl Recovery<'_> {
         if from.is_none() && segments.first().is_some_and(|first| first.base == 0) {
             follows = Some(0);
         }
+        let begin = start.max(segments.first().map_or(0, |first| first.base));
+        // It may end before the last segment does, but not before what is known to be durable.
+        let end = segments.last().map_or(0, |last| match self.durable {
+            durable if durable > last.first() => durable,
+            _ => last.end(),
+        });
+        self.progress.begin(end.saturating_sub(begin));
         for (index, segment) in segments.iter().enumerate() {
             if segment.end() <= start {
                 continue;
@@ -109,7 +118,7 @@ impl Recovery<'_> {
                 self.derived.enter(segment.base, found.end);
             }
             found.sealed = false;
-            let end = self.read(segment, &mut found, &mut follows)?;
+            let end = self.read(segment, &mut found, (&begin, &mut follows))?;
             match end {
                 End::Sealed => found.sealed = true,
                 End::At(why) if is_last => self.judge_tail(segment, &mut found, why)?,
@@ -148,7 +157,7 @@ impl Recovery<'_> {
         &mut self,
         segment: &Segment,
         found: &mut Found,
-        follows: &mut Option<u32>,
+        (from, follows): (&u64, &mut Option<u32>),
     ) -> Result<End, OpenError> {
         let mut scan = Scan::new(segment, self.log);
         loop {
@@ -172,6 +181,7 @@ impl Recovery<'_> {
             found.last_stored_at = header.stored_at;
             found.epoch = found.epoch.max(header.epoch);
             found.end += u64::from(header.len);
+            self.progress.reached(found.end.saturating_sub(*from));
             self.durable = self.durable.max(header.durable_upto.0);
             if header.kind == GroupKind::Seal {
                 return Ok(End::Sealed);

@@ -29,8 +29,8 @@ use quern_store::clock::RealClock;
 use quern_store::fs::{Fs, RealFs};
 use quern_store::sim::{Fault, SimFs};
 use quern_store::{
-    Append, AppendError, Appended, Config, Dispatched, Env, Observer, OpenError, Pending, Report,
-    StateRecord, Stateless, Store,
+    Append, AppendError, Appended, Config, Dispatched, Env, Observer, OpenError, Pending, Progress,
+    Report, StateRecord, Stateless, Store,
 };
 
 struct Unpark(Thread);
@@ -463,4 +463,40 @@ fn a_missing_segment_is_a_hole_not_an_end() {
         let error = open("/q".as_ref(), env(broken)).unwrap_err();
         assert_eq!(error.code(), Code::DATA_CORRUPT, "{name}: {error}");
     }
+}
+
+#[test]
+fn a_start_says_how_much_it_has_read_and_of_how_much() {
+    let dir = Path::new("/q");
+    let fs = SimFs::default();
+    let opened = |progress: &Arc<Progress>| {
+        let config = Config {
+            segment_size: Some(64 * 1024),
+            progress: Arc::clone(progress),
+            ..config(dir)
+        };
+        let opened = Store::open(config, env(fs.clone()), Box::new(Stateless));
+        opened.unwrap()
+    };
+    let progress = Arc::default();
+    let (store, _) = opened(&progress);
+    assert_eq!(progress.figures(), (0, 0));
+    for n in 0..100 {
+        wait(store.submit(batch(0, &some_bodies(n, 3)))).unwrap();
+    }
+    store.close().unwrap();
+    drop(store);
+    // All of it, which the checkpoint says how long it is.
+    fs.remove("/q/state".as_ref()).unwrap();
+    let progress = Arc::default();
+    let (store, report) = opened(&progress);
+    assert!(report.segments > 2);
+    assert_eq!(progress.figures(), (report.end.0, report.end.0));
+    store.close().unwrap();
+    drop(store);
+    // Only the end of it.
+    let progress = Arc::default();
+    let (_, report) = opened(&progress);
+    let (read, of) = progress.figures();
+    assert!(read == of && 0 < of && of < report.end.0, "{read} of {of}");
 }
