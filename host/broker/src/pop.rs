@@ -81,9 +81,6 @@ pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, 
         let view = broker.view(&request.filter, Some(&request.group), (&topic, *queue));
         filters::judge(broker, &view, Some(&request.group)).await?;
     }
-    let first = broker.pop_gates.token(0) as usize % queues.len().max(1);
-    queues.rotate_left(first);
-    filters::judge(broker, &request.filter, Some(&request.group)).await?;
     let turn = broker.pop_gates.token(0);
     if topic.rules.messages == Some(MessageType::Priority) {
         by_priority(&mut queues, topic.read_queues, turn);

@@ -104,7 +104,7 @@ pub fn repair(dir: &Path, mode: Mode) -> Result<(Repair, HashMap<TopicId, TopicN
         } => learn(&mut names, body),
         Item::Record { header, bytes } if header.kind == RecordKind::Topic => {
             if let Ok(RecordView { block, .. }) = RecordView::parse(bytes) {
-                learn(&mut names, block.body());
+                learn(&mut names, block.stored_body());
             }
         }
         _ => {}

@@ -373,7 +373,7 @@ impl Seen {
     }
 
     fn snapshot(&mut self, record: &[u8]) {
-        let body = RecordView::trusted(record).map(|view| view.block.body());
+        let body = RecordView::trusted(record).map(|view| view.block.stored_body());
         let complete = body.ok().and_then(|body| self.assembly.add(body));
         if let Some((as_of, items)) = complete
             && let Ok(contents) = Contents::new(items)

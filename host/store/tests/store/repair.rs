@@ -62,7 +62,7 @@ fn log(fs: &SimFs) -> Log {
             }),
             Item::Record { header, bytes } if header.kind == RecordKind::Message => {
                 let view = RecordView::parse(bytes).unwrap();
-                let body = String::from_utf8(view.block.body().to_vec()).unwrap();
+                let body = String::from_utf8(view.block.stored_body().to_vec()).unwrap();
                 let key = (header.queue.0, header.queue_offset.0);
                 groups.last_mut().unwrap().messages.insert(key, body);
             }
@@ -171,7 +171,7 @@ fn messages(store: &Store) -> Messages {
                 let record = store.record(entry).unwrap();
                 let view = RecordView::parse(&record).unwrap();
                 assert_eq!(view.header.queue_offset, entry.offset);
-                let body = String::from_utf8(view.block.body().to_vec()).unwrap();
+                let body = String::from_utf8(view.block.stored_body().to_vec()).unwrap();
                 all.insert((queue, entry.offset.0), body);
             }
         }
