@@ -90,16 +90,44 @@ impl Waiting {
 }
 
 impl Lanes {
-    /// Smooth weighted turns: each lane saves its weight, the richest pays for all.
     fn pop(&mut self) -> Option<Ready> {
         self.lanes.retain(|_, lane| !lane.messages.is_empty());
-        let mut all = 0;
-        for lane in self.lanes.values_mut() {
-            lane.credit += lane.weight();
-            all += lane.weight();
+        let mut lanes: Vec<_> = self.lanes.values_mut().collect();
+        let mut credits: Vec<_> = lanes.iter().map(|it| (it.credit, it.weight())).collect();
+        let chosen = turn(&mut credits)?;
+        for (lane, (credit, _)) in lanes.iter_mut().zip(credits) {
+            lane.credit = credit;
         }
-        let richest = self.lanes.values_mut().max_by_key(|lane| lane.credit)?;
-        richest.credit -= all;
-        richest.messages.pop_front()
+        lanes[chosen].messages.pop_front()
+    }
+}
+
+/// Whose turn it is among these, each with its credit and its weight: each saves its weight, the richest pays for all.
+fn turn(lanes: &mut [(i64, i64)]) -> Option<usize> {
+    let all: i64 = lanes.iter().map(|(_, weight)| weight).sum();
+    for (credit, weight) in lanes.iter_mut() {
+        *credit += *weight;
+    }
+    let richest = (0..lanes.len()).max_by_key(|at| lanes[*at].0)?;
+    lanes[richest].0 -= all;
+    Some(richest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_turns_by_its_weight_and_nobody_waits_for_long() {
+        let weights = [512, 256, 1];
+        let mut lanes: Vec<_> = weights.iter().map(|weight| (0, *weight)).collect();
+        let turns: Vec<_> = (0..769 * 3).filter_map(|_| turn(&mut lanes)).collect();
+        for round in turns.chunks(769) {
+            for (lane, weight) in weights.iter().enumerate() {
+                let count = round.iter().filter(|it| **it == lane).count();
+                assert_eq!(count as i64, *weight, "lane {lane} of {weights:?}");
+            }
+        }
+        assert_eq!(turn(&mut []), None);
     }
 }
