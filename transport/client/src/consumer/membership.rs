@@ -224,6 +224,7 @@ impl Membership {
         mut stop: oneshot::Receiver<()>,
     ) {
         let mut started = Some(started);
+        let mut is_again = false;
         let mut backoff = Backoff::new();
         loop {
             let began = Instant::now();
@@ -239,6 +240,11 @@ impl Membership {
                         let _ = started.send(Ok(()));
                     }
                     backoff.healthy(began.elapsed());
+                    Duration::ZERO
+                }
+                // The broker was started again since this client last spoke with it, and is there.
+                Err(error) if error.coded() == Code::CONNECTION_LOST && !is_again => {
+                    is_again = true;
                     Duration::ZERO
                 }
                 Err(error) => {
