@@ -87,6 +87,18 @@ impl Connections {
     }
 }
 
+/// Asks a question that may be asked twice once more when its connection is lost: the server was started again since
+/// it was last spoken with, and is there.
+pub(crate) async fn again_if_lost<T, F>(once: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    match once().await {
+        Err(error) if error.coded() == Code::CONNECTION_LOST => once().await,
+        answer => answer,
+    }
+}
+
 fn lost(lost: quern_quic::Lost) -> Error {
     Error::new(lost.code(), lost.to_string())
 }

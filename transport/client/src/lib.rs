@@ -33,6 +33,7 @@ mod consumer;
 mod error;
 mod find;
 mod health;
+mod letter;
 mod limits;
 mod message_id;
 mod plugins;

@@ -8,56 +8,39 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use quern_protocol::request::{CORRELATION_ID, REPLY_TO, TTL};
 use quern_protocol::{
-    Block, BlockError, BrokerName, Code, FetchReplies, Message, Replied, Reply as Give,
-    ReplyOutcome,
+    BrokerName, Code, FetchReplies, Message, Replied, Reply as Give, ReplyOutcome,
 };
 use quern_quic::Backoff;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::client::{Client, Shared};
-use crate::consumer::{MessageView, decompressed};
+use crate::consumer::MessageView;
 use crate::error::{Error, Result};
+use crate::letter::Letter;
 use crate::producer::Producer;
 use crate::{limits, message_id};
 
 /// The reply to a request.
 #[derive(Debug, Clone)]
-pub struct Reply {
-    block: Bytes,
-    /// Of one that was compressed.
-    body: Option<Bytes>,
-}
+pub struct Reply(Letter);
 
 impl Reply {
-    fn read(block: Vec<u8>) -> Result<Self> {
-        let block = Bytes::from(block);
-        let bad = |error: BlockError| Error::new(error.code(), error.to_string());
-        let body = decompressed(&Block::parse(&block).map_err(bad)?)?;
-        Ok(Self { block, body })
-    }
-
-    fn block(&self) -> Block<'_> {
-        Block::lengths(&self.block).expect("it was verified when it arrived")
-    }
-
     /// The body, decompressed if it was compressed.
     pub fn body(&self) -> &[u8] {
-        let stored = || self.block().stored_body();
-        self.body.as_deref().unwrap_or_else(stored)
+        self.0.body()
     }
 
     /// Empty = none.
     pub fn tag(&self) -> &str {
-        self.block().tag()
+        self.0.block().tag()
     }
 
     /// A property.
     pub fn property(&self, name: &str) -> Option<&str> {
-        self.block().property(name)
+        self.0.block().property(name)
     }
 }
 
@@ -101,8 +84,8 @@ impl Requests {
             tracing::debug!(correlation, "a reply nobody waits for any more");
             return;
         };
-        match Reply::read(block) {
-            Ok(reply) => drop(asker.send(reply)),
+        match Letter::read(block.into()) {
+            Ok(letter) => drop(asker.send(Reply(letter))),
             // Who asked hears that there was none in time.
             Err(error) => tracing::warn!(correlation, %error, "a reply that cannot be read"),
         }

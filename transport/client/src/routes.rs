@@ -13,7 +13,7 @@ use quern_protocol::{
 };
 use tokio::time::Instant;
 
-use crate::connections::Connections;
+use crate::connections::{Connections, again_if_lost};
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -153,18 +153,11 @@ impl Routes {
     }
 
     async fn ask_one<O: Operation + Sync>(&self, index: usize, question: &O) -> Result<O::Reply> {
-        let once = || async {
+        let ask = again_if_lost(|| async {
             let live = self.connections.to(&self.name_servers[index]).await?;
             let call = live.connection.call(question, Vec::new(), self.within);
-            Ok::<_, Error>(call.await?.0)
-        };
-        let ask = async {
-            match once().await {
-                // It was started again since it was last asked, and is there.
-                Err(error) if error.coded() == Code::CONNECTION_LOST => once().await,
-                answer => answer,
-            }
-        };
+            Ok(call.await?.0)
+        });
         let answer = tokio::time::timeout(self.within, ask).await;
         answer.unwrap_or_else(|_| {
             Err(Error::new(

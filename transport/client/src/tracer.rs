@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use quern_protocol::message::UNIQUE_KEY;
 use quern_protocol::trace::{TraceRecord, Traced, TracedKind, TracedSend};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::consumer::MessageView;
 use crate::error::{Error, Result};
-use crate::producer::{Producer, SendResult, Sending};
+use crate::producer::{Producer, SendResult, Sending, now_ms};
 use crate::{limits, message_id};
 
 /// See the module.
@@ -30,11 +30,6 @@ enum Work {
     Record(TraceRecord),
     /// Answered when all before it is sent.
     Flush(oneshot::Sender<()>),
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 impl Tracer {
@@ -98,7 +93,7 @@ impl TracedSending {
         });
         let took_ms = self.begun.elapsed().as_millis() as u64;
         self.tracer.record(TraceRecord {
-            at: now().saturating_sub(took_ms),
+            at: now_ms().saturating_sub(took_ms),
             group: self.group,
             message_id: block.property(UNIQUE_KEY).unwrap_or_default().to_owned(),
             keys: block.keys().to_owned(),
@@ -161,7 +156,7 @@ impl<'a> TracedListening<'a> {
 
     fn record(&self, what: Traced) {
         self.tracer.record(TraceRecord {
-            at: now(),
+            at: now_ms(),
             group: self.group.clone(),
             message_id: self.message.message_id().to_owned(),
             keys: self.message.keys().to_owned(),

@@ -10,21 +10,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use quern_protocol::message::UNIQUE_KEY;
 use quern_protocol::{
-    Block, BlockError, Code, Compression, Durability, EndTransaction, GroupName, Message,
-    MessageHandle, PollTransactions, QueueId, QueueOffset, TopicName, TransactionCheck,
-    TransactionEnd, TransactionOutcome,
+    Block, Code, Compression, Durability, EndTransaction, GroupName, Message, MessageHandle,
+    PollTransactions, QueueId, QueueOffset, TopicName, TransactionCheck, TransactionEnd,
+    TransactionOutcome,
 };
 use quern_quic::Backoff;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 use crate::client::{self, Client};
-use crate::consumer::decompressed;
 use crate::error::{Error, Result};
+use crate::letter::Letter;
 use crate::limits;
 use crate::producer::{Producer, ProducerBuilder};
 use crate::routes::MessageQueue;
@@ -46,15 +45,12 @@ pub struct UndecidedMessage {
     topic: TopicName,
     handle: MessageHandle,
     asked: u32,
-    block: Bytes,
-    /// Of one that was compressed.
-    body: Option<Bytes>,
+    letter: Letter,
 }
 
 impl UndecidedMessage {
     fn block(&self) -> Block<'_> {
-        let block = Block::lengths(&self.block);
-        block.expect("it was verified when it arrived")
+        self.letter.block()
     }
 
     /// Where it is to be delivered.
@@ -94,8 +90,7 @@ impl UndecidedMessage {
 
     /// The body.
     pub fn body(&self) -> &[u8] {
-        let stored = || self.block().stored_body();
-        self.body.as_deref().unwrap_or_else(stored)
+        self.letter.body()
     }
 }
 
@@ -426,9 +421,6 @@ impl Asker {
         broker: &quern_protocol::BrokerName,
         check: TransactionCheck,
     ) -> Result<()> {
-        let block = Bytes::from(check.block);
-        let bad = |error: BlockError| Error::new(error.code(), error.to_string());
-        let body = decompressed(&Block::parse(&block).map_err(bad)?)?;
         let message = UndecidedMessage {
             topic: check.topic,
             handle: MessageHandle {
@@ -436,8 +428,7 @@ impl Asker {
                 position: check.position,
             },
             asked: check.asked,
-            block,
-            body,
+            letter: Letter::read(check.block.into())?,
         };
         let mut request = EndTransaction {
             topic: message.topic.clone(),

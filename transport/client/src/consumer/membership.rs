@@ -24,6 +24,7 @@ use super::progress::{Due, Progress};
 use super::puller::{Batch, survives};
 use super::{From, MessageView, PullConsumer};
 use crate::client::Client;
+use crate::connections::again_if_lost;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::routes::MessageQueue;
@@ -55,16 +56,19 @@ impl Shared {
         found.map_or(Filter::All, |(_, filter)| filter.clone())
     }
 
-    /// A request that the broker may hold for `wait_ms`.
+    /// A request that the broker may hold for `wait_ms`, and that says the same when it is said twice.
     async fn held<O: Operation + Sync>(
         &self,
         address: &str,
         request: &O,
         wait_ms: u32,
     ) -> Result<O::Reply> {
-        let live = self.client.0.connections.to(address).await?;
         let within = self.client.0.within + Duration::from_millis(wait_ms.into());
-        Ok(live.polls.call(request, Vec::new(), within).await?.0)
+        again_if_lost(|| async {
+            let live = self.client.0.connections.to(address).await?;
+            Ok(live.polls.call(request, Vec::new(), within).await?.0)
+        })
+        .await
     }
 
     pub(super) async fn lease(
@@ -224,7 +228,6 @@ impl Membership {
         mut stop: oneshot::Receiver<()>,
     ) {
         let mut started = Some(started);
-        let mut is_again = false;
         let mut backoff = Backoff::new();
         loop {
             let began = Instant::now();
@@ -240,11 +243,6 @@ impl Membership {
                         let _ = started.send(Ok(()));
                     }
                     backoff.healthy(began.elapsed());
-                    Duration::ZERO
-                }
-                // The broker was started again since this client last spoke with it, and is there.
-                Err(error) if error.coded() == Code::CONNECTION_LOST && !is_again => {
-                    is_again = true;
                     Duration::ZERO
                 }
                 Err(error) => {

@@ -4,11 +4,12 @@ use bytes::Bytes;
 use quern_protocol::message::UNIQUE_KEY;
 use quern_protocol::request::REPLY_TO;
 use quern_protocol::{
-    Block, BlockError, Compression, LogPosition, MessageHandle, QueueOffset, RecordHeader,
-    RecordKind, RecordView,
+    Block, Compression, LogPosition, MessageHandle, QueueOffset, RecordHeader, RecordKind,
+    RecordView,
 };
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::letter::Letter;
 use crate::routes::MessageQueue;
 
 /// A received message. Its checksums have been verified.
@@ -17,31 +18,28 @@ pub struct MessageView {
     queue: MessageQueue,
     header: RecordHeader,
     record: Bytes,
-    /// Of one that was compressed.
-    body: Option<Bytes>,
+    letter: Letter,
 }
 
 impl MessageView {
     /// `record` has been verified; here its body is decompressed.
     pub(crate) fn new(queue: MessageQueue, header: RecordHeader, record: Bytes) -> Result<Self> {
-        let mut message = Self {
+        let letter = Letter::verified(record.slice(header.size()..))?;
+        Ok(Self {
             queue,
             header,
             record,
-            body: None,
-        };
-        message.body = decompressed(&message.block())?;
-        Ok(message)
+            letter,
+        })
     }
 
     fn block(&self) -> Block<'_> {
-        let block = Block::lengths(&self.record[self.header.size()..]);
-        block.expect("the record was verified when it arrived")
+        self.letter.block()
     }
 
     /// Bytes of it here.
     pub(crate) fn size(&self) -> usize {
-        self.record.len() + self.body.as_ref().map_or(0, Bytes::len)
+        self.record.len() + self.letter.decompressed_len()
     }
 
     /// Topic, broker and queue it came from.
@@ -142,24 +140,11 @@ impl MessageView {
 
     /// The body, decompressed if it was compressed.
     pub fn body(&self) -> &[u8] {
-        let stored = || self.block().stored_body();
-        self.body.as_deref().unwrap_or_else(stored)
+        self.letter.body()
     }
 
     /// How its producer compressed the body.
     pub fn compression(&self) -> Option<Compression> {
         self.block().compression()
     }
-}
-
-/// The body of a block that has it compressed.
-pub(crate) fn decompressed(block: &Block<'_>) -> Result<Option<Bytes>> {
-    if block.compression().is_none() {
-        return Ok(None);
-    }
-    let bad = |error| {
-        let error = BlockError::Body(error);
-        Error::new(error.code(), error.to_string())
-    };
-    Ok(Some(Bytes::from(block.body().map_err(bad)?.into_owned())))
 }

@@ -20,6 +20,5 @@ mod simple;
 
 pub use group::{Consumer, ConsumerBuilder, From};
 pub use message::MessageView;
-pub(crate) use message::decompressed;
 pub use pull::{PullConsumer, PullOptions, PullResult};
 pub use simple::{Delivery, SimpleConsumer, SimpleConsumerBuilder};
