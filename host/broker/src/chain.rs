@@ -44,7 +44,7 @@ pub(crate) enum Decision {
     },
 }
 
-/// What one version said of messages; by their place among those asked about.
+/// What one version said of messages, where another is on trial; by their place among those asked about.
 struct Call {
     link: usize,
     side: Side,
@@ -188,16 +188,19 @@ impl<'a> Judging<'a> {
         let which = &which[..batch.len()];
         let judged = worker.judge(&decider, &batch);
         if side != Side::Canary {
-            let offsets: Vec<_> = which.iter().map(|it| messages[*it].0).collect();
-            self.note(&decider, &offsets, &judged);
+            let at_fault = judged.at_fault.iter().filter_map(|it| which.get(*it));
+            let at_fault: Vec<_> = at_fault.map(|it| messages[*it].0).collect();
+            self.note(&decider, (which.len(), &at_fault), judged.fault.as_ref());
         }
         let mut decisions = said(side, &judged);
-        self.calls.push(Call {
-            link,
-            side,
-            messages: which[..decisions.len()].to_vec(),
-            verdicts: judged.verdicts,
-        });
+        if self.chain.links[link].on_trial.is_some() {
+            self.calls.push(Call {
+                link,
+                side,
+                messages: which[..decisions.len()].to_vec(),
+                verdicts: judged.verdicts,
+            });
+        }
         // The active version decides the first that a canary fails on, and once its trial is over all that follow.
         if let (Side::Canary, Some(failed)) = (side, which.get(decisions.len())) {
             let is_over = self.canary_failed(link, messages[*failed].0);
@@ -230,14 +233,17 @@ impl<'a> Judging<'a> {
     }
 
     /// Whether a plugin fails too often is not this look's alone to know.
-    fn note(&mut self, decider: &Subscription, offsets: &[QueueOffset], judged: &Judged) {
-        let at_fault = judged.at_fault.iter().filter_map(|it| offsets.get(*it));
-        let at_fault: Vec<_> = at_fault.copied().collect();
+    fn note(
+        &mut self,
+        decider: &Subscription,
+        (messages, at_fault): (usize, &[QueueOffset]),
+        fault: Option<&Fault>,
+    ) {
         let name = decider.plugin().name();
         let asked = Asked {
-            messages: offsets.len(),
-            at_fault: &at_fault,
-            fault: judged.fault.as_ref(),
+            messages,
+            at_fault,
+            fault,
             now: self.broker.store.steady_ms(),
         };
         let place = (self.topic.id, self.queue);

@@ -2,7 +2,6 @@
 //! broker that starts again asks anew.
 
 use std::collections::{BTreeSet, HashMap};
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -11,12 +10,12 @@ use quern_protocol::retry::{ORIGIN_QUEUE, ORIGIN_TOPIC};
 use quern_protocol::transaction::{PRODUCER_GROUP, parked_topic};
 use quern_protocol::{
     GroupName, LogPosition, PollTransactions, PollTransactionsReply, QueueId, TransactionCheck,
-    WireError, limits as wire,
+    WireError,
 };
 use tokio::sync::Notify;
 
 use crate::transactions::{Half, read};
-use crate::{Broker, limits, reply, retry};
+use crate::{Broker, hold, limits, reply, retry};
 
 /// A transaction that has been open for long.
 #[derive(Debug)]
@@ -122,23 +121,9 @@ pub(crate) async fn poll(
     broker: &Arc<Broker>,
     request: PollTransactions,
 ) -> Result<PollTransactionsReply, WireError> {
-    let wait = Duration::from_millis(request.wait_ms.min(wire::PULL_WAIT_MS).into());
-    let mut over = pin!(tokio::time::sleep(wait));
-    loop {
-        if broker.is_draining() {
-            return Err(reply::going_away());
-        }
-        let mut rung = pin!(broker.checks.bell.notified());
-        rung.as_mut().enable();
-        let checks = due(broker, &request).await?;
-        if !checks.is_empty() || over.is_elapsed() {
-            return Ok(PollTransactionsReply { checks });
-        }
-        tokio::select! {
-            () = rung => {}
-            () = over.as_mut() => {}
-        }
-    }
+    let look = || due(broker, &request);
+    let checks = hold::until_some(broker, request.wait_ms, &broker.checks.bell, look).await?;
+    Ok(PollTransactionsReply { checks })
 }
 
 /// What a member of a group is asked about now.

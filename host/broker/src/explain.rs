@@ -8,9 +8,9 @@ use bytes::Bytes;
 use quern_plugins::{Batch, Subscription, Verdict, Worker};
 use quern_protocol::frame::Outgoing;
 use quern_protocol::{
-    Activation, Code, ExplainDelivery, ExplainDeliveryReply, Filter, HiddenMessage, Opinion,
-    OpinionRole, PluginName, PluginRef, PoppedQueue, QueueId, QueueOffset, Said, Tag, TopicGroup,
-    TopicGroups, TopicGroupsReply, WireError,
+    Activation, ExplainDelivery, ExplainDeliveryReply, Filter, HiddenMessage, Opinion, OpinionRole,
+    PluginRef, PoppedQueue, QueueId, QueueOffset, Said, Tag, TopicGroup, TopicGroups,
+    TopicGroupsReply, WireError,
 };
 
 use crate::filters;
@@ -27,11 +27,7 @@ pub(crate) async fn explain(
     if let Some(beyond) = request.filter.as_ref().and_then(Filter::beyond_limits) {
         return Err(reply::bad_request(beyond));
     }
-    let record = retry::stored(broker, &topic, queue, offset).await?;
-    let record = record.ok_or_else(|| {
-        let text = retry::no_message(&topic, queue, offset);
-        WireError::new(Code::MESSAGE_NOT_FOUND, text)
-    })?;
+    let record = find::stored(broker, &topic, queue, offset).await?;
     // Who asks for nothing that is known still has what is bound to it.
     let asked = request.filter.clone().unwrap_or(Filter::All);
     let view = broker.view(&asked, Some(group), (&topic, queue));
@@ -70,7 +66,7 @@ pub(crate) async fn explain(
         }),
         stall,
     };
-    find::answer::<ExplainDelivery>(&explained, Vec::new())
+    Ok(Outgoing::reply::<ExplainDelivery>(&explained, Vec::new())?)
 }
 
 /// The one that is asked about.
@@ -138,7 +134,7 @@ impl Message<'_> {
         let stored_at = retry::parse(self.record)?.header.stored_at;
         let mut opinions = Vec::new();
         for (version, role) in windows(&named.activations, stored_at) {
-            let exact = exact(&name, version);
+            let exact = PluginRef::exact(&name, version);
             if now.plugin().name() == exact.to_string() {
                 continue;
             }
@@ -187,7 +183,7 @@ impl Message<'_> {
             let mut batch = Batch::new(subscription.needs());
             let view = retry::parse(&record)?;
             filters::add(&mut batch, &subscription, &topic.name, &view);
-            Ok(worker.judge(&subscription, &batch))
+            Ok::<_, WireError>(worker.judge(&subscription, &batch))
         };
         let judged = broker.delivery.run(work).await??;
         Ok(match (judged.verdicts.first(), judged.fault) {
@@ -199,13 +195,6 @@ impl Message<'_> {
             },
             (_, None) => return Err(reply::delivery_stopped()),
         })
-    }
-}
-
-fn exact(name: &PluginName, version: u32) -> PluginRef {
-    PluginRef {
-        name: name.clone(),
-        version: Some(version),
     }
 }
 

@@ -11,8 +11,9 @@ use quern_protocol::retry::{ORIGIN_OFFSET, ORIGIN_QUEUE, ORIGIN_TOPIC, REASON, i
 use quern_protocol::transaction::parked_topic;
 use quern_protocol::{
     Code, FindMessages, FindMessagesReply, FoundMessage, GroupName, LogPosition, MessageAt,
-    MessageAtReply, MessageKey, MessageState, Permission, QueueId, RecordHeader, RecordKind,
-    RecordView, ResendMessage, ResendMessageReply, TopicId, TopicName, WireError, limits as wire,
+    MessageAtReply, MessageKey, MessageState, Permission, QueueId, QueueOffset, RecordHeader,
+    RecordKind, RecordView, ResendMessage, ResendMessageReply, TopicId, TopicName, WireError,
+    limits as wire,
 };
 use quern_store::{AppendOne, Lookup, Most, ReadError, Search, Store, Waits};
 
@@ -44,7 +45,7 @@ pub(crate) async fn find(
     let look = move || search(&reader, &topics, &request);
     let found = broker.cold.search(look).await?;
     let (header, records) = found.map_err(|error| reply::read_failed(&error))?;
-    answer::<FindMessages>(&header, records)
+    Ok(Outgoing::reply::<FindMessages>(&header, records)?)
 }
 
 fn check(request: &FindMessages) -> Result<(), WireError> {
@@ -66,15 +67,6 @@ fn check(request: &FindMessages) -> Result<(), WireError> {
         )));
     }
     Ok(())
-}
-
-/// A reply with records, or with a table.
-pub(crate) fn answer<O: quern_protocol::Operation>(
-    header: &O::Reply,
-    records: Vec<Bytes>,
-) -> Result<Outgoing, WireError> {
-    Outgoing::reply::<O>(header, records)
-        .map_err(|error| WireError::new(Code::TOO_LARGE, error.to_string()))
 }
 
 /// A page of what is looked for. Blocks.
@@ -200,7 +192,22 @@ pub(crate) async fn at(broker: &Arc<Broker>, request: MessageAt) -> Result<Outgo
         );
         WireError::new(Code::MESSAGE_NOT_FOUND, text)
     })?;
-    answer::<MessageAt>(&MessageAtReply { found }, vec![record])
+    let header = MessageAtReply { found };
+    Ok(Outgoing::reply::<MessageAt>(&header, vec![record])?)
+}
+
+/// The record of a message that somebody names by its place.
+pub(crate) async fn stored(
+    broker: &Broker,
+    topic: &Topic,
+    queue: QueueId,
+    offset: QueueOffset,
+) -> Result<Bytes, WireError> {
+    let found = retry::stored(broker, topic, queue, offset).await?;
+    found.ok_or_else(|| {
+        let text = retry::no_message(topic, queue, offset);
+        WireError::new(Code::MESSAGE_NOT_FOUND, text)
+    })
 }
 
 pub(crate) async fn resend(
@@ -212,11 +219,7 @@ pub(crate) async fn resend(
     }
     let topic = broker.topic(&request.topic)?;
     let (queue, offset) = (request.queue, request.offset);
-    let record = retry::stored(broker, &topic, queue, offset).await?;
-    let record = record.ok_or_else(|| {
-        let text = retry::no_message(&topic, queue, offset);
-        WireError::new(Code::MESSAGE_NOT_FOUND, text)
-    })?;
+    let record = stored(broker, &topic, queue, offset).await?;
     let view = retry::parse(&record)?;
     let (name, queue) = match &request.group {
         None => (

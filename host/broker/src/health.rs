@@ -150,7 +150,9 @@ async fn put_aside(
         plugin.retire();
     }
     // Activated again, it begins anew.
-    broker.health.forgive(&format!("{name}@{version}"));
+    broker
+        .health
+        .forgive(&PluginRef::exact(name, version).to_string());
     broker.filters.ask_again(name, named.language());
     Ok(())
 }
@@ -180,7 +182,7 @@ pub(crate) fn health(broker: &Broker) -> PluginHealthReply {
     for (name, named) in broker.state.plugins.list() {
         for version in named.versions.keys() {
             let plugin = broker.shelf.loaded(&name, *version);
-            let loaded_as = format!("{name}@{version}");
+            let loaded_as = PluginRef::exact(&name, *version).to_string();
             let mut row = row(name.clone(), *version, plugin.as_deref(), &loaded_as);
             row.quarantined = named.quarantined.get(version).map(Quarantine::told);
             rows.push(row);

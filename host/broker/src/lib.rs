@@ -21,6 +21,7 @@ mod group_admin;
 mod group_settings;
 mod groups;
 mod health;
+mod hold;
 mod join;
 mod lease;
 mod leases;

@@ -148,13 +148,7 @@ pub(crate) async fn mend(broker: Arc<Broker>) {
 }
 
 async fn mend_one(broker: &Arc<Broker>, change: ParkChange) -> Result<(), WireError> {
-    let Some(topic) = broker
-        .state
-        .topics
-        .list()
-        .into_iter()
-        .find(|it| it.id == change.topic)
-    else {
+    let Some(topic) = broker.state.topics.by_id(change.topic) else {
         return Ok(());
     };
     let place = Place {

@@ -12,9 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use quern_protocol::frame::Outgoing;
 use quern_protocol::{
-    AckPopped, AckPoppedReply, Code, GroupName, HidePopped, HidePoppedReply, MessageType,
-    Permission, Pop, PopReply, Popped, Priority, QueueId, QueueOffset, Receipt, Reconsume,
-    RecordHeader, RecordKind, Stall, TopicId, WireError, limits as wire,
+    AckPopped, AckPoppedReply, GroupName, HidePopped, HidePoppedReply, MessageType, Permission,
+    Pop, PopReply, Popped, Priority, QueueId, QueueOffset, Receipt, Reconsume, RecordHeader,
+    RecordKind, Stall, TopicId, WireError, limits as wire,
 };
 use quern_store::ReadError;
 
@@ -212,8 +212,7 @@ fn answer(broker: &Broker, given: Given) -> Result<Outgoing, WireError> {
         invisible_until: given.until,
         stall: given.stall,
     };
-    Outgoing::reply::<Pop>(&header, given.records)
-        .map_err(|error| WireError::new(Code::TOO_LARGE, error.to_string()))
+    Ok(Outgoing::reply::<Pop>(&header, given.records)?)
 }
 
 /// Adds what a queue has for the group: what is visible again, then what is new.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quern_protocol::frame::Outgoing;
-use quern_protocol::{Code, Permission, Pull, PullReply, WireError, limits as wire};
+use quern_protocol::{Permission, Pull, PullReply, WireError, limits as wire};
 
 use crate::filters;
 use crate::scan::{Scan, Scanned, look};
@@ -115,6 +115,5 @@ fn answer(
         moved,
         stall: scanned.stalled.map(|it| it.told(broker.store.steady_ms())),
     };
-    Outgoing::reply::<Pull>(&header, scanned.records)
-        .map_err(|error| WireError::new(Code::TOO_LARGE, error.to_string()))
+    Ok(Outgoing::reply::<Pull>(&header, scanned.records)?)
 }

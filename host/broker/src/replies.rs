@@ -2,18 +2,15 @@
 //! moment, and hears that there was no reply when this broker dies.
 
 use std::collections::{HashMap, VecDeque};
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use bytes::Bytes;
 use quern_protocol::{
     Code, FetchReplies, FetchRepliesReply, Replied, Reply, ReplyOutcome, ReplyReply, WireError,
-    limits as wire,
 };
 use tokio::sync::Notify;
 
-use crate::{Broker, limits, reply, send};
+use crate::{Broker, hold, limits, reply, send};
 
 /// One reply.
 #[derive(Debug)]
@@ -160,24 +157,10 @@ pub(crate) async fn fetch(
     if let Some(beyond) = request.beyond_limits() {
         return Err(reply::bad_request(beyond));
     }
-    let wait = Duration::from_millis(request.wait_ms.min(wire::PULL_WAIT_MS).into());
-    let mut over = pin!(tokio::time::sleep(wait));
     let waiting = Waiting::at(&broker.replies, &request.inbox);
-    loop {
-        if broker.is_draining() {
-            return Err(reply::going_away());
-        }
-        let mut rung = pin!(waiting.bell.notified());
-        rung.as_mut().enable();
-        let replies = fetched(broker, &request.inbox);
-        if !replies.is_empty() || over.is_elapsed() {
-            return Ok(FetchRepliesReply { replies });
-        }
-        tokio::select! {
-            () = rung => {}
-            () = over.as_mut() => {}
-        }
-    }
+    let look = || std::future::ready(Ok(fetched(broker, &request.inbox)));
+    let replies = hold::until_some(broker, request.wait_ms, &waiting.bell, look).await?;
+    Ok(FetchRepliesReply { replies })
 }
 
 /// What is in an inbox, as much as goes into one answer.

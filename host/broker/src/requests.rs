@@ -124,8 +124,7 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
 }
 
 fn reply<O: Operation>(reply: O::Reply) -> Result<Outgoing, WireError> {
-    Outgoing::reply::<O>(&reply, Vec::new())
-        .map_err(|error| WireError::new(Code::TOO_LARGE, error.to_string()))
+    Ok(Outgoing::reply::<O>(&reply, Vec::new())?)
 }
 
 fn not_here(request: &Request) -> WireError {

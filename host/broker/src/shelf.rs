@@ -171,7 +171,9 @@ impl Shelf {
                 return Err(WireError::new(Code::PLUGIN_NOT_READY, text));
             }
         };
-        let plugin = self.runtime.load(&format!("{name}@{version}"), &bytes);
+        let plugin = self
+            .runtime
+            .load(&PluginRef::exact(&name, version).to_string(), &bytes);
         let plugin = plugin.map_err(|error| reply::not_loaded(&error))?;
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever was first: figures are counted in one place.

@@ -41,6 +41,5 @@ fn answer(session: &Session, frame: &Frame) -> Result<Outgoing, WireError> {
 }
 
 fn reply<O: Operation>(reply: &O::Reply) -> Result<Outgoing, WireError> {
-    Outgoing::reply::<O>(reply, Vec::new())
-        .map_err(|error| WireError::new(Code::TOO_LARGE, error.to_string()))
+    Ok(Outgoing::reply::<O>(reply, Vec::new())?)
 }

@@ -173,6 +173,12 @@ pub struct TooLarge {
     pub max: usize,
 }
 
+impl From<TooLarge> for WireError {
+    fn from(error: TooLarge) -> Self {
+        Self::new(Code::TOO_LARGE, error.to_string())
+    }
+}
+
 impl Outgoing {
     /// A request. A table operation brings no body of its own.
     pub fn request<O: Operation>(operation: &O, body: Vec<Bytes>) -> Result<Self, TooLarge> {

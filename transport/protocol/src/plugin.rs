@@ -34,6 +34,14 @@ pub struct PluginRef {
 }
 
 impl PluginRef {
+    /// This version of it, and no other.
+    pub fn exact(name: &PluginName, version: u32) -> Self {
+        Self {
+            name: name.clone(),
+            version: Some(version),
+        }
+    }
+
     /// Whichever version is active.
     pub fn active(name: PluginName) -> Self {
         Self {

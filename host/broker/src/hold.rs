@@ -1,0 +1,40 @@
+//! Requests that are held until there is something to answer with.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use quern_protocol::{WireError, limits as wire};
+use tokio::sync::Notify;
+
+use crate::{Broker, reply};
+
+/// Looks again whenever the bell rings, until there is something, or for so long.
+pub(crate) async fn until_some<T, F>(
+    broker: &Broker,
+    wait_ms: u32,
+    bell: &Notify,
+    look: impl Fn() -> F,
+) -> Result<Vec<T>, WireError>
+where
+    F: Future<Output = Result<Vec<T>, WireError>>,
+{
+    let wait = Duration::from_millis(wait_ms.min(wire::PULL_WAIT_MS).into());
+    let mut over = pin!(tokio::time::sleep(wait));
+    loop {
+        if broker.is_draining() {
+            return Err(reply::going_away());
+        }
+        // Registered before looking, or what comes between look and wait would be missed.
+        let mut rung = pin!(bell.notified());
+        rung.as_mut().enable();
+        let found = look().await?;
+        if !found.is_empty() || over.is_elapsed() {
+            return Ok(found);
+        }
+        tokio::select! {
+            () = rung => {}
+            () = over.as_mut() => {}
+        }
+    }
+}
