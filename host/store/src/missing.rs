@@ -6,7 +6,7 @@ use std::path::Path;
 use quern_protocol::{Epoch, LogPosition};
 
 use crate::fs::{self, Fs};
-use crate::repair::free_name;
+use crate::quarantine;
 use crate::segment::{LogId, SEGMENT_HEADER, Segment, SegmentHeader};
 
 /// A header that has to be written.
@@ -86,8 +86,8 @@ impl Heads {
 
 /// Writes the headers; what was in their place is put aside before.
 pub(crate) fn make(fs: &dyn Fs, dir: &Path, heads: &Heads) -> io::Result<()> {
-    let (quarantine, log_dir) = (dir.join("quarantine"), dir.join("commitlog"));
-    fs.create_dir(&quarantine)?;
+    let (aside, log_dir) = (dir.join(quarantine::DIR), dir.join("commitlog"));
+    fs.create_dir(&aside)?;
     for Head { header, is_there } in &heads.0 {
         let path = Segment::path(&log_dir, header.base.0);
         let file = if *is_there {
@@ -95,8 +95,8 @@ pub(crate) fn make(fs: &dyn Fs, dir: &Path, heads: &Heads) -> io::Result<()> {
             let mut bytes = vec![0; SEGMENT_HEADER as usize];
             let read = file.read_at(&mut bytes, 0)?;
             let name = format!("{:020}.header", header.base.0);
-            let name = free_name(fs, &quarantine, &name)?;
-            fs::write_whole(fs, &quarantine, &name, &bytes[..read])?;
+            let name = quarantine::free_name(fs, &aside, &name)?;
+            fs::write_whole(fs, &aside, &name, &bytes[..read])?;
             file
         } else {
             fs.create(&path, header.size)?

@@ -20,6 +20,7 @@ use crate::fs::{self, Fs};
 use crate::group::{GROUP_HEADER, GroupHeader, GroupKind, RecordsCrc, Unreadable, verify};
 use crate::limits;
 use crate::progress::Progress;
+use crate::quarantine;
 use crate::scan::{Next, Scan};
 use crate::segment::{LogId, Segment};
 
@@ -251,25 +252,24 @@ impl Recovery<'_> {
         torn: &[u8],
     ) -> Result<TornTail, OpenError> {
         let position = found.end;
-        let quarantine = self.dir.join("quarantine");
+        let aside = self.dir.join(quarantine::DIR);
         let name = format!("{position:020}.tail");
         let at = position - segment.base;
         let keep = || {
-            self.fs.create_dir(&quarantine)?;
-            fs::write_whole(&**self.fs, &quarantine, &name, torn)?;
+            self.fs.create_dir(&aside)?;
+            fs::write_whole(&**self.fs, &aside, &name, torn)?;
             if cfg!(zoo = "z9") {
                 return Ok(());
             }
             segment.file.write_at(&vec![0; torn.len()], at)?;
             segment.file.sync_data()
         };
-        keep().map_err(unusable(&quarantine))?;
-        self.note_cut(segment, found)
-            .map_err(unusable(&quarantine))?;
+        keep().map_err(unusable(&aside))?;
+        self.note_cut(segment, found).map_err(unusable(&aside))?;
         Ok(TornTail {
             position: LogPosition(position),
             bytes: torn.len() as u64,
-            kept_in: format!("quarantine/{name}"),
+            kept_in: format!("{}/{name}", quarantine::DIR),
         })
     }
 
