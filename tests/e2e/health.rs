@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use quern_client::{Client, ErrorKind, Message};
-use quern_harness::{free_port, wait_until};
+use quern_harness::{Broker, wait_until};
 use rustix::process::{Pid, Signal};
 use tokio::runtime::Runtime;
 
@@ -39,24 +39,8 @@ async fn in_doubt(client: &Client) -> Result<()> {
 #[test]
 fn a_broker_that_fails_is_left_alone_until_it_is_back() -> Result<()> {
     let (world, node) = world_with_node(&[])?;
-    let listen = format!("127.0.0.1:{}", free_port()?);
-    let data = world.path("other");
-    let data = data.to_str().context("a path of text")?;
-    let args = [
-        "start",
-        "--broker-only",
-        "--name",
-        "broker-b",
-        "--data",
-        data,
-        "--listen",
-        &listen,
-        "--namesrv",
-        &node.namesrv,
-        "--segment-size",
-        "8388608",
-    ];
-    let other = world.start(&args, "Ctrl-C drains")?;
+    let broker = Broker::new(&world, "broker-b", &node.namesrv)?;
+    let other = broker.start(&world)?;
     wait_until("both brokers to be known", || {
         let _ = world.run(&[
             "topic",
@@ -92,7 +76,7 @@ fn a_broker_that_fails_is_left_alone_until_it_is_back() -> Result<()> {
     let (first, second) = runtime.block_on(send(&client, 40))?;
     ensure!((first, second) == (40, 0), "{first}, {second}");
     // Back, it gets messages again, and nobody has to fail for that.
-    let other = world.start(&args, "Ctrl-C drains")?;
+    let other = broker.start(&world)?;
     wait_until("the broker to be taken again", || {
         let (_, second) = runtime.block_on(send(&client, 8))?;
         Ok(second > 0)

@@ -2,6 +2,7 @@
 //! One binary, a module for each theme.
 
 mod bad_input;
+mod bench;
 mod broadcast;
 mod compression;
 mod config;

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use quern_client::{Admin, Message, MessageSearch, MessageState};
-use quern_harness::{Process, World, free_port, wait_until};
+use quern_harness::{Broker, Process, World, wait_until};
 use tokio::runtime::Runtime;
 
 use crate::sdk::connect;
@@ -99,23 +99,7 @@ fn a_message_is_found_by_every_name_it_has_through_crashes_and_from_the_log_alon
 
 /// A second broker, on the name server of the first.
 fn broker_b(world: &World, namesrv: &str) -> Result<Process> {
-    let listen = format!("127.0.0.1:{}", free_port()?);
-    let data = world.path("other").to_string_lossy().into_owned();
-    let args = [
-        "start",
-        "--broker-only",
-        "--name",
-        "broker-b",
-        "--namesrv",
-        namesrv,
-        "--listen",
-        &listen,
-        "--data",
-        &data,
-        "--segment-size",
-        "8388608",
-    ];
-    let process = world.start(&args, "Ctrl-C drains")?;
+    let process = Broker::new(world, "broker-b", namesrv)?.start(world)?;
     wait_until("it to be registered", || {
         world.run(&["topic", "create", "both", "--namesrv", namesrv])?;
         let route = world.ok(&["topic", "route", "both", "--namesrv", namesrv])?;

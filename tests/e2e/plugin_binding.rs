@@ -6,17 +6,13 @@ use std::fs::{self, File};
 use std::process::Child;
 
 use anyhow::{Context as _, Result, ensure};
-use quern_harness::{Node, World, wait_until};
+use quern_harness::{World, wait_until};
 use serde_json::Value;
 
-use crate::plugin_life::{CASE, ROLLOUT, module};
+use crate::QUERN;
+use crate::bench::{Bench, ROLLOUT, module};
+use crate::plugin_life::CASE;
 use crate::plugins::two_brokers;
-use crate::{QUERN, world_with_node};
-
-struct Bench {
-    world: World,
-    node: Node,
-}
 
 /// A consumer that runs on, and what it has printed.
 struct Running {
@@ -62,57 +58,22 @@ const HALF: [&str; 2] = ["--param", "percent=50"];
 
 impl Bench {
     /// A topic, and the example that takes a share of the keys, taken in under this name.
-    fn new() -> Result<Self> {
-        let (world, node) = world_with_node(&[])?;
-        let bench = Self { world, node };
+    fn with_rollout() -> Result<Self> {
+        let bench = Self::bare()?;
         bench.quern(&["topic", "create", "t", "--queues", "2"])?;
-        bench.upload("rollout")?;
+        bench.take_in(ROLLOUT, "rollout")?;
         Ok(bench)
     }
 
-    fn upload(&self, name: &str) -> Result<()> {
-        let component = self.world.path("component.wasm");
-        let component = component.to_string_lossy().into_owned();
-        let build = ["plugin", "build", &module(ROLLOUT), "-o", &component];
-        self.world.ok(&build)?;
-        let upload = ["plugin", "upload", &component, "--name", name, "--activate"];
-        self.quern(&upload)?;
-        Ok(())
-    }
-
-    fn quern(&self, args: &[&str]) -> Result<String> {
-        let at = ["--namesrv", self.node.namesrv.as_str()];
-        self.world.ok(&[args, &at].concat())
-    }
-
-    fn fails(&self, args: &[&str], exit: i32, code: &str) -> Result<String> {
-        let at = ["--namesrv", self.node.namesrv.as_str()];
-        self.world.fails(&[args, &at].concat(), exit, code)
-    }
-
-    fn json(&self, args: &[&str]) -> Result<Value> {
-        let printed = self.quern(&[args, &["-o", "json"]].concat())?;
-        Ok(serde_json::from_str(&printed)?)
-    }
-
     /// Sends messages of these numbers, every third with another tag than the rest.
-    fn send(&self, numbers: std::ops::Range<usize>) -> Result<()> {
+    fn send_numbers(&self, numbers: std::ops::Range<usize>) -> Result<()> {
         let tag = |n: usize| if n.is_multiple_of(3) { "rare" } else { "usual" };
         let line = |n: usize| {
             let tag = tag(n);
             format!("{{\"body\":\"{n}\",\"key\":\"customer-{n}\",\"tag\":\"{tag}\"}}\n")
         };
         let lines: String = numbers.map(line).collect();
-        let produce = [
-            "produce",
-            "t",
-            "--ndjson",
-            "-",
-            "--namesrv",
-            &self.node.namesrv,
-        ];
-        self.world.ok_with_input(&produce, lines.as_bytes())?;
-        Ok(())
+        self.produce("t", &lines)
     }
 
     fn consume(&self, args: &[&str]) -> Result<BTreeSet<usize>> {
@@ -141,18 +102,18 @@ fn usual(all: std::ops::Range<usize>) -> BTreeSet<usize> {
 
 #[test]
 fn running_consumers_get_what_both_let_through_until_it_is_unbound() -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::with_rollout()?;
     let tagged = ["--tag", "usual", "--group"];
     let running = bench.run("g", &[&tagged[..], &["g"]].concat())?;
     let other = bench.run("other", &[&tagged[..], &["other"]].concat())?;
-    bench.send(0..100)?;
+    bench.send_numbers(0..100)?;
     let mut expected = usual(0..100);
     running.has(&expected)?;
 
     let bound = bench.quern(&[&BIND[..], &HALF].concat())?;
     ensure!(bound.contains("rollout percent=50"), "{bound}");
     // Pulls are held at this moment; the first message they wake for is decided by both.
-    bench.send(100..400)?;
+    bench.send_numbers(100..400)?;
     let half: BTreeSet<usize> = bench.half()?.into_iter().filter(|n| *n >= 100).collect();
     ensure!((100..200).contains(&half.len()), "{}", half.len());
     expected.extend(usual(100..400).intersection(&half));
@@ -160,7 +121,7 @@ fn running_consumers_get_what_both_let_through_until_it_is_unbound() -> Result<(
 
     let unbound = bench.quern(&UNBIND)?;
     ensure!(!unbound.contains("rollout"), "{unbound}");
-    bench.send(400..500)?;
+    bench.send_numbers(400..500)?;
     expected.extend(usual(400..500));
     running.has(&expected)?;
     other.has(&usual(0..500))?;
@@ -174,7 +135,7 @@ fn running_consumers_get_what_both_let_through_until_it_is_unbound() -> Result<(
 
 #[test]
 fn what_is_bound_is_bound_after_a_crash_too_and_for_whoever_names_the_group() -> Result<()> {
-    let mut bench = Bench::new()?;
+    let mut bench = Bench::with_rollout()?;
     bench.quern(&[&BIND[..], &HALF].concat())?;
     for group in ["pops", "gone"] {
         let bind = [&BIND[..6], &[group], &HALF].concat();
@@ -183,7 +144,7 @@ fn what_is_bound_is_bound_after_a_crash_too_and_for_whoever_names_the_group() ->
     let unbind = [&UNBIND[..6], &["gone"]].concat();
     bench.quern(&unbind)?;
     let before = bench.json(&["plugin", "bindings"])?;
-    bench.send(0..300)?;
+    bench.send_numbers(0..300)?;
     bench.node.kill()?;
     bench.node.strip(&["commitlog", "plugins"])?;
     for entry in fs::read_dir(bench.world.path("data").join("plugins"))? {
@@ -217,7 +178,7 @@ fn what_is_bound_is_bound_after_a_crash_too_and_for_whoever_names_the_group() ->
 
 #[test]
 fn a_shadow_of_a_bound_filter_is_compared_once_with_each_message_it_decides() -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::with_rollout()?;
     bench.quern(&[&BIND[..], &HALF].concat())?;
     let cases = bench.world.path("cases.ndjson");
     fs::write(&cases, CASE)?;
@@ -235,7 +196,7 @@ fn a_shadow_of_a_bound_filter_is_compared_once_with_each_message_it_decides() ->
     bench.world.ok(&build)?;
     bench.quern(&["plugin", "upload", &component, "--name", "rollout"])?;
     bench.quern(&["plugin", "shadow", "rollout@2", "--share", "100%"])?;
-    bench.send(0..300)?;
+    bench.send_numbers(0..300)?;
     let half = bench.consume(&["--group", "g", "--tag", "usual"])?;
     ensure!((60..140).contains(&half.len()), "{}", half.len());
     let trial = bench.json(&["plugin", "trial", "rollout"])?;
@@ -271,7 +232,7 @@ fn all_brokers_have_what_is_bound() -> Result<()> {
 
 #[test]
 fn what_cannot_be_bound_is_refused_and_what_is_bound_stays() -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::with_rollout()?;
     let to = ["--topic", "t", "--group", "g"];
     let bind = |what: &str, more: &[&'static str]| {
         let mut args = vec!["plugin".to_owned(), "bind".to_owned(), what.to_owned()];
@@ -313,19 +274,19 @@ fn what_cannot_be_bound_is_refused_and_what_is_bound_stays() -> Result<()> {
     );
     // Messages would wait for it, and their consumers know nothing of it.
     bench.fails(&["plugin", "disable", "rollout"], 4, "Q-4403")?;
-    bench.send(0..9)?;
+    bench.send_numbers(0..9)?;
     ensure!(bench.consume(&["--group", "g"])?.len() == 9);
     Ok(())
 }
 
 #[test]
 fn what_bound_filters_say_of_a_message_is_told_with_its_trace() -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::with_rollout()?;
     let none = ["--param", "percent=0"];
     bench.quern(&[&BIND[..], &none].concat())?;
     let running = bench.run("g", &["--tag", "usual", "--group", "g"])?;
     let other = bench.run("other", &["--group", "other"])?;
-    bench.send(1..2)?;
+    bench.send_numbers(1..2)?;
     other.has(&BTreeSet::from([1]))?;
     let found = bench.json(&["msg", "search", "t", "--key", "customer-1"])?;
     let id = found[0]["id"].as_str().context("an id")?.to_owned();

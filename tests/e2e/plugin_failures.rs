@@ -1,73 +1,25 @@
 //! Plugins that fail at work: who is taken out of service, who stands in, what an operator is told.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
-use quern_harness::{Node, World, wait_until};
+use quern_harness::wait_until;
 use serde_json::Value;
 
-use crate::world_with_node;
-
-/// What cargo has built of a guest, before it is a component.
-fn module(package: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let built = root.join("target/guests/wasm32-unknown-unknown/release");
-    let module = built.join(package.replace('-', "_")).with_extension("wasm");
-    module.to_string_lossy().into_owned()
-}
-
-struct Bench {
-    world: World,
-    node: Node,
-}
+use crate::bench::{Bench, ROLLOUT};
 
 impl Bench {
-    fn new() -> Result<Self> {
-        let (world, node) = world_with_node(&[])?;
-        Ok(Self { world, node })
-    }
-
-    fn quern(&self, args: &[&str]) -> Result<String> {
-        let at = ["--namesrv", self.node.namesrv.as_str()];
-        self.world.ok(&[args, &at].concat())
-    }
-
-    fn fails(&self, args: &[&str], exit: i32, code: &str) -> Result<String> {
-        let at = ["--namesrv", self.node.namesrv.as_str()];
-        self.world.fails(&[args, &at].concat(), exit, code)
-    }
-
-    fn json(&self, args: &[&str]) -> Result<Vec<Value>> {
-        let printed = self.quern(&[args, &["-o", "json"]].concat())?;
-        Ok(serde_json::from_str(&printed)?)
-    }
-
-    /// Uploads a guest as the next version of a name, and lets the name stand for it.
-    fn activate(&self, package: &str, name: &str) -> Result<()> {
-        let component = self.world.path("component.wasm");
-        let component = component.to_string_lossy().into_owned();
-        let build = ["plugin", "build", &module(package), "-o", &component];
-        self.world.ok(&build)?;
-        let upload = ["plugin", "upload", &component, "--name", name, "--activate"];
-        self.quern(&upload)?;
-        Ok(())
-    }
-
     /// Sends messages with this tag to a topic, in a body a number each.
     fn send(&self, topic: &str, tag: &str, count: usize) -> Result<()> {
         let line = |n: usize| format!("{{\"body\":\"{n}\",\"tag\":\"{tag}\",\"key\":\"k\"}}\n");
         let lines: String = (0..count).map(line).collect();
-        let at = self.node.namesrv.as_str();
-        let produce = ["produce", topic, "--ndjson", "-", "--namesrv", at];
-        self.world.ok_with_input(&produce, lines.as_bytes())?;
-        Ok(())
+        self.produce(topic, &lines)
     }
 
     /// States of the versions of a plugin.
     fn states(&self, name: &str) -> Result<Vec<String>> {
-        let versions = self.json(&["plugin", "info", name])?;
+        let versions = self.list(&["plugin", "info", name])?;
         let state = |it: &Value| it["state"].as_str().map(str::to_owned);
         versions
             .iter()
@@ -76,7 +28,6 @@ impl Bench {
     }
 }
 
-const ROLLOUT: &str = "quern-example-percentage-rollout";
 const HOSTILE: &str = "quern-hostile";
 const CONSUME: [&str; 8] = [
     "consume",
@@ -91,11 +42,11 @@ const CONSUME: [&str; 8] = [
 
 #[test]
 fn a_version_that_fails_too_often_is_replaced_by_the_one_before() -> Result<()> {
-    let mut bench = Bench::new()?;
+    let mut bench = Bench::bare()?;
     bench.quern(&["topic", "create", "t", "--queues", "1"])?;
     let consume = &CONSUME[..];
-    bench.activate(ROLLOUT, "p")?;
-    bench.activate(HOSTILE, "p")?;
+    bench.take_in(ROLLOUT, "p")?;
+    bench.take_in(HOSTILE, "p")?;
     bench.send("t", "fine", 50)?;
     // One that poisons it, asked about again and again, is not enough.
     bench.send("t", "poison", 1)?;
@@ -111,7 +62,7 @@ fn a_version_that_fails_too_often_is_replaced_by_the_one_before() -> Result<()> 
     let printed = bench.quern(consume)?;
     ensure!(printed.lines().count() == 121, "{printed}");
     ensure!(bench.states("p")? == ["active", "quarantined"]);
-    let listed = bench.json(&["plugin", "ls"])?;
+    let listed = bench.list(&["plugin", "ls"])?;
     let ours = listed.iter().find(|it| it["plugin"] == "p").context("p")?;
     let why = ours["health"]["quarantined"].as_str().context("why")?;
     ensure!(
@@ -138,9 +89,9 @@ fn a_version_that_fails_too_often_is_replaced_by_the_one_before() -> Result<()> 
 
 #[test]
 fn without_a_version_before_messages_wait_or_are_passed_as_the_group_wants() -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::bare()?;
     bench.quern(&["topic", "create", "t", "--queues", "1"])?;
-    bench.activate(HOSTILE, "p")?;
+    bench.take_in(HOSTILE, "p")?;
     bench.send("t", "poison", 30)?;
     bench.send("t", "fine", 5)?;
     let consume = ["consume", "t", "--plugin", "p", "--expression", "poison"];
@@ -149,7 +100,7 @@ fn without_a_version_before_messages_wait_or_are_passed_as_the_group_wants() -> 
         let output = bench.world.run(&args)?;
         Ok(String::from_utf8_lossy(&output.stderr).contains("Q-4405"))
     })?;
-    let listed = bench.json(&["plugin", "ls"])?;
+    let listed = bench.list(&["plugin", "ls"])?;
     let ours = listed.iter().find(|it| it["plugin"] == "p").context("p")?;
     ensure!(
         ours["active"].is_null() && ours["health"]["stalled"].as_u64() > Some(0),
@@ -163,17 +114,17 @@ fn without_a_version_before_messages_wait_or_are_passed_as_the_group_wants() -> 
         .filter(|it| it.ends_with("QUERN_UNJUDGED=4405"))
         .count();
     ensure!(by_code == 35, "{passed}");
-    let held = bench.json(&["group", "set", "passing"])?;
+    let held = bench.list(&["group", "set", "passing"])?;
     ensure!(held[0]["on_filter_failure"] == "pass", "{held:?}");
     Ok(())
 }
 
 #[test]
 fn parked_messages_are_dead_letters_of_the_group_and_the_rest_goes_on() -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::bare()?;
     bench.quern(&["topic", "create", "t", "--queues", "1"])?;
-    bench.activate(ROLLOUT, "p")?;
-    bench.activate(HOSTILE, "p")?;
+    bench.take_in(ROLLOUT, "p")?;
+    bench.take_in(HOSTILE, "p")?;
     bench.quern(&["group", "set", "g", "--on-filter-failure", "park"])?;
     bench.send("t", "fine", 40)?;
     bench.send("t", "poison", 3)?;
@@ -185,7 +136,7 @@ fn parked_messages_are_dead_letters_of_the_group_and_the_rest_goes_on() -> Resul
         bench.states("p")? == ["retired", "active"],
         "three are not too many"
     );
-    let dead = bench.json(&["dlq", "ls", "g"])?;
+    let dead = bench.list(&["dlq", "ls", "g"])?;
     ensure!(dead.len() == 3, "{dead:?}");
     let shown = bench.quern(&["plugin", "ls"])?;
     ensure!(shown.contains("3 parked"), "{shown}");
@@ -198,9 +149,9 @@ fn parked_messages_are_dead_letters_of_the_group_and_the_rest_goes_on() -> Resul
 
 #[test]
 fn what_guests_say_is_read_and_what_is_missing_is_counted() -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::bare()?;
     bench.quern(&["topic", "create", "t", "--queues", "1"])?;
-    bench.activate(HOSTILE, "p")?;
+    bench.take_in(HOSTILE, "p")?;
     let at = bench.node.namesrv.as_str();
     let logs = ["plugin", "logs", "p", "--namesrv", at];
     ensure!(bench.world.ok(&logs)?.is_empty());

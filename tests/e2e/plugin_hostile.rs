@@ -2,16 +2,16 @@
 //! broker gives back the memory they took, and says who did what.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
-use quern_client::{Client, Consumer, Filter, Trust};
-use quern_harness::{Node, World, wait_until};
+use quern_client::{Client, Consumer, Filter};
+use quern_harness::wait_until;
 use serde_json::Value;
 
-use crate::world_with_node;
+use crate::bench::{Bench, module};
+use crate::sdk::connect;
 
 /// Name, what its guest is told to do, messages of its topic, what it is counted under.
 const PLUGINS: [(&str, &str, usize, &str); 5] = [
@@ -28,23 +28,10 @@ const QUEUES: usize = 2;
 const ROUNDS: usize = 4;
 const MIB: u64 = 1 << 20;
 
-struct Bench {
-    world: World,
-    node: Node,
-}
-
 impl Bench {
-    fn quern(&self, args: &[&str]) -> Result<String> {
-        let at = ["--namesrv", self.node.namesrv.as_str()];
-        self.world.ok(&[args, &at].concat())
-    }
-
     /// Every plugin, and a topic for each with its messages.
-    fn new() -> Result<Self> {
-        let (world, node) = world_with_node(&[])?;
-        let bench = Self { world, node };
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let module = root.join("target/guests/wasm32-unknown-unknown/release/quern_hostile.wasm");
+    fn with_hostiles() -> Result<Self> {
+        let bench = Self::bare()?;
         let component = bench
             .world
             .path("hostile.wasm")
@@ -53,21 +40,18 @@ impl Bench {
         bench.world.ok(&[
             "plugin",
             "build",
-            &module.to_string_lossy(),
+            &module("quern-hostile"),
             "-o",
             &component,
         ])?;
         let built = std::fs::read(&component)?;
         for (number, (name, _, messages, _)) in PLUGINS.into_iter().enumerate() {
             std::fs::write(&component, speaking(&built, number))?;
-            let upload = ["plugin", "upload", &component, "--name", name, "--activate"];
-            bench.quern(&upload)?;
+            bench.activate_new(&component, name)?;
             bench.quern(&["topic", "create", name, "--queues", &QUEUES.to_string()])?;
             let line = |n: usize| format!("{{\"body\":\"{n}\",\"tag\":\"a\"}}\n");
             let lines: String = (0..messages).map(line).collect();
-            let at = bench.node.namesrv.as_str();
-            let produce = ["produce", name, "--ndjson", "-", "--namesrv", at];
-            bench.world.ok_with_input(&produce, lines.as_bytes())?;
+            bench.produce(name, &lines)?;
             // Loaded, and asked for something harmless.
             let asked = ["consume", name, "--plugin", name, "--expression", "all"];
             let printed = bench.quern(&asked)?;
@@ -101,12 +85,6 @@ impl Bench {
             self.quern(&["plugin", "activate", name])?;
         }
         Ok(())
-    }
-
-    async fn client(&self) -> Result<Client> {
-        let ca = self.world.path(".local/share/quern/dev-ca/ca.pem");
-        let client = Client::builder().namesrv([&self.node.namesrv]);
-        Ok(client.trust(Trust::ca_file(&ca)?).build().await?)
     }
 }
 
@@ -165,7 +143,7 @@ async fn beside(client: &Client, round: &str) -> Result<()> {
 
 /// The attack, and others beside it.
 async fn attack(bench: &Bench) -> Result<()> {
-    let client = bench.client().await?;
+    let client = connect(&bench.world, &bench.node).await?;
     let filter = |name: &str, how: &str| {
         let plugin = Filter::plugin(name).map(|it| it.expression(how));
         plugin.map_or(Filter::All, Filter::from)
@@ -197,10 +175,10 @@ async fn attack(bench: &Bench) -> Result<()> {
 
 #[test]
 fn five_hostile_plugins_at_once_harm_nobody_else() -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::with_hostiles()?;
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let client = bench.client().await?;
+        let client = connect(&bench.world, &bench.node).await?;
         beside(&client, "before").await?;
         client.close().await;
         anyhow::Ok(())

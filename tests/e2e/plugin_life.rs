@@ -2,48 +2,22 @@
 //! what of it survives a crash.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use quern_client::{PluginTrial, QueueId, QueueOffset, TrialKind};
-use quern_harness::{Node, World, wait_until};
+use quern_harness::wait_until;
 
-use crate::world_with_node;
-
-/// What cargo has built of an example, before it is a component.
-pub(crate) fn module(package: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let built = root.join("target/guests/wasm32-unknown-unknown/release");
-    let module = built.join(package.replace('-', "_")).with_extension("wasm");
-    module.to_string_lossy().into_owned()
-}
-
-pub(crate) struct Bench {
-    pub(crate) world: World,
-    pub(crate) node: Node,
-}
+use crate::bench::{Bench, ROLLOUT, module};
 
 impl Bench {
-    pub(crate) fn new() -> Result<Self> {
-        let (world, node) = world_with_node(&[])?;
-        let bench = Self { world, node };
+    /// Four hundred orders.
+    pub(crate) fn with_orders() -> Result<Self> {
+        let bench = Self::bare()?;
         bench.quern(&["topic", "create", "orders", "--queues", "2"])?;
         let line = |n: usize| format!("{{\"body\":\"{n}\",\"key\":\"customer-{n}\"}}\n");
-        let lines: String = (0..400).map(line).collect();
-        let at = bench.node.namesrv.clone();
-        let produce = ["produce", "orders", "--ndjson", "-", "--namesrv", &at];
-        bench.world.ok_with_input(&produce, lines.as_bytes())?;
+        bench.produce("orders", &(0..400).map(line).collect::<String>())?;
         Ok(bench)
-    }
-
-    pub(crate) fn quern(&self, args: &[&str]) -> Result<String> {
-        let at = ["--namesrv", self.node.namesrv.as_str()];
-        self.world.ok(&[args, &at].concat())
-    }
-
-    fn fails(&self, args: &[&str], exit: i32, code: &str) -> Result<String> {
-        let at = ["--namesrv", self.node.namesrv.as_str()];
-        self.world.fails(&[args, &at].concat(), exit, code)
     }
 
     /// The component of an example, with cases of its own or none.
@@ -71,8 +45,7 @@ impl Bench {
 
     /// State and judged messages of each version.
     fn versions(&self, name: &str) -> Result<Vec<(String, u64)>> {
-        let json = self.quern(&["plugin", "info", name, "-o", "json"])?;
-        let versions: Vec<serde_json::Value> = serde_json::from_str(&json)?;
+        let versions = self.list(&["plugin", "info", name])?;
         let version = |it: &serde_json::Value| {
             let state = it["state"].as_str().context("a state")?;
             Ok((
@@ -84,13 +57,12 @@ impl Bench {
     }
 }
 
-pub(crate) const ROLLOUT: &str = "quern-example-percentage-rollout";
 pub(crate) const CASE: &str = "{\"what\":\"everybody\",\"message\":{\"keys\":\"a\"},\
                     \"params\":{\"percent\":100},\"expect\":true}\n";
 
 #[test]
 fn versions_are_activated_rolled_back_and_survive_a_crash() -> Result<()> {
-    let mut bench = Bench::new()?;
+    let mut bench = Bench::with_orders()?;
     let first = bench.component(ROLLOUT, "rollout.wasm", "")?;
     let first = first.to_string_lossy().into_owned();
     let second = bench.component(ROLLOUT, "second.wasm", CASE)?;
@@ -124,15 +96,7 @@ fn versions_are_activated_rolled_back_and_survive_a_crash() -> Result<()> {
         again == "rollout@1\n",
         "the same bytes, the same version: {again}"
     );
-    let args = [
-        "plugin",
-        "upload",
-        &second,
-        "--name",
-        "rollout",
-        "--activate",
-    ];
-    bench.quern(&args)?;
+    bench.activate_new(&second, "rollout")?;
     let judged = |bench: &Bench, version: usize| {
         Ok::<_, anyhow::Error>(bench.versions("rollout")?[version].1)
     };
@@ -171,7 +135,7 @@ fn versions_end(bench: &Bench) -> Result<()> {
 
 #[test]
 fn selectors_and_strategies_can_be_uploaded_too() -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::with_orders()?;
     let upload = |package: &str, name: &str| -> Result<()> {
         let file = bench.component(package, &format!("{name}.wasm"), "")?;
         let file = file.to_string_lossy().into_owned();
@@ -193,7 +157,7 @@ fn selectors_and_strategies_can_be_uploaded_too() -> Result<()> {
 
 #[test]
 fn what_is_no_plugin_or_no_name_for_it_is_told_so() -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::with_orders()?;
     let garbage = bench.world.path("garbage.wasm");
     std::fs::write(&garbage, "not wasm at all")?;
     let garbage = garbage.to_string_lossy().into_owned();
@@ -243,7 +207,7 @@ fn by_active(n: usize) -> bool {
 
 /// Two versions of `p` that decide otherwise, and what is in the one queue they decide about.
 fn two_versions() -> Result<(Bench, Vec<usize>)> {
-    let bench = Bench::new()?;
+    let bench = Bench::with_orders()?;
     bench.quern(&["topic", "create", "t", "--queues", "1"])?;
     let line = |n: usize| {
         let key = match by_active(n) {
@@ -283,8 +247,7 @@ impl Bench {
     }
 
     fn trial(&self) -> Result<serde_json::Value> {
-        let json = self.quern(&["plugin", "trial", "p", "-o", "json"])?;
-        let mut trials: Vec<serde_json::Value> = serde_json::from_str(&json)?;
+        let mut trials = self.list(&["plugin", "trial", "p"])?;
         trials.pop().context("a trial")
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context as _, Result};
 use quern_client::{Client, Message, Selector, Trust};
-use quern_harness::{Process, World, free_port, wait_until};
+use quern_harness::{Broker, Process, World, free_port, wait_until};
 
 use crate::{QUERN, world_with_node};
 
@@ -156,25 +156,7 @@ pub(crate) fn two_brokers(world: &World) -> Result<(String, [Process; 3])> {
     let namesrv = format!("127.0.0.1:{}", free_port()?);
     let args = ["start", "--namesrv-only", "--namesrv-listen", &namesrv];
     let server = world.start(&args, "Ctrl-C drains")?;
-    let broker = |name: &str| {
-        let listen = format!("127.0.0.1:{}", free_port()?);
-        let data = world.path(name).to_string_lossy().into_owned();
-        let args = [
-            "start",
-            "--broker-only",
-            "--name",
-            name,
-            "--namesrv",
-            &namesrv,
-            "--listen",
-            &listen,
-            "--data",
-            &data,
-            "--segment-size",
-            "8388608",
-        ];
-        world.start(&args, "Ctrl-C drains")
-    };
+    let broker = |name: &str| Broker::new(world, name, &namesrv)?.start(world);
     let (first, second) = (broker("broker-a")?, broker("broker-b")?);
     wait_until("the topic to be on both", || {
         let create = [

@@ -141,16 +141,7 @@ fn damage_is_found_where_it_is_and_never_served() -> Result<()> {
     assert_eq!(node.stop()?, Some(0));
     // A start that has to read all of the log refuses.
     std::fs::remove_file(node.data().join("state"))?;
-    let start = [
-        "start",
-        "--data",
-        &dir,
-        "--listen",
-        &node.broker,
-        "--namesrv-listen",
-        &at,
-    ];
-    world.fails(&start, 1, "quern store repair")?;
+    node.refuses(&world, 1, "quern store repair")?;
     flip(&world, &dir, position + 70)?;
     world.ok(&["store", "check", &dir])?;
     node.start(&world, &[])?;
@@ -183,16 +174,7 @@ fn a_damaged_log_is_repaired_and_the_rest_is_consumed() -> Result<()> {
     let sixth: serde_json::Value = serde_json::from_str(listed.lines().nth(5).context("ten")?)?;
     let position = sixth["position"].as_u64().context("a number")?;
     flip(&world, &dir, position + 60)?;
-    let start = [
-        "start",
-        "--data",
-        &dir,
-        "--listen",
-        &node.broker,
-        "--namesrv-listen",
-        &at,
-    ];
-    world.fails(&start, 1, "quern store repair")?;
+    node.refuses(&world, 1, "quern store repair")?;
     ensure!(
         world
             .ok(&["explain", "Q-4007"])?

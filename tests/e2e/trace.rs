@@ -8,7 +8,8 @@ use quern_harness::{Node, World, wait_until};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::plugin_life::{Bench, CASE, ROLLOUT};
+use crate::bench::{Bench, ROLLOUT};
+use crate::plugin_life::CASE;
 use crate::sdk::connect;
 use crate::world_with_node;
 
@@ -165,7 +166,7 @@ fn a_trace_tells_of_every_group_how_far_it_is_and_what_it_gave_back() -> Result<
 
 #[test]
 fn a_trace_asks_the_version_that_decides_and_those_that_did() -> Result<()> {
-    let bench = Bench::new()?;
+    let bench = Bench::with_orders()?;
     let first = bench.component(ROLLOUT, "rollout.wasm", "")?;
     let first = first.to_string_lossy().into_owned();
     let second = bench.component(ROLLOUT, "second.wasm", CASE)?;
@@ -185,15 +186,7 @@ fn a_trace_asks_the_version_that_decides_and_those_that_did() -> Result<()> {
         let trace = trace(&bench.world, &bench.node, of(0)?)?;
         Ok(group(&trace, "g").is_ok_and(|it| it["opinions"][0]["plugin"] == "rollout@1"))
     })?;
-    let upload = [
-        "plugin",
-        "upload",
-        &second,
-        "--name",
-        "rollout",
-        "--activate",
-    ];
-    bench.quern(&upload)?;
+    bench.activate_new(&second, "rollout")?;
     let (inside, outside) = (few.first().copied(), (0..400).find(|it| !few.contains(it)));
     for (n, said) in [(inside, "delivers"), (outside, "rejects")] {
         let trace = trace(&bench.world, &bench.node, of(n.context("a number")?)?)?;

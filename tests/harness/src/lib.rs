@@ -224,6 +224,47 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()
     Ok(())
 }
 
+/// What a process says when it serves.
+const STARTED: &str = "Ctrl-C drains";
+/// Segments of a test are small.
+const SEGMENT: [&str; 2] = ["--segment-size", "8388608"];
+
+/// A broker alone, at a name server of others.
+#[derive(Debug)]
+pub struct Broker {
+    args: Vec<String>,
+}
+
+impl Broker {
+    /// Chooses a port; does not start yet. Its data is in a directory of its name.
+    pub fn new(world: &World, name: &str, namesrv: &str) -> Result<Self> {
+        let listen = format!("127.0.0.1:{}", free_port()?);
+        let data = world.path(name).to_string_lossy().into_owned();
+        let args = [
+            "start",
+            "--broker-only",
+            "--name",
+            name,
+            "--namesrv",
+            namesrv,
+            "--listen",
+            &listen,
+            "--data",
+            &data,
+        ];
+        let args = args.iter().chain(&SEGMENT);
+        Ok(Self {
+            args: args.map(|it| (*it).to_owned()).collect(),
+        })
+    }
+
+    /// Starts it, on the same port and with the same data each time; returns when it serves.
+    pub fn start(&self, world: &World) -> Result<Process> {
+        let args: Vec<_> = self.args.iter().map(String::as_str).collect();
+        world.start(&args, STARTED)
+    }
+}
+
 /// A node with both roles, on ports of its own.
 #[derive(Debug)]
 pub struct Node {
@@ -259,24 +300,31 @@ impl Node {
     /// Starts it, with arguments besides the usual ones; returns when it is registered.
     pub fn start(&mut self, world: &World, more: &[&str]) -> Result<()> {
         let data = self.data.to_string_lossy().into_owned();
-        let mut args = vec![
-            "start",
-            "--data",
-            &data,
-            "--listen",
-            &self.broker,
-            "--namesrv-listen",
-            &self.namesrv,
-            "--segment-size",
-            "8388608",
-        ];
-        args.extend_from_slice(more);
-        self.process = Some(world.start(&args, "Ctrl-C drains")?);
+        let args = [&self.args(&data)[..], &SEGMENT, more].concat();
+        self.process = Some(world.start(&args, STARTED)?);
         wait_until("the broker to be registered", || {
             let output = world.run(&["topic", "ls", "--namesrv", &self.namesrv, "-o", "json"])?;
             let created = world.run(&["topic", "create", "ready", "--namesrv", &self.namesrv])?;
             Ok(output.status.success() && matches!(created.status.code(), Some(0 | 4)))
         })
+    }
+
+    /// A start of it that must fail with this exit code and name this.
+    pub fn refuses(&self, world: &World, exit: i32, code: &str) -> Result<String> {
+        let data = self.data.to_string_lossy().into_owned();
+        world.fails(&self.args(&data), exit, code)
+    }
+
+    fn args<'a>(&'a self, data: &'a str) -> [&'a str; 7] {
+        [
+            "start",
+            "--data",
+            data,
+            "--listen",
+            &self.broker,
+            "--namesrv-listen",
+            &self.namesrv,
+        ]
     }
 
     /// Its process, while it runs.

@@ -161,7 +161,8 @@ impl<'a> Turn<'a> {
         Ok((ceilings, turn.windows))
     }
 
-    fn all(&mut self, work: &[Work]) -> Result<()> {
+    /// A broker and its driver, and how long it took from the broker's start to its first acknowledged message.
+    fn start(&self) -> Result<(Pair, Duration)> {
         let mut driver = Driver::start(self.peer.driver(&self.site)?, &self.site.dir)?;
         driver.ask("ping", PATIENCE, &mut |_| Ok(()))?;
         let servers = self.peer.servers(&self.site)?;
@@ -169,7 +170,11 @@ impl<'a> Turn<'a> {
         let servers = Servers::start(servers, &self.site.dir)?;
         let mut pair = Pair { servers, driver };
         pair.ask(&format!("first topic=load queues={QUEUES}"), 0.0)?;
-        let started = began.elapsed();
+        Ok((pair, began.elapsed()))
+    }
+
+    fn all(&mut self, work: &[Work]) -> Result<()> {
+        let (mut pair, started) = self.start()?;
         let mut backlog: Option<std::result::Result<(), String>> = None;
         for &work in work {
             interrupt::check()?;
@@ -288,14 +293,7 @@ impl<'a> Turn<'a> {
         let bodies = self.measure.restart_mib * (1 << 20) / u64::from(BODY);
         self.fill(&mut pair, "long", bodies)?;
         drop(pair);
-        let mut driver = Driver::start(self.peer.driver(&self.site)?, &self.site.dir)?;
-        driver.ask("ping", PATIENCE, &mut |_| Ok(()))?;
-        let servers = self.peer.servers(&self.site)?;
-        let began = Instant::now();
-        let servers = Servers::start(servers, &self.site.dir)?;
-        let mut pair = Pair { servers, driver };
-        pair.ask(&format!("first topic=load queues={QUEUES}"), 0.0)?;
-        let took = began.elapsed();
+        let (pair, took) = self.start()?;
         let moment = pair.moment()?;
         self.found(Work::Restart, &answer(took), (&moment, &moment), 1);
         Ok(pair)
