@@ -16,9 +16,11 @@
 //! Frames for a queue carry numbers, so that one whose answer was lost can be sent again and is stored
 //! once: `docs/decisions/0009-producers-number-by-themselves.md`.
 
+mod job;
 mod numbered;
 mod numbers;
 mod selected;
+mod sent;
 mod task;
 
 use std::future::Future;
@@ -28,19 +30,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use quern_protocol::{
-    Code, Compression, Durability, GroupName, LogPosition, Message, MessageHandle, QueueOffset,
-    Selector, SendReply, SendStatus,
-};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use quern_protocol::{Code, Compression, Durability, GroupName, Message, Selector};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use self::job::{Answer, Job, Room};
 use self::selected::Sender;
+pub use self::sent::SendResult;
 use self::task::{Destination, Task};
 use crate::client::{self, Client};
 use crate::error::{Error, Result};
-use crate::routes::MessageQueue;
 use crate::tracer::{TracedSending, Tracer};
 use crate::{limits, message_id};
 
@@ -211,166 +210,6 @@ pub struct Producer {
     selector: Option<Arc<Selector>>,
     /// Chooses for messages with an order key if nobody else does.
     by_key: Arc<Selector>,
-}
-
-/// Where a message went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SendResult {
-    message_id: String,
-    status: SendStatus,
-    queue: MessageQueue,
-    offset: QueueOffset,
-    position: LogPosition,
-    stored_at: u64,
-    how: How,
-}
-
-/// What else is known of a message that was taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum How {
-    /// It went to the queue whose turn it was.
-    InTurn,
-    /// A plugin chose its queue: name and version.
-    Selected(String),
-    /// It is in no queue yet.
-    Waiting(MessageHandle),
-}
-
-impl SendResult {
-    /// The message's id, made by this producer.
-    pub fn message_id(&self) -> &str {
-        &self.message_id
-    }
-
-    /// Whether it is as durable as was asked for. It is in the broker's log in any case.
-    pub fn status(&self) -> SendStatus {
-        self.status
-    }
-
-    /// Topic, broker and queue.
-    pub fn queue(&self) -> &MessageQueue {
-        &self.queue
-    }
-
-    /// Its place in the queue; 0 for a message that is for later, which has none yet.
-    pub fn offset(&self) -> QueueOffset {
-        self.offset
-    }
-
-    /// Log position of the first message it travelled with.
-    pub fn position(&self) -> LogPosition {
-        self.position
-    }
-
-    /// By the broker's log clock, ms since 1970.
-    pub fn stored_at(&self) -> u64 {
-        self.stored_at
-    }
-
-    /// Name and version of the plugin that chose the queue; `None` = the producer did.
-    pub fn selector(&self) -> Option<&str> {
-        match &self.how {
-            How::Selected(selector) => Some(selector),
-            How::InTurn | How::Waiting(_) => None,
-        }
-    }
-
-    /// What a message that is for later, or of a transaction, is known by until it is in its queue: see
-    /// [`Client::recall`]. `None` = it is there at once.
-    pub fn handle(&self) -> Option<&MessageHandle> {
-        match &self.how {
-            How::Waiting(handle) => Some(handle),
-            How::InTurn | How::Selected(_) => None,
-        }
-    }
-}
-
-/// Who wants to know where a message went.
-#[derive(Debug)]
-enum Answer {
-    To(oneshot::Sender<Result<SendResult>>),
-    /// Nobody; those that are not stored are counted.
-    Counted(Arc<AtomicU64>),
-}
-
-impl Answer {
-    fn tell(self, result: Result<SendResult>) {
-        match (self, result) {
-            // Whoever asked may have gone; the message is stored all the same.
-            (Self::To(asker), result) => drop(asker.send(result)),
-            (Self::Counted(lost), Err(error)) => {
-                lost.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%error, "a message that was sent one way was not stored");
-            }
-            (Self::Counted(_), Ok(_)) => {}
-        }
-    }
-}
-
-/// Bounds what is unanswered, messages and bytes with one count: a message takes its bytes of it, and at least its
-/// share.
-#[derive(Debug, Clone)]
-struct Room {
-    bytes: Arc<Semaphore>,
-    all: u32,
-    share: u32,
-}
-
-impl Room {
-    fn new((messages, bytes): (usize, usize)) -> Self {
-        // Semaphores count in u32.
-        let all = u32::try_from(bytes).unwrap_or(u32::MAX).max(1);
-        let share = all / u32::try_from(messages).unwrap_or(u32::MAX).max(1);
-        Self {
-            bytes: Arc::new(Semaphore::new(all as usize)),
-            all,
-            share,
-        }
-    }
-
-    fn cost(&self, job: &Job) -> u32 {
-        let size = u32::try_from(job.block.len()).unwrap_or(u32::MAX);
-        size.max(self.share).min(self.all)
-    }
-}
-
-/// One message on its way.
-#[derive(Debug)]
-struct Job {
-    destination: Destination,
-    id: String,
-    block: Bytes,
-    deadline: Instant,
-    attempts: u32,
-    answer: Answer,
-    /// If it is written down.
-    traced: Option<TracedSending>,
-    /// Its share of the bytes under way, given back when it is answered.
-    room: Option<OwnedSemaphorePermit>,
-}
-
-impl Job {
-    /// Tells where the message is.
-    fn stored(self, queue: MessageQueue, reply: &SendReply, how: How) {
-        let sent = SendResult {
-            message_id: self.id.clone(),
-            status: reply.status,
-            queue,
-            offset: reply.first,
-            position: reply.position,
-            stored_at: reply.stored_at,
-            how,
-        };
-        self.answered(Ok(sent));
-    }
-
-    fn answered(self, answer: Result<SendResult>) {
-        if let Some(traced) = self.traced {
-            let to = (&self.destination.topic, self.destination.later.as_ref());
-            traced.answered(to, &self.block, &answer);
-        }
-        self.answer.tell(answer);
-    }
 }
 
 fn stopped() -> Error {

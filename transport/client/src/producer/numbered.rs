@@ -8,7 +8,7 @@ use quern_protocol::{BrokerRoute, Code, Later, Send, SendReply, TopicName};
 use quern_quic::CallError;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::Job;
+use super::job::Job;
 use super::numbers::{Number, Numbers, Setback, Verdict};
 use super::selected::Sender;
 use super::task::{Destination, FIRST_PAUSE, answer, connect};

@@ -7,7 +7,7 @@ use quern_protocol::{
     Send, SendReply, SendSelected, SendSelectedReply, SendStatus, TopicName, WriteQueues,
 };
 
-use super::Job;
+use super::job::Job;
 use super::task::{answer, connect, outcome_of, queue_for};
 use crate::client::Client;
 use crate::error::{Error, Result};

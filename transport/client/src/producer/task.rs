@@ -19,9 +19,11 @@ use quern_quic::CallError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::job::Job;
+use super::numbered;
 use super::numbers::Numbers;
 use super::selected::{self, Sender, Stored};
-use super::{How, Job, numbered};
+use super::sent::How;
 use crate::client::Client;
 use crate::connections::Live;
 use crate::error::{Error, Result};
