@@ -44,7 +44,7 @@ pub(crate) struct Tail {
     pub(crate) previous_crc: u32,
     pub(crate) next_offsets: HashMap<Key, u64>,
     pub(crate) producers: Producers,
-    pub(crate) log_clock: LogClock,
+    pub(crate) log_clock: Arc<LogClock>,
     /// Where the last group with records ends.
     pub(crate) data_end: u64,
     /// What the last group said was durable.
@@ -208,7 +208,7 @@ impl Appender {
     fn lay_out(&mut self, batches: Vec<Batch>, len: usize) -> LaidOut {
         let durable = self.durable.load(Ordering::Acquire);
         let tail = &mut self.tail;
-        let stored_at = tail.log_clock.now(&*self.clock);
+        let stored_at = tail.log_clock.now();
         let mut group = Layout::new(tail, stored_at, len);
         let mut written = Vec::with_capacity(batches.len());
         for mut batch in batches {
@@ -328,7 +328,7 @@ impl Appender {
 
     fn roll(&mut self, next: &Arc<dyn File>) -> Result<(), Unwritten> {
         let base = self.tail.segment.end();
-        let now = self.tail.log_clock.now(&*self.clock);
+        let now = self.tail.log_clock.now();
         let header = self.yard.header(base, now, self.tail.epoch);
         // Before the seal: when there is no space, this segment stays as it is.
         next.write_at(&header.encode(), 0)?;
@@ -348,7 +348,7 @@ impl Appender {
     fn mark(&mut self, kind: GroupKind) -> LaidOut {
         let durable = self.durable.load(Ordering::Acquire);
         let tail = &mut self.tail;
-        let stored_at = tail.log_clock.now(&*self.clock);
+        let stored_at = tail.log_clock.now();
         let (header, crc) = GroupHeader {
             len: GROUP_HEADER as u32,
             previous_crc: tail.previous_crc,

@@ -45,7 +45,7 @@ pub(crate) struct Keeper {
     pub(crate) retention: Retention,
     pub(crate) checkpoint_every: u64,
     pub(crate) segment_size: u64,
-    pub(crate) log_clock: LogClock,
+    pub(crate) log_clock: Arc<LogClock>,
     /// The state file is true of everything before this.
     pub(crate) checked: Arc<AtomicU64>,
     pub(crate) replay_from: u64,
@@ -224,7 +224,7 @@ impl Keeper {
         let most = limits::SNAPSHOT_CHUNK.min(self.segment_size as usize / 4);
         for body in chunks(as_of, &items, most) {
             let slot = Slot::new(Acknowledge::Durable);
-            let batch = state_batch(RecordKind::Snapshot, &body, self.env.clock.wall_ms(), slot);
+            let batch = state_batch(RecordKind::Snapshot, &body, self.log_clock.now(), slot);
             self.queue.submit(batch);
         }
         self.snapshot_at = as_of;
@@ -232,7 +232,7 @@ impl Keeper {
 
     /// Lets segments go whose time is over, if a snapshot in the log has what they say.
     fn retire(&mut self) -> Result<(), Later> {
-        let now = self.log_clock.now(&*self.env.clock);
+        let now = self.log_clock.now();
         let (sealed, active) = self.segments.sealed();
         self.is_carrying = false;
         let Some(head) = self.retention.head(&sealed, active, now, self.level) else {

@@ -68,6 +68,7 @@ use quern_protocol::{
 };
 
 use crate::audit::Damage;
+use crate::clock::LogClock;
 use crate::consume_queue::ConsumeQueues;
 use crate::key_index::KeyIndex;
 use crate::opening::Opened;
@@ -90,7 +91,7 @@ pub use crate::search::{FoundRecords, Most, Search, Waits};
 pub use crate::segment::FORMAT;
 pub use crate::steps::{Part, Steps};
 pub use crate::timers::{DEFAULT_WAITING, Due};
-pub use crate::wait_list::{AppendOne, Decided, Waiting};
+pub use crate::wait_list::{AppendOne, Waiting};
 
 /// Message blocks for one queue, verified by the caller, appended together or not at all.
 #[derive(Debug, Clone, Default)]
@@ -129,6 +130,7 @@ pub struct Store(Arc<Shared>);
 struct Shared {
     dir: PathBuf,
     env: Env,
+    log_clock: Arc<LogClock>,
     epoch: Epoch,
     queue: Arc<Queue>,
     segments: Arc<Segments>,
@@ -344,9 +346,10 @@ impl Store {
         &self.0.dir
     }
 
-    /// Wall time, ms since 1970.
+    /// The log's time, ms since 1970: the wall clock's, but it never goes back and does not jump. What is stored
+    /// now is stored at this time, and what is due is due by it.
     pub fn now_ms(&self) -> u64 {
-        self.0.env.clock.wall_ms()
+        self.0.log_clock.now()
     }
 
     /// Steady time, ms.

@@ -203,7 +203,7 @@ impl Read {
             clean: false,
             head: LogPosition(head),
         })?;
-        let now = self.log_clock().now(&*self.env.clock);
+        let now = self.log_clock().now();
         let segment = last_segment(&mut self.found, &self.yard, now, self.epoch)?;
         self.derived.applied = self.derived.applied.max(self.found.end);
         if self.queues_head != head {
@@ -214,7 +214,7 @@ impl Read {
     }
 
     fn log_clock(&self) -> LogClock {
-        LogClock::new(self.found.last_stored_at, &*self.env.clock)
+        LogClock::new(self.found.last_stored_at, &self.env.clock)
     }
 
     fn parts(
@@ -224,14 +224,15 @@ impl Read {
         checkpoints: Checkpoints,
         lock: Lock,
     ) -> (Shared, Steps) {
-        let tail = self.tail(segment);
-        let clock = self.log_clock();
+        let clock = Arc::new(self.log_clock());
+        let tail = self.tail(segment, &clock);
         let end = self.found.end;
         let snapshot_at = self.derived.snapshot.map_or(0, |it| it.as_of);
         let segments = Segments::new(self.found.segments, LogPosition(end), config.read_mode);
         let shared = Shared {
             dir: self.dir,
             env: self.env,
+            log_clock: Arc::clone(&clock),
             epoch: self.epoch,
             queue: Arc::default(),
             segments: Arc::new(segments),
@@ -259,7 +260,7 @@ impl Read {
             retention: config.retention.clone(),
             checkpoint_every: config.checkpoint_every,
             segment_size: self.yard.size,
-            log_clock: clock,
+            log_clock: Arc::clone(&clock),
             checked: Arc::clone(&syncer.checked),
             replay_from: self.replay_from,
             state_bytes: 0,
@@ -286,7 +287,7 @@ impl Read {
         (shared, steps)
     }
 
-    fn tail(&self, segment: Segment) -> Tail {
+    fn tail(&self, segment: Segment, clock: &Arc<LogClock>) -> Tail {
         let found = &self.found;
         Tail {
             log: self.yard.log,
@@ -297,7 +298,7 @@ impl Read {
             previous_crc: found.previous_crc,
             next_offsets: self.derived.queues.ends(),
             producers: self.derived.producers.clone(),
-            log_clock: self.log_clock(),
+            log_clock: Arc::clone(clock),
             data_end: found.end,
             // The checkpoint says it.
             noted: found.end,
