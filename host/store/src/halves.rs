@@ -5,7 +5,7 @@ use quern_protocol::{LogPosition, Origin, RecordKind, TopicId};
 
 use crate::error::ReadError;
 use crate::pending::Pending;
-use crate::wait_list::{AppendOne, Decided, Waiting};
+use crate::wait_list::{AppendOne, Waiting};
 use crate::{Append, Store};
 
 impl Store {
@@ -42,13 +42,18 @@ impl Store {
         &self,
         position: LogPosition,
         dress: impl FnOnce(&mut AppendOne),
-    ) -> Result<Option<Decided>, ReadError> {
+    ) -> Result<Option<Pending>, ReadError> {
         self.deliver(&self.0.halves, position, dress)
     }
 
     /// A half shall never be a message. `None` as above.
-    pub fn roll_back_half(&self, position: LogPosition) -> Option<Decided> {
+    pub fn roll_back_half(&self, position: LogPosition) -> Option<Pending> {
         self.call_off(&self.0.halves, position, RecordKind::Rollback)
+    }
+
+    /// Resolves when nobody is making the outcome of a half known just now.
+    pub async fn half_settled(&self, position: LogPosition) {
+        Self::settled(&self.0.halves, position).await;
     }
 
     /// Forgets a half that cannot be read, until the log is opened again.

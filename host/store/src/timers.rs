@@ -4,7 +4,7 @@ use quern_protocol::{LogPosition, Origin, RecordKind, TopicId};
 
 use crate::error::ReadError;
 use crate::pending::{Acknowledge, Pending, Slot};
-use crate::wait_list::{AppendOne, Decided, Waiting, batch};
+use crate::wait_list::{AppendOne, Waiting, batch};
 use crate::{Append, Store, limits};
 
 /// Messages that may wait unless it is said otherwise.
@@ -76,12 +76,12 @@ impl Store {
         &self,
         position: LogPosition,
         dress: impl FnOnce(&mut AppendOne),
-    ) -> Result<Option<Decided>, ReadError> {
+    ) -> Result<Option<Pending>, ReadError> {
         self.deliver(&self.0.timers, position, dress)
     }
 
     /// A timer's message shall never come. `None` = it does not wait any more, or is delivered just now.
-    pub fn cancel_timer(&self, position: LogPosition) -> Option<Decided> {
+    pub fn cancel_timer(&self, position: LogPosition) -> Option<Pending> {
         self.call_off(&self.0.timers, position, RecordKind::TimerCancel)
     }
 

@@ -9,11 +9,10 @@
 //! comes last in the log is what holds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::future::poll_fn;
 use std::ops::Bound;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use quern_protocol::block::Pairs;
@@ -23,7 +22,7 @@ use quern_protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::{AppendError, ReadError};
-use crate::pending::{Acknowledge, Appended, Pending, Slot};
+use crate::pending::{Pending, Slot, Taken};
 use crate::queue::Batch;
 use crate::segments::Segments;
 use crate::{Append, Entry, Store, facts, key_index, limits, state_batch};
@@ -100,14 +99,22 @@ struct Table {
     by_due: BTreeSet<(u64, LogPosition)>,
     /// Those whose record is not the first one.
     carried: usize,
+    /// Who wants to know when nothing is under way any more for one of them.
+    wakers: Vec<(LogPosition, Waker)>,
 }
 
 impl Table {
     fn remove(&mut self, position: LogPosition) {
+        self.wake(position);
         if let Some(waiting) = self.by_position.remove(&position) {
             self.by_due.remove(&(waiting.due_at, position));
             self.carried -= usize::from(waiting.at != position);
         }
+    }
+
+    fn wake(&mut self, position: LogPosition) {
+        let all = self.wakers.extract_if(.., |(it, _)| *it == position);
+        all.for_each(|(_, waker)| waker.wake());
     }
 
     /// Its record is there now.
@@ -128,7 +135,7 @@ impl Table {
     /// Nobody else decides what becomes of it until it is put back. Where its record is.
     fn take(&mut self, position: LogPosition) -> Option<(Waiting, LogPosition)> {
         let waiting = self.by_position.get_mut(&position)?;
-        if std::mem::replace(&mut waiting.is_taken, true) {
+        if std::mem::replace(&mut waiting.is_taken, true) && !cfg!(zoo = "z21") {
             return None;
         }
         Some((waiting.at(position), waiting.at))
@@ -247,10 +254,37 @@ impl WaitList {
         self.table().take(position)
     }
 
-    fn put_back(&self, position: LogPosition) {
-        if let Some(waiting) = self.table().by_position.get_mut(&position) {
+    pub(crate) fn put_back(&self, position: LogPosition) {
+        let mut table = self.table();
+        if let Some(waiting) = table.by_position.get_mut(&position) {
             waiting.is_taken = false;
         }
+        table.wake(position);
+    }
+
+    /// Whether nothing is under way for it; if something is, the waker is told of its end.
+    fn is_settled(&self, position: LogPosition, waker: &Waker) -> bool {
+        let mut table = self.table();
+        let row = table.by_position.get(&position);
+        if !row.is_some_and(|it| it.is_taken) {
+            return true;
+        }
+        let wakers = &mut table.wakers;
+        if !wakers
+            .iter()
+            .any(|(at, it)| *at == position && it.will_wake(waker))
+        {
+            wakers.push((position, waker.clone()));
+        }
+        false
+    }
+
+    /// Of the batch that says what becomes of one that was taken.
+    fn slot(self: &Arc<Self>, position: LogPosition) -> Slot {
+        Slot::deciding(Taken {
+            list: Arc::clone(self),
+            position,
+        })
     }
 
     pub(crate) fn find(&self, position: LogPosition) -> Option<(Waiting, LogPosition)> {
@@ -273,7 +307,11 @@ impl WaitList {
 
     /// Copies of those whose records stand before a position, so many bytes of them at once: batches for
     /// the end of the log. One whose record is damaged is lost.
-    pub(crate) fn carry(&self, segments: &Segments, head: u64) -> Result<Vec<Batch>, ReadError> {
+    pub(crate) fn carry(
+        self: &Arc<Self>,
+        segments: &Segments,
+        head: u64,
+    ) -> Result<Vec<Batch>, ReadError> {
         let mut batches = Vec::new();
         let mut failed = None;
         for (waiting, at) in self.take_before(head, limits::CARRIED_AT_ONCE) {
@@ -283,7 +321,7 @@ impl WaitList {
             }
             match record(segments, &waiting, at) {
                 Ok(one) => {
-                    let mut copy = batch(self.kind, one, Slot::new(Acknowledge::Durable));
+                    let mut copy = batch(self.kind, one, self.slot(waiting.position));
                     copy.origin = Some(origin(&waiting));
                     copy.carried = true;
                     batches.push(copy);
@@ -305,36 +343,6 @@ impl WaitList {
     }
 }
 
-/// What becomes of a message that waits, on its way to the log: it is in its queue, or will never be one, when this
-/// resolves to `Ok`. Otherwise it waits as before, unless the log takes no more writes at all.
-#[derive(Debug)]
-#[must_use = "it is certain when this resolves, not before"]
-pub struct Decided {
-    list: Arc<WaitList>,
-    position: LogPosition,
-    pending: Pending,
-    outcome: Option<Result<Appended, AppendError>>,
-}
-
-impl Future for Decided {
-    type Output = Result<Appended, AppendError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.pending).poll(context));
-        self.outcome = Some(outcome.clone());
-        Poll::Ready(outcome)
-    }
-}
-
-impl Drop for Decided {
-    fn drop(&mut self) {
-        // One that was not waited for may still come to be, and then the log says so.
-        if let Some(Err(_)) = self.outcome {
-            self.list.put_back(self.position);
-        }
-    }
-}
-
 impl Store {
     /// The message of one that waits; `None` = it does not any more. May block.
     pub(crate) fn waiting_in(
@@ -349,23 +357,31 @@ impl Store {
     }
 
     /// Makes one that waits a message of its queue, as `dress` changes it. `None` = it does not wait any more,
-    /// or something else becomes of it just now. May block.
+    /// or something else becomes of it just now. It waits as before when the answer is an error. May block.
     pub(crate) fn deliver(
         &self,
         list: &Arc<WaitList>,
         position: LogPosition,
         dress: impl FnOnce(&mut AppendOne),
-    ) -> Result<Option<Decided>, ReadError> {
+    ) -> Result<Option<Pending>, ReadError> {
         let Some((waiting, at)) = list.take(position) else {
             return Ok(None);
         };
         let read = record(&self.0.segments, &waiting, at);
         let mut one = read.inspect_err(|_| list.put_back(position))?;
         dress(&mut one);
-        let slot = Slot::new(Acknowledge::Durable);
-        let mut message = batch(RecordKind::Message, one, slot);
+        let mut message = batch(RecordKind::Message, one, list.slot(position));
         message.origin = Some(origin(&waiting));
-        Ok(Some(self.decide(list, position, message)))
+        Ok(Some(self.enqueue(message)))
+    }
+
+    /// Resolves when what is under way for one that waits has come to its end.
+    pub(crate) async fn settled(list: &WaitList, position: LogPosition) {
+        poll_fn(|context| match list.is_settled(position, context.waker()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
     }
 
     /// One that waits shall never come: a record of this kind says so. `None` as above.
@@ -374,21 +390,11 @@ impl Store {
         list: &Arc<WaitList>,
         position: LogPosition,
         kind: RecordKind,
-    ) -> Option<Decided> {
+    ) -> Option<Pending> {
         let (waiting, _) = list.take(position)?;
-        let slot = Slot::new(Acknowledge::Durable);
-        let mut record = state_batch(kind, &[CALLED_OFF], self.now_ms(), slot);
+        let mut record = state_batch(kind, &[CALLED_OFF], self.now_ms(), list.slot(position));
         record.origin = Some(origin(&waiting));
-        Some(self.decide(list, position, record))
-    }
-
-    fn decide(&self, list: &Arc<WaitList>, position: LogPosition, batch: Batch) -> Decided {
-        Decided {
-            list: Arc::clone(list),
-            position,
-            pending: self.enqueue(batch),
-            outcome: None,
-        }
+        Some(self.enqueue(record))
     }
 
     /// Messages of a send that are to wait.

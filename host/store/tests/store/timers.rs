@@ -13,7 +13,7 @@ use quern_store::clock::ManualClock;
 use quern_store::fs::Fs;
 use quern_store::sim::SimFs;
 use quern_store::{
-    Append, AppendError, AppendOne, Config, Decided, Due, Env, Part, Retention, Stateless, Steps,
+    Append, AppendError, AppendOne, Config, Due, Env, Part, Pending, Retention, Stateless, Steps,
     Store, Waiting,
 };
 
@@ -83,7 +83,7 @@ fn queued(store: &Store) -> Vec<(String, u16)> {
     entries.unwrap().iter().map(read).collect()
 }
 
-fn fire(store: &Store, timer: &Waiting) -> Decided {
+fn fire(store: &Store, timer: &Waiting) -> Pending {
     let fired = store.fire(timer.position, |_| ()).unwrap();
     fired.expect("nothing else is under way for it")
 }
