@@ -409,6 +409,11 @@ impl Appender {
         let stamp = self.mark(GroupKind::Stamp);
         match self.write(&stamp.bytes) {
             Ok(()) => self.hand_over(stamp),
+            // Nobody waits for it: it is tried again after the same silence, not at once and for ever.
+            Err(Unwritten::DiskFull) => {
+                self.tail.written_at = self.clock.steady_ms();
+                Turn::Waiting(self.until_stamp())
+            }
             Err(error) => self.give_up(Vec::new(), error),
         }
     }
