@@ -6,6 +6,9 @@
 //! `QUERN_SEED=N` only that one.
 
 mod damage;
+mod life;
+mod promises;
+mod waiting;
 mod world;
 
 use std::collections::BTreeMap;
@@ -33,6 +36,16 @@ const STATES: &[&str] = &[
     "opened with its beginning gone",
     "read on from a state file",
     "made anew from the log alone",
+    "fired",
+    "recalled",
+    "committed",
+    "rolled back",
+    "decided before",
+    "a decision failed for want of reading",
+    "a decision failed for want of space",
+    "a decision was lost with the power",
+    "a decision nobody heard of holds",
+    "one that waits outlived its segment",
 ];
 
 fn number(name: &str) -> Option<u64> {

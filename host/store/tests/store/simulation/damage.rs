@@ -9,7 +9,8 @@ use quern_store::audit::audit;
 use quern_store::fs::Fs;
 use quern_store::sim::{Fault, SECTOR, SimFs};
 
-use super::world::{DIR, Life, QUEUES, ROOM, SEGMENT, STATE, Simulation, Stored};
+use super::life::{DIR, Life, QUEUES, ROOM, SEGMENT, STATE, Stored};
+use super::world::Simulation;
 
 /// Something that happens to the disk.
 #[derive(Debug, Clone, Copy)]

@@ -1,164 +1,31 @@
-//! The world around a store: what is asked of it, what goes wrong meanwhile, and what it owes.
+//! The world around a store: what is asked of it, and what goes wrong meanwhile.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::sync::Arc;
 
-use bytes::Bytes;
 use fastrand::Rng;
-use quern_protocol::{Code, LogPosition, QueueId, RecordKind, RecordView, TopicId};
-use quern_store::audit::audit;
-use quern_store::clock::ManualClock;
+use quern_protocol::{Code, QueueId, RecordKind, TopicId};
+use quern_store::clock::{Clock, ManualClock};
 use quern_store::fs::Fs;
 use quern_store::sim::{Fault, SimFs};
-use quern_store::{
-    AppendError, Appended, Config, Dispatched, Entry, Env, Observer, OpenError, Part, Pending,
-    Report, Retention, StateRecord, Steps, Store,
-};
+use quern_store::{Part, Pending, Report, Steps};
 
+use super::life::{Habits, LOG, Life, QUEUES, ROOM, SEGMENT, STATE};
+use super::waiting::Waiters;
 use crate::batch;
 
-pub(super) const DIR: &str = "/q";
-const LOG: &str = "/q/commitlog";
-pub(super) const SEGMENT: u64 = 64 * 1024;
-/// Bytes of a disk that is large enough.
-pub(super) const ROOM: u64 = 1 << 30;
-/// Queues of the one topic; state records are a sequence of their own.
-pub(super) const QUEUES: u32 = 3;
-pub(super) const STATE: u32 = QUEUES;
-
 /// What was asked for and is not answered, or was answered with a failure: it may be there or not.
-struct Asked {
-    queue: u32,
-    bodies: Vec<String>,
-    pending: Option<Pending>,
+pub(super) struct Asked {
+    pub(super) queue: u32,
+    pub(super) bodies: Vec<String>,
+    pub(super) pending: Option<Pending>,
 }
 
-/// A message or state record, and where the log has it.
-pub(super) type Stored = (LogPosition, String);
-
-/// Remembers the state records of a log. Its snapshot says of each where it was.
-struct Listener(Arc<Mutex<Vec<Stored>>>);
-
-impl Observer for Listener {
-    fn dispatched(&mut self, event: Dispatched<'_>) {
-        let Dispatched::State {
-            kind,
-            mut position,
-            body,
-        } = event
-        else {
-            return;
-        };
-        let mut body = String::from_utf8(body.to_vec()).unwrap();
-        if kind == RecordKind::Group {
-            let (at, said) = body.split_once('|').unwrap();
-            position = LogPosition(at.parse().unwrap());
-            body = said.to_owned();
-        }
-        self.0.lock().unwrap().push((position, body));
-    }
-
-    fn snapshot(&mut self) -> Vec<StateRecord> {
-        let say = |(position, body): &Stored| StateRecord {
-            kind: RecordKind::Group,
-            body: format!("{position}|{body}").into_bytes(),
-        };
-        self.0.lock().unwrap().iter().map(say).collect()
-    }
-}
-
-/// A store that runs, and what is known about it.
-pub(super) struct Life {
-    pub(super) store: Store,
-    pub(super) report: Report,
-    pub(super) heard: Arc<Mutex<Vec<Stored>>>,
-}
-
-impl Life {
-    pub(super) fn begin(
-        fs: &SimFs,
-        clock: &Arc<ManualClock>,
-        habits: &Habits,
-    ) -> Result<(Self, Steps), OpenError> {
-        let heard: Arc<Mutex<Vec<Stored>>> = Arc::default();
-        let observer = Box::new(Listener(Arc::clone(&heard)));
-        let config = Config {
-            segment_size: Some(SEGMENT),
-            stamp_after: Duration::from_millis(50),
-            checkpoint_every: habits.checkpoint_every,
-            retention: Retention {
-                age: None,
-                bytes: habits.keeps,
-                hours: Vec::new(),
-            },
-            ..Config::new(DIR)
-        };
-        let env = Env {
-            fs: Arc::new(fs.clone()),
-            clock: Arc::clone(clock) as _,
-        };
-        let (store, report, steps) = Store::open_in_steps(&config, env, observer)?;
-        let life = Self {
-            store,
-            report,
-            heard,
-        };
-        Ok((life, steps))
-    }
-
-    pub(super) fn entries(&self, queue: u32) -> Vec<Entry> {
-        let (min, max) = self.store.range(TopicId(1), QueueId(queue));
-        let entries = self
-            .store
-            .entries(TopicId(1), QueueId(queue), min, usize::MAX)
-            .unwrap();
-        let offsets = entries.iter().map(|entry| entry.offset.0);
-        assert!(offsets.eq(min.0..max.0), "offsets have no gaps");
-        entries
-    }
-
-    /// The first that is still there.
-    pub(super) fn first(&self, queue: u32) -> usize {
-        match queue {
-            STATE => 0,
-            _ => self.store.range(TopicId(1), QueueId(queue)).0.0 as usize,
-        }
-    }
-
-    pub(super) fn body(&self, entry: &Entry) -> Result<String, Code> {
-        let record = self.store.record(entry).map_err(|error| error.code())?;
-        Ok(body(&record))
-    }
-
-    /// All there is, of a queue or of state.
-    pub(super) fn contents(&self, queue: u32) -> Vec<Stored> {
-        if queue == STATE {
-            return self.heard.lock().unwrap().clone();
-        }
-        let entries = self.entries(queue);
-        let records = self.store.records(&entries).unwrap();
-        assert_eq!(records.len(), entries.len(), "all of it can be read");
-        let stored = |(entry, record): (&Entry, Bytes)| (entry.position, body(&record));
-        entries.iter().zip(records).map(stored).collect()
-    }
-}
-
-fn body(record: &[u8]) -> String {
-    let view = RecordView::parse(record).unwrap();
-    String::from_utf8(view.block.stored_body().to_vec()).unwrap()
-}
-
-/// What the stores of one seed do their own way.
-pub(super) struct Habits {
-    checkpoint_every: u64,
-    /// Bytes of log that are kept; all when `None`.
-    keeps: Option<u64>,
-}
+/// ms since 1970, when the first life begins.
+const BEGIN: u64 = 1_700_000_000_000;
+/// The wall clock is so wrong at times, ms.
+const WRONG: u64 = 60 * 60 * 1000;
 
 /// The world around the lives of one seed.
 pub(super) struct Simulation {
@@ -169,14 +36,18 @@ pub(super) struct Simulation {
     /// By queue: what was acknowledged, or has survived a crash.
     pub(super) known: BTreeMap<u32, Vec<String>>,
     /// By queue: how many messages a consumer has been able to see.
-    seen: BTreeMap<u32, u64>,
-    asked: Vec<Asked>,
+    pub(super) seen: BTreeMap<u32, u64>,
+    pub(super) asked: Vec<Asked>,
+    /// Timers, and messages of transactions.
+    pub(super) waiters: Waiters,
     made: u64,
     pub(super) habits: Habits,
     /// A disk that decays, too.
     decays: bool,
     /// The disk was full in this life.
-    full: bool,
+    pub(super) full: bool,
+    /// The log takes no more writes in this life.
+    pub(super) failed: bool,
     /// So part of a group that did not fit may be behind the end.
     cut_short: bool,
     reached: BTreeMap<&'static str, u64>,
@@ -186,7 +57,7 @@ impl Simulation {
     pub(super) fn new(seed: u64) -> Self {
         fastrand::seed(seed);
         let clock = ManualClock::default();
-        clock.jump_to(1_700_000_000_000);
+        clock.jump_to(BEGIN);
         let mut random = Rng::with_seed(seed);
         Self {
             seed,
@@ -201,8 +72,10 @@ impl Simulation {
             known: BTreeMap::new(),
             seen: BTreeMap::new(),
             asked: Vec::new(),
+            waiters: Waiters::default(),
             made: 0,
             full: false,
+            failed: false,
             cut_short: false,
             reached: BTreeMap::new(),
         }
@@ -231,11 +104,14 @@ impl Simulation {
                 steps.sync_apart();
             }
             self.full = false;
+            self.failed = false;
             self.cut_short = false;
+            self.begin_waiting(&life);
             for _ in 0..self.random.u32(0..150) {
                 self.act(&life, &mut steps);
                 self.settle(&life);
                 self.look(&life);
+                self.look_at_due(&life);
             }
             let closed = self.end(&life, steps);
             clean = Some(closed);
@@ -318,7 +194,7 @@ impl Simulation {
     }
 
     fn act(&mut self, life: &Life, steps: &mut Steps) {
-        match self.random.u8(0..28) {
+        match self.random.u8(0..37) {
             0..=7 => self.submit(life),
             8..=14 => drop(steps.step(Part::Appender)),
             15..=18 => drop(steps.step(Part::Syncer)),
@@ -327,8 +203,21 @@ impl Simulation {
             23 => self.kernel_writes_back(),
             24 => self.read_in_doubt(life),
             25..=26 => drop(steps.step(Part::Keeper)),
-            _ => self.inject(),
+            27 => self.inject(),
+            28 => self.set_the_clock(),
+            _ => self.act_on_waiting(life, steps),
         }
+    }
+
+    /// Somebody does, and not always to the right time.
+    fn set_the_clock(&mut self) {
+        let right = BEGIN + self.steady();
+        let wrong = [right, right - WRONG, right + WRONG];
+        self.clock.jump_to(wrong[self.random.usize(0..3)]);
+    }
+
+    pub(super) fn steady(&self) -> u64 {
+        self.clock.steady_ms()
     }
 
     fn inject(&mut self) {
@@ -386,16 +275,20 @@ impl Simulation {
         }
     }
 
-    fn submit(&mut self, life: &Life) {
+    /// Fewer than so many, each like no other.
+    pub(super) fn bodies(&mut self, most: u32) -> Vec<String> {
+        let many = self.random.u32(1..most);
+        let body = |_| {
+            self.made += 1;
+            // Its own all through: halves of two never make a whole one.
+            format!("{} ", self.made).repeat(self.random.usize(1..400))
+        };
+        (0..many).map(body).collect()
+    }
+
+    pub(super) fn submit(&mut self, life: &Life) {
         let queue = self.random.u32(0..=QUEUES);
-        let most = if queue == STATE { 2 } else { 12 };
-        let bodies: Vec<String> = (0..self.random.u32(1..most))
-            .map(|_| {
-                self.made += 1;
-                // Its own all through: halves of two never make a whole one.
-                format!("{} ", self.made).repeat(self.random.usize(1..400))
-            })
-            .collect();
+        let bodies = self.bodies(if queue == STATE { 2 } else { 12 });
         let pending = if queue == STATE {
             let body = bodies.concat().into_bytes();
             life.store.submit_state(RecordKind::Topic, &body)
@@ -407,61 +300,6 @@ impl Simulation {
             bodies,
             pending: Some(pending),
         });
-    }
-
-    /// Takes the answers that have come.
-    fn settle(&mut self, life: &Life) {
-        let mut context = Context::from_waker(Waker::noop());
-        for mut asked in std::mem::take(&mut self.asked) {
-            let answer = match &mut asked.pending {
-                Some(pending) => Pin::new(pending).poll(&mut context),
-                None => Poll::Pending,
-            };
-            match answer {
-                Poll::Pending => self.asked.push(asked),
-                Poll::Ready(Ok(appended)) => self.acknowledged(life, asked, appended),
-                // Certainly not stored.
-                Poll::Ready(Err(AppendError::DiskFull)) => {
-                    self.full = true;
-                    self.reach("disk full");
-                }
-                Poll::Ready(Err(error)) => {
-                    if matches!(error, AppendError::Failed(_)) {
-                        self.reach("log failed");
-                    }
-                    asked.pending = None;
-                    self.asked.push(asked);
-                }
-            }
-        }
-    }
-
-    fn acknowledged(&mut self, life: &Life, asked: Asked, appended: Appended) {
-        let repeat = self.repeat();
-        let Asked { queue, bodies, .. } = asked;
-        let known = self.known.entry(queue).or_default();
-        if queue != STATE {
-            assert_eq!(appended.first.0, known.len() as u64, "{repeat}");
-        }
-        known.extend(bodies);
-        let known = known.len();
-        let visible = if queue == STATE {
-            life.heard.lock().unwrap().len()
-        } else {
-            life.store.range(TopicId(1), QueueId(queue)).1.0 as usize
-        };
-        assert!(visible >= known, "acknowledged is visible; {repeat}");
-        if self.full {
-            self.reach("disk full, and room again");
-        }
-        // Acknowledged is durable, whatever happens next.
-        if self.random.u8(0..40) == 0 {
-            let image = self.fs.crash(self.random.u64(..));
-            let found = audit(DIR.as_ref(), &image, &mut |_| ControlFlow::Continue(()));
-            let found = found.unwrap_or_else(|error| self.fail(&error.to_string()));
-            assert_eq!(found.damage, [], "{repeat}");
-            assert!(found.end > appended.position, "{repeat}");
-        }
     }
 
     /// A crash, or the end of the process only, or a clean end: then true.
@@ -486,78 +324,10 @@ impl Simulation {
         if closed {
             let owed = self.asked.iter().any(|it| it.pending.is_some());
             assert!(!owed, "a closed log owes no answer; {}", self.repeat());
+            self.nothing_is_stuck(life);
             self.reach("closed clean");
         }
         self.crash();
         closed
-    }
-
-    /// What is there is what was promised: everything acknowledged, and of the rest, in its order,
-    /// whole batches.
-    fn compare(&mut self, life: &Life) {
-        let mut asked: BTreeMap<u32, Vec<Vec<String>>> = BTreeMap::new();
-        for it in self.asked.drain(..) {
-            asked.entry(it.queue).or_default().push(it.bodies);
-        }
-        for queue in 0..=QUEUES {
-            let stored = life.contents(queue).into_iter();
-            let found: Vec<String> = stored.map(|(_, body)| body).collect();
-            let mut expected = self.known.remove(&queue).unwrap_or_default();
-            let mut rest = asked.remove(&queue).unwrap_or_default().into_iter();
-            let first = life.first(queue);
-            let len = first + found.len();
-            while expected.len() < len {
-                match rest.next() {
-                    Some(bodies) => expected.extend(bodies),
-                    None => self.fail(&format!("queue {queue} has what nobody sent")),
-                }
-            }
-            let seen = self.seen.get(&queue).copied().unwrap_or(0);
-            if (len as u64) < seen {
-                self.fail(&format!(
-                    "queue {queue} was seen up to {seen}, and is shorter now"
-                ));
-            }
-            if expected.get(first..) != Some(&found[..]) {
-                let (have, want) = (len, expected.len());
-                self.fail(&format!("queue {queue} is wrong: {have} found, {want} due"));
-            }
-            self.known.insert(queue, expected);
-        }
-        self.last_resort(life);
-    }
-
-    /// The commit log alone is enough.
-    fn last_resort(&mut self, life: &Life) {
-        if self.random.u8(0..4) > 0 {
-            return;
-        }
-        let image = self.fs.crash(0);
-        for dir in ["", "consumequeue", "index", "quarantine"] {
-            let dir = Path::new(DIR).join(dir);
-            for name in image.list(&dir).unwrap_or_default() {
-                let _ = image.remove(&dir.join(name));
-            }
-        }
-        let opened = Life::begin(&image, &self.clock, &self.habits);
-        let (again, _steps) = opened.unwrap_or_else(|error| self.fail(&error.to_string()));
-        for queue in 0..=QUEUES {
-            if again.first(queue) != life.first(queue) {
-                let (then, now) = (life.first(queue), again.first(queue));
-                self.fail(&format!(
-                    "queue {queue} began at {then}, and at {now} from the log alone"
-                ));
-            }
-            let bodies = |life: &Life| -> Vec<String> {
-                life.contents(queue)
-                    .into_iter()
-                    .map(|(_, body)| body)
-                    .collect()
-            };
-            if bodies(&again) != bodies(life) {
-                self.fail(&format!("queue {queue} is another from the log alone"));
-            }
-        }
-        self.reach("made anew from the log alone");
     }
 }
