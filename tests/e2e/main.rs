@@ -16,6 +16,7 @@ mod msg;
 mod orderly;
 mod plugin_author;
 mod plugin_binding;
+mod plugin_deciders;
 mod plugin_failures;
 mod plugin_hostile;
 mod plugin_life;

@@ -2,8 +2,7 @@
 //! filter and these let through, from the next message on, and on every restart.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::process::Child;
+use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use quern_harness::{World, wait_until};
@@ -13,42 +12,6 @@ use crate::QUERN;
 use crate::bench::{Bench, ROLLOUT, module};
 use crate::plugin_life::CASE;
 use crate::plugins::two_brokers;
-
-/// A consumer that runs on, and what it has printed.
-struct Running {
-    child: Child,
-    file: std::path::PathBuf,
-}
-
-impl Running {
-    fn printed(&self) -> Result<Vec<usize>> {
-        let text = fs::read_to_string(&self.file)?;
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let numbers = whole.lines().map(|it| Ok(it.parse()?));
-        let mut numbers = numbers.collect::<Result<Vec<usize>>>()?;
-        numbers.sort_unstable();
-        Ok(numbers)
-    }
-
-    /// Waits for as many messages as this, and compares them all.
-    fn has(&self, what: &BTreeSet<usize>) -> Result<()> {
-        wait_until("messages", || Ok(self.printed()?.len() >= what.len()))?;
-        let printed = self.printed()?;
-        ensure!(
-            printed == Vec::from_iter(what.iter().copied()),
-            "{printed:?}"
-        );
-        Ok(())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Gone already is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 const BIND: [&str; 7] = ["plugin", "bind", "rollout", "--topic", "t", "--group", "g"];
 const UNBIND: [&str; 7] = [
@@ -84,15 +47,6 @@ impl Bench {
     /// What the plugin lets through of all there is, by its own word to somebody of no group.
     fn half(&self) -> Result<BTreeSet<usize>> {
         self.consume(&[&["--plugin", "rollout"], &HALF[..]].concat())
-    }
-
-    fn run(&self, name: &str, args: &[&str]) -> Result<Running> {
-        let file = self.world.path(name);
-        let at = ["--namesrv", self.node.namesrv.as_str()];
-        let follow = [&["consume", "t", "--follow"], args, &at[..]].concat();
-        let mut command = self.world.command(&follow);
-        let child = command.stdout(File::create(&file)?).spawn()?;
-        Ok(Running { child, file })
     }
 }
 

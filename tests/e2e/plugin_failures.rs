@@ -16,16 +16,6 @@ impl Bench {
         let lines: String = (0..count).map(line).collect();
         self.produce(topic, &lines)
     }
-
-    /// States of the versions of a plugin.
-    fn states(&self, name: &str) -> Result<Vec<String>> {
-        let versions = self.list(&["plugin", "info", name])?;
-        let state = |it: &Value| it["state"].as_str().map(str::to_owned);
-        versions
-            .iter()
-            .map(|it| state(it).context("a state"))
-            .collect()
-    }
 }
 
 const HOSTILE: &str = "quern-hostile";

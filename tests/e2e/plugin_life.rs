@@ -245,11 +245,6 @@ impl Bench {
         let printed = self.quern(&[&["consume", "t"], &by_plugin[..]].concat())?;
         Ok(printed.lines().map(str::parse).collect::<Result<_, _>>()?)
     }
-
-    fn trial(&self) -> Result<serde_json::Value> {
-        let mut trials = self.list(&["plugin", "trial", "p"])?;
-        trials.pop().context("a trial")
-    }
 }
 
 /// Whether a trial of this share takes an offset of the one queue.

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use quern_plugins::{Batch, Fault, Judged, Subscription, Verdict, Worker};
 use quern_protocol::{Code, FilterFailure, QueueId, QueueOffset, RecordView, WireError};
 
-use crate::health::Asked;
+use crate::health::{self, Asked, Case};
 use crate::topics::Topic;
-use crate::trials::{At, Deciders, OnTrial, Side};
+use crate::trials::{self, At, Deciders, OnTrial, Side, Tried};
 use crate::{Broker, filters};
 
 /// Who decides, for one look at a queue.
@@ -52,8 +52,6 @@ struct Call {
     verdicts: Vec<Verdict>,
 }
 
-const TOO_MANY_FAULTS: &str = "it failed on too many messages that the active version can decide";
-
 /// A chain at work on messages of one queue.
 pub(crate) struct Judging<'a> {
     pub(crate) broker: &'a Broker,
@@ -69,7 +67,7 @@ pub(crate) struct Judging<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Trouble {
     /// The version on trial has failed too often, and how.
-    pub(crate) trial_is_over: Option<(OnTrial, String)>,
+    pub(crate) trial_is_over: Option<(Tried, String)>,
     /// The plugin has failed on too many messages: its name, and how.
     pub(crate) quarantine: Option<(String, String)>,
 }
@@ -85,6 +83,16 @@ impl Trouble {
         }
         if quarantine.is_some() {
             self.quarantine = quarantine;
+        }
+    }
+
+    /// Ends the trial, takes the version out of service, in its own time.
+    pub(crate) fn act(self, broker: &Arc<Broker>) {
+        if let Some((tried, why)) = self.trial_is_over {
+            trials::end(broker, tried, why);
+        }
+        if let Some((plugin, why)) = self.quarantine {
+            health::quarantine(broker, &plugin, why);
         }
     }
 }
@@ -189,7 +197,8 @@ impl<'a> Judging<'a> {
         let judged = worker.judge(&decider, &batch);
         if side != Side::Canary {
             let at_fault = judged.at_fault.iter().filter_map(|it| which.get(*it));
-            let at_fault: Vec<_> = at_fault.map(|it| messages[*it].0).collect();
+            let at_fault = at_fault.map(|it| self.case(messages[*it].0));
+            let at_fault: Vec<_> = at_fault.collect();
             self.note(&decider, (which.len(), &at_fault), judged.fault.as_ref());
         }
         let mut decisions = said(side, &judged);
@@ -236,7 +245,7 @@ impl<'a> Judging<'a> {
     fn note(
         &mut self,
         decider: &Subscription,
-        (messages, at_fault): (usize, &[QueueOffset]),
+        (messages, at_fault): (usize, &[Case]),
         fault: Option<&Fault>,
     ) {
         let name = decider.plugin().name();
@@ -246,8 +255,7 @@ impl<'a> Judging<'a> {
             fault,
             now: self.broker.store.steady_ms(),
         };
-        let place = (self.topic.id, self.queue);
-        if let Some(why) = self.broker.health.asked(name, place, &asked) {
+        if let Some(why) = self.broker.health.asked(name, &asked) {
             self.found.quarantine = Some((name.to_owned(), why));
         }
     }
@@ -257,11 +265,16 @@ impl<'a> Judging<'a> {
         let Some(on) = self.chain.links[link].on_trial.clone() else {
             return true;
         };
-        let is_over = self.broker.trials.failed(&on, self.at(), offset);
+        let case = self.case(offset);
+        let is_over = self.broker.trials.failed(&on.tried, [case]);
         if is_over {
-            self.found.trial_is_over = Some((on, TOO_MANY_FAULTS.to_owned()));
+            self.found.trial_is_over = Some((on.tried, trials::TOO_MANY_FAULTS.to_owned()));
         }
         is_over
+    }
+
+    fn case(&self, offset: QueueOffset) -> Case {
+        Case::Message(self.topic.id, self.queue, offset)
     }
 
     fn at(&self) -> At<'_> {
@@ -287,7 +300,7 @@ impl<'a> Judging<'a> {
             let of_these = call.messages.iter().take_while(|it| **it < dealt_with);
             let which = &call.messages[..of_these.count()];
             match call.side {
-                Side::Canary => self.broker.trials.decided(&on, which.len() as u64),
+                Side::Canary => self.broker.trials.decided(&on.tried, which.len() as u64),
                 Side::Shadowed => self.compare(&on, messages, (which, &call.verdicts), worker)?,
                 Side::Usual => {}
             }
@@ -308,8 +321,9 @@ impl<'a> Judging<'a> {
             let shadow = worker.judge(&on.subscription, &batch).verdicts;
             let part = which.iter().zip(verdicts).zip(shadow).take(taken);
             let said = part.map(|((it, active), by_trial)| (messages[*it].0, *active, by_trial));
-            if self.broker.trials.compared(on, self.at(), said) {
-                self.found.trial_is_over = Some((on.clone(), TOO_MANY_FAULTS.to_owned()));
+            if self.broker.trials.compared(&on.tried, self.at(), said) {
+                let why = trials::TOO_MANY_FAULTS.to_owned();
+                self.found.trial_is_over = Some((on.tried.clone(), why));
             }
             (which, verdicts) = (&which[taken..], &verdicts[taken..]);
         }

@@ -20,7 +20,7 @@ use crate::accepted::{Accepted, Asked};
 use crate::chain::Chain;
 use crate::shelf::Found;
 use crate::topics::Topic;
-use crate::trials::{self, Deciders, OnTrial};
+use crate::trials::{self, Deciders, OnTrial, Tried};
 use crate::{Broker, limits, reply};
 
 /// A queue as those see it whom the same filters decide for.
@@ -217,16 +217,15 @@ pub(crate) async fn deciders(
             on_trial: None,
         }));
     };
+    let tried = Tried { name, trial };
     let on_trial = match subscription(broker, found, text, params).await {
         Ok(subscription) => Some(OnTrial {
-            name,
-            trial,
+            tried,
             subscription,
         }),
         // Better now than for everybody.
         Err(error) => {
-            let why = format!("it cannot do what the active version does: {error}");
-            trials::end(broker, name, trial, why);
+            trials::end(broker, tried, trials::cannot(&error));
             None
         }
     };

@@ -89,6 +89,8 @@ pub(crate) struct Work {
     /// Of each topic, the queues of each broker.
     pub(crate) topics: BTreeMap<TopicName, BTreeMap<BrokerName, u32>>,
     pub(crate) before: Plan,
+    /// The generation that comes of it, as counted here.
+    pub(crate) generation: u64,
 }
 
 /// What a member is told.
@@ -152,6 +154,24 @@ impl Group {
             }
         }
         topics
+    }
+
+    fn strategy(&self) -> Option<&Selector> {
+        self.members.values().find_map(|it| it.strategy.as_ref())
+    }
+
+    fn work(&self, name: &GroupName, strategy: Option<Selector>) -> Work {
+        let members = self.members.iter();
+        Work {
+            group: name.clone(),
+            strategy,
+            members: members
+                .map(|(id, it)| (id.clone(), it.zone.clone(), it.weight))
+                .collect(),
+            topics: self.topics(),
+            before: self.plan.clone().unwrap_or_default(),
+            generation: self.generation + 1,
+        }
     }
 
     fn remove(&mut self, gone: impl Fn(&str, &Member) -> bool) -> bool {
@@ -241,30 +261,32 @@ impl Groups {
         }
         group.is_stale = false;
         group.is_being_planned = true;
-        let members = group.members.iter();
-        Some(Work {
-            group: name.clone(),
-            strategy,
-            members: members
-                .map(|(id, it)| (id.clone(), it.zone.clone(), it.weight))
-                .collect(),
-            topics: group.topics(),
-            before: group.plan.clone().unwrap_or_default(),
-        })
+        Some(group.work(name, strategy))
     }
 
-    /// Groups whose queues this strategy shares out; they need to be shared out anew.
-    pub(crate) fn shared_out_by(&self, strategy: &str) -> Vec<GroupName> {
+    /// Groups whose queues such a strategy shares out; they need to be shared out anew.
+    pub(crate) fn shared_out_by(&self, is_it: impl Fn(&Selector) -> bool) -> Vec<GroupName> {
         let mut groups = self.0.lock().expect(POISONED);
         let mut found = Vec::new();
         for (name, group) in groups.iter_mut() {
-            let named = group.members.values().find_map(|it| it.strategy.as_ref());
-            if named.is_some_and(|it| it.plugin == strategy) {
+            if group.strategy().is_some_and(&is_it) {
                 group.is_stale = true;
                 found.push(name.clone());
             }
         }
         found
+    }
+
+    /// What is shared out by such a strategy, as it is: nobody has to do anything about it.
+    pub(crate) fn standing_by(&self, is_it: impl Fn(&Selector) -> bool) -> Vec<Work> {
+        let groups = self.0.lock().expect(POISONED);
+        let groups = groups.iter().filter_map(|(name, group)| {
+            let strategy = group.strategy().filter(|it| is_it(it))?;
+            // One that is being shared out is compared then.
+            let stands = group.plan.is_ok() && !group.is_stale && !group.is_being_planned;
+            stands.then(|| group.work(name, Some(strategy.clone())))
+        });
+        groups.collect()
     }
 
     /// `wall_ms` makes generations of one coordinator differ from those of another.

@@ -3,19 +3,31 @@
 //! A version that fails on [`limits::QUARANTINE_FAULTS`] messages within [`limits::QUARANTINE_WINDOW`], and on more
 //! than one in a thousand of those it is asked about, is quarantined: a name that stands for it falls back to
 //! the version that was active before, or stands for nothing. The same message, however often it is asked
-//! about, counts once: one that poisons a filter quarantines nothing.
+//! about, counts once: one that poisons a filter quarantines nothing. Of a strategy, sharings out of a group's queues
+//! are counted as of others messages.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quern_plugins::{Fault, Plugin};
 use quern_protocol::{
-    PluginFaults, PluginHealthReply, PluginName, PluginRef, QueueId, QueueOffset, RecordKind,
-    TopicId, Unjudged, VersionHealth, WireError,
+    FallBacks, GroupName, PluginFallBacksReply, PluginFaults, PluginHealthReply, PluginKind,
+    PluginName, PluginRef, QueueId, QueueOffset, RecordKind, TopicId, Unjudged, VersionHealth,
+    WireError,
 };
 
 use crate::plugins::{PluginRecord, Quarantine};
-use crate::{Broker, limits, plugin_admin};
+use crate::{Broker, join, limits, plugin_admin};
+
+/// What a plugin is asked about, and may fail on: the same again counts once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Case {
+    Message(TopicId, QueueId, QueueOffset),
+    /// A message that has no place yet; a hash of what it is.
+    Sent(u64),
+    /// A sharing out of a group's queues.
+    Generation(GroupName, u64),
+}
 
 /// Of all plugins, by the name and version they are loaded under, since this broker's start.
 #[derive(Debug, Default)]
@@ -26,16 +38,27 @@ struct Count {
     /// When this window began, steady ms.
     since: u64,
     judged: u64,
-    at_fault: HashSet<(TopicId, QueueId, QueueOffset)>,
+    at_fault: HashSet<Case>,
     unjudged: Unjudged,
+    stood_in: StoodIn,
     last_fault: String,
+}
+
+/// What was done instead of asking a selector or a strategy again, how often.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StoodIn {
+    pub(crate) refused: u64,
+    pub(crate) in_turn: u64,
+    pub(crate) kept: u64,
+    pub(crate) averagely: u64,
 }
 
 /// What a call brought.
 #[derive(Debug)]
 pub(crate) struct Asked<'a> {
+    /// Or sharings out.
     pub(crate) messages: usize,
-    pub(crate) at_fault: &'a [QueueOffset],
+    pub(crate) at_fault: &'a [Case],
     pub(crate) fault: Option<&'a Fault>,
     /// Steady ms.
     pub(crate) now: u64,
@@ -47,12 +70,7 @@ impl Health {
     }
 
     /// Notes what a plugin did; why it is too much, if it is.
-    pub(crate) fn asked(
-        &self,
-        plugin: &str,
-        (topic, queue): (TopicId, QueueId),
-        asked: &Asked<'_>,
-    ) -> Option<String> {
+    pub(crate) fn asked(&self, plugin: &str, asked: &Asked<'_>) -> Option<String> {
         let mut counts = self.lock();
         // Not for every batch of every plugin there is: a name is made when it has something to say.
         if !counts.contains_key(plugin) {
@@ -67,15 +85,19 @@ impl Health {
         count.judged += asked.messages as u64;
         let fault = asked.fault?;
         count.last_fault = format!("Q-{} {fault}", fault.code);
-        let at_fault = asked.at_fault.iter().map(|it| (topic, queue, *it));
         let room = limits::FAULTS_REMEMBERED.saturating_sub(count.at_fault.len());
-        count.at_fault.extend(at_fault.take(room));
+        let at_fault = asked.at_fault.iter().take(room);
+        count.at_fault.extend(at_fault.cloned());
         let failed = count.at_fault.len() as u64;
         let is_too_much = failed >= limits::QUARANTINE_FAULTS && failed * 1_000 > count.judged;
         is_too_much.then(|| {
             format!(
-                "it failed on {failed} of {} messages within {} s, last with {}",
+                "it failed on {failed} of {} {} within {} s, last with {}",
                 count.judged,
+                match asked.at_fault.first() {
+                    Some(Case::Generation(..)) => "sharings out",
+                    _ => "messages",
+                },
                 limits::QUARANTINE_WINDOW / 1_000,
                 count.last_fault
             )
@@ -86,6 +108,12 @@ impl Health {
     pub(crate) fn unjudged(&self, plugin: &str, note: impl FnOnce(&mut Unjudged)) {
         let mut counts = self.lock();
         note(&mut counts.entry(plugin.to_owned()).or_default().unjudged);
+    }
+
+    /// What was done where it failed.
+    pub(crate) fn stood_in(&self, plugin: &str, note: impl FnOnce(&mut StoodIn)) {
+        let mut counts = self.lock();
+        note(&mut counts.entry(plugin.to_owned()).or_default().stood_in);
     }
 
     /// The version begins anew.
@@ -149,6 +177,9 @@ async fn put_aside(
     if let Some(plugin) = broker.shelf.loaded(name, version) {
         plugin.retire();
     }
+    if named.kind() == Some(PluginKind::AllocationStrategy) {
+        join::share_out_by(broker, name, Some(version));
+    }
     // Activated again, it begins anew.
     broker
         .health
@@ -196,6 +227,35 @@ pub(crate) fn health(broker: &Broker) -> PluginHealthReply {
     PluginHealthReply { versions: rows }
 }
 
+/// `PluginFallBacks`: what was done instead, of those it was done for.
+pub(crate) fn fall_backs(broker: &Broker) -> PluginFallBacksReply {
+    let counts = broker.health.lock();
+    let rows = counts.iter().filter_map(|(plugin, count)| {
+        let StoodIn {
+            refused,
+            in_turn,
+            kept,
+            averagely,
+        } = count.stood_in;
+        if refused + in_turn + kept + averagely == 0 {
+            return None;
+        }
+        let named = plugin.parse::<PluginRef>().ok()?;
+        Some(FallBacks {
+            plugin: named.name,
+            version: named.version.unwrap_or(0),
+            refused,
+            in_turn,
+            kept,
+            averagely,
+            instead: 0,
+        })
+    });
+    let mut versions: Vec<_> = rows.collect();
+    versions.sort_by(|a, b| (&a.plugin, a.version).cmp(&(&b.plugin, b.version)));
+    PluginFallBacksReply { versions }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,17 +270,15 @@ mod tests {
     }
 
     fn ask(health: &Health, now: u64, messages: usize, at_fault: &[u64]) -> Option<String> {
-        let (fault, at_fault): (_, Vec<_>) = (
-            fault(),
-            at_fault.iter().map(|it| QueueOffset(*it)).collect(),
-        );
+        let case = |offset: &u64| Case::Message(TopicId(1), QueueId(0), QueueOffset(*offset));
+        let (fault, at_fault): (_, Vec<_>) = (fault(), at_fault.iter().map(case).collect());
         let asked = Asked {
             messages,
             at_fault: &at_fault,
             fault: (!at_fault.is_empty()).then_some(&fault),
             now,
         };
-        health.asked("geo@1", (TopicId(1), QueueId(0)), &asked)
+        health.asked("geo@1", &asked)
     }
 
     #[test]

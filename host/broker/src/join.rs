@@ -6,7 +6,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quern_protocol::{
-    GroupName, JoinGroup, JoinGroupReply, LeaveGroup, LeaveGroupReply, WireError, limits as wire,
+    GroupName, JoinGroup, JoinGroupReply, LeaveGroup, LeaveGroupReply, PluginName, PluginRef,
+    Selector, WireError, limits as wire,
 };
 
 use crate::{Broker, allocation, group_settings, limits, reply};
@@ -108,10 +109,23 @@ pub(crate) async fn miss(broker: Weak<Broker>) {
     }
 }
 
-/// What a strategy's name stands for has changed: every group that uses it is shared out anew.
-pub(crate) fn share_out_by(broker: &Arc<Broker>, strategy: &str) {
-    for group in broker.groups.shared_out_by(strategy) {
+/// What a strategy's name stands for has changed, or what has become of this version: every group that uses it is
+/// shared out anew.
+pub(crate) fn share_out_by(broker: &Arc<Broker>, name: &PluginName, version: Option<u32>) {
+    let is_it = |strategy: &Selector| {
+        let named = strategy.plugin.parse::<PluginRef>();
+        named.is_ok_and(|it| it.name == *name && (it.version.is_none() || it.version == version))
+    };
+    for group in broker.groups.shared_out_by(is_it) {
         share_out(broker, &group);
+    }
+}
+
+/// A strategy is tried in the shadow: whoever uses it by its name is looked at, and nothing is shared out anew.
+pub(crate) fn look_at(broker: &Arc<Broker>, name: &PluginName) {
+    for work in broker.groups.standing_by(|it| it.plugin == name.as_str()) {
+        let broker = Arc::clone(broker);
+        tokio::spawn(async move { allocation::look(&broker, work).await });
     }
 }
 

@@ -124,6 +124,8 @@ pub(crate) const ACTIVATIONS: usize = 32;
 pub(crate) const TRIAL_FAULTS: usize = 5;
 /// … and messages of each side that are named where two versions disagree.
 pub(crate) const DISAGREEMENTS: u64 = 32;
+/// Messages and queues that are named which a version on trial would have sent elsewhere.
+pub(crate) const MOVES: usize = 1_024;
 /// A name server is told of life this often.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Longest a name server may take to answer.

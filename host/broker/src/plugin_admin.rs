@@ -9,8 +9,8 @@ use quern_plugins::{Components, Digest, Plugin, Runtime};
 use quern_protocol::{
     Activation, ChangePlugin, ChangePluginReply, Code, ComponentDigest, DescribePlugin,
     DescribePluginReply, ListPluginsReply, PluginAbout, PluginChange, PluginFigures, PluginKind,
-    PluginName, PluginRef, PluginSummary, PluginTrial, RecordKind, VersionReport, VersionState,
-    WireError,
+    PluginName, PluginRef, PluginSummary, PluginTrial, RecordKind, TrialKind, VersionReport,
+    VersionState, WireError,
 };
 
 use crate::plugins::{Named, PluginRecord, Version, no_version};
@@ -64,6 +64,7 @@ pub(crate) async fn change(
             if named.trial.is_some() {
                 let record = PluginRecord::Tried(name.clone(), None);
                 broker.log(RecordKind::Plugin, &record).await?;
+                regroup(broker, &name, &named, None);
             }
             before
         }
@@ -95,7 +96,7 @@ async fn begin_trial(
     trial: PluginTrial,
 ) -> Result<(), WireError> {
     if !(1..=1_000).contains(&trial.permille) {
-        let text = "a trial takes 1 to 1,000 parts of 1,000 of the messages";
+        let text = "a trial takes 1 to 1,000 parts of 1,000";
         return Err(reply::bad_request(text));
     }
     let Some(active) = named.active else {
@@ -106,13 +107,6 @@ async fn begin_trial(
         let text = format!("{name}@{active} is active already");
         return Err(WireError::new(Code::PLUGIN_IN_USE, text));
     }
-    if !matches!(
-        named.kind(),
-        Some(PluginKind::Filter | PluginKind::BodyFilter)
-    ) {
-        let text = "only filters can be tried beside the active version so far";
-        return Err(WireError::new(Code::UNSUPPORTED, text));
-    }
     if named.quarantined.contains_key(&trial.version) {
         let version = trial.version;
         let text = format!("{name}@{version} is quarantined; quern plugin info {name} says why");
@@ -122,7 +116,23 @@ async fn begin_trial(
     let record = PluginRecord::Tried(name.clone(), Some(trial));
     broker.log(RecordKind::Plugin, &record).await?;
     tracing::info!(plugin = %name, ?trial, "a trial begins");
+    regroup(broker, name, named, Some(trial.how));
     Ok(())
+}
+
+/// A strategy's trial begins or ends, in the place of the one there was: its groups are shared out by who decides now.
+fn regroup(broker: &Arc<Broker>, name: &PluginName, named: &Named, now: Option<TrialKind>) {
+    if named.kind() != Some(PluginKind::AllocationStrategy) {
+        return;
+    }
+    let is_canary = |how| how == TrialKind::Canary;
+    match now {
+        _ if named.trial.is_some_and(|it| is_canary(it.how)) || now.is_some_and(is_canary) => {
+            join::share_out_by(broker, name, None);
+        }
+        Some(_) => join::look_at(broker, name),
+        None => {}
+    }
 }
 
 /// Fails here, rather than where messages wait.
@@ -164,7 +174,7 @@ pub(crate) async fn stand(
         before.retire();
     }
     if named.kind() == Some(PluginKind::AllocationStrategy) {
-        join::share_out_by(broker, name.as_str());
+        join::share_out_by(broker, name, version);
     }
     Ok(())
 }

@@ -262,6 +262,17 @@ impl Plugins {
         Some((trial, meant))
     }
 
+    /// The version that is meant, or was last.
+    pub(crate) fn latest(&self, named: &PluginRef) -> PluginRef {
+        let names = self.read();
+        let found = names.get(&named.name);
+        let last = |it: &Named| it.activations.iter().rev().find_map(|it| it.version);
+        PluginRef {
+            name: named.name.clone(),
+            version: named.version.or_else(|| found.and_then(last)),
+        }
+    }
+
     /// What is meant by a name, with or without a version; `None` = there is no such name.
     pub(crate) fn meant(&self, named: &PluginRef) -> Option<Result<Meant, WireError>> {
         let names = self.read();

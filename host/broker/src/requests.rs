@@ -11,15 +11,16 @@ use quern_protocol::{
     DeleteGroup, DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic,
     EndTransaction, FetchReplies, FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup,
     LeaseQueues, LeaveGroup, ListBindings, ListDelayed, ListGroups, ListPlugins, ListTopics,
-    ListTransactions, OffsetAt, OffsetRange, PluginHealth, PluginLogs, PollTransactions,
-    QueryOffsets, RecallMessage, Reconsume, Reply, Request, ResendDeadLetters, ResendMessage, Send,
-    SendSelected, SetGroup, SetTopic, Status, TopicGroups, TopicSettings, UploadChunk, WireError,
+    ListTransactions, OffsetAt, OffsetRange, PluginFallBacks, PluginHealth, PluginLogs,
+    PollTransactions, QueryOffsets, RecallMessage, Reconsume, Reply, Request, ResendDeadLetters,
+    ResendMessage, Send, SendSelected, SetGroup, SetTopic, Status, TopicGroups, TopicSettings,
+    TrialMoves, UploadChunk, WireError,
 };
 
 use crate::{
     Broker, admin, bindings, checks, delay, durability, explain, find, group_admin, group_settings,
     health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, replies, retry, select,
-    send, session, status, transactions, upload,
+    send, session, status, transactions, trials, upload,
 };
 
 /// Answers one frame.
@@ -104,6 +105,8 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::ChangeBindings(it) => reply::<ChangeBindings>(bindings::change(broker, it).await?),
         Request::ListBindings(_) => reply::<ListBindings>(bindings::list(broker)),
         Request::PluginHealth(_) => reply::<PluginHealth>(health::health(broker)),
+        Request::PluginFallBacks(_) => reply::<PluginFallBacks>(health::fall_backs(broker)),
+        Request::TrialMoves(it) => reply::<TrialMoves>(trials::moves(broker, &it)?),
 
         Request::SetGroup(it) => reply::<SetGroup>(group_settings::set(broker, it).await?),
         Request::Reconsume(it) => reply::<Reconsume>(retry::reconsume(broker, it).await?),

@@ -16,7 +16,7 @@ use crate::chain::{Candidate, Chain, Decision, Judging, Trouble};
 use crate::filters::{Stalled, View};
 use crate::park::{self, Failed, Place};
 use crate::topics::Topic;
-use crate::{Broker, health, limits, reply, trials};
+use crate::{Broker, limits, reply};
 
 /// What to look for.
 #[derive(Debug, Clone)]
@@ -93,12 +93,7 @@ pub(crate) async fn look(
         look.cold(broker).await
     };
     let mut scanned = scanned?;
-    if let Some((on, why)) = scanned.trouble.trial_is_over.take() {
-        trials::end(broker, on.name, on.trial, why);
-    }
-    if let Some((plugin, why)) = scanned.trouble.quarantine.take() {
-        health::quarantine(broker, &plugin, why);
-    }
+    std::mem::take(&mut scanned.trouble).act(broker);
     if let (Some(group), false) = (&scan.reader, scanned.to_park.is_empty()) {
         let place = Place {
             group,

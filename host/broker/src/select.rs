@@ -16,7 +16,7 @@ use quern_protocol::{
 };
 use quern_store::{Acknowledge, Append, Appended};
 
-use crate::selectors::Choice;
+use crate::selectors::{self, Choice, Chosen};
 use crate::topics::Topic;
 use crate::{Broker, durability, reply, send};
 
@@ -37,19 +37,24 @@ pub(crate) async fn send_selected(
     send::check_rules(broker, &topic, &body, None)?;
     let acknowledge = durability::of_send(broker, &topic, request.durability)?;
     own_queues(broker, &topic, &mut request.route);
-    let plugin = broker.named_plugin(&request.selector.plugin, Kind::QueueSelector);
-    let plugin = plugin.await?;
-    let (chosen, choices) = {
+    let deciding = broker.deciding(&request.selector.plugin, Kind::QueueSelector);
+    let deciding = deciding.await?;
+    let chosen = {
         let (broker_, topic, body) = (Arc::clone(broker), Arc::clone(&topic), body.clone());
         let work = move |worker: &mut Worker| {
-            let selectors = &broker_.selectors;
-            selectors.choose(worker, (&plugin, &request), &topic, &body)
+            selectors::choose((&broker_, worker), &deciding, (&request, &topic), &body)
         };
         broker.delivery.run(work).await??
     };
+    let Chosen {
+        by,
+        choices,
+        trouble,
+    } = chosen;
+    trouble.act(broker);
     let placements = store(broker, &topic, &body, choices, (acknowledge, patience)).await;
     Ok(SendSelectedReply {
-        selector: chosen,
+        selector: by,
         placements,
     })
 }

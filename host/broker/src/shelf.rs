@@ -8,6 +8,7 @@ use quern_plugins::{BuiltIn, Digest, Kind, Plugin, Runtime};
 use quern_protocol::{Code, PluginName, PluginRef, PluginTrial, WireError};
 
 use crate::plugins::{Meant, Plugins};
+use crate::trials::{self, Tried};
 use crate::{Broker, reply};
 
 /// See the module.
@@ -17,6 +18,16 @@ pub(crate) struct Shelf {
     /// Of the configuration.
     more: Vec<Arc<Plugin>>,
     loaded: Mutex<HashMap<(PluginName, u32), Arc<Plugin>>>,
+}
+
+/// Who decides where somebody names a selector or a strategy.
+#[derive(Debug)]
+pub(crate) struct Deciding {
+    /// `Err` = nobody: the version is quarantined, and none stands in.
+    pub(crate) usual: Result<Arc<Plugin>, WireError>,
+    /// The name, with the version that is meant by it.
+    pub(crate) exact: String,
+    pub(crate) on_trial: Option<(Tried, Arc<Plugin>)>,
 }
 
 /// A plugin that is there, or where it has to be taken from.
@@ -194,20 +205,52 @@ impl Broker {
             .unwrap_or_else(|_| Err(reply::delivery_stopped()))
     }
 
-    /// The selector or strategy a client named.
-    pub(crate) async fn named_plugin(
+    /// Who decides where a client named this selector or strategy.
+    pub(crate) async fn deciding(
         self: &Arc<Self>,
         named: &str,
         kind: Kind,
-    ) -> Result<Arc<Plugin>, WireError> {
-        let exact = named.parse::<PluginRef>();
-        let exact = exact.map_err(|error| WireError::new(Code::BAD_NAME, error.to_string()))?;
-        let found = self.shelf.find(&self.state.plugins, &exact);
-        let found = found.unwrap_or_else(|| Err(unknown(named, kind)))?;
-        let plugin = self.loaded(found).await?;
-        match plugin.kind() == kind {
-            true => Ok(plugin),
-            false => Err(unknown(named, kind)),
+    ) -> Result<Deciding, WireError> {
+        let asked = named.parse::<PluginRef>();
+        let asked = asked.map_err(|error| WireError::new(Code::BAD_NAME, error.to_string()))?;
+        let plugins = &self.state.plugins;
+        let found = self.shelf.find(plugins, &asked);
+        let usual = match found.unwrap_or_else(|| Err(unknown(named, kind))) {
+            Ok(found) => Ok(self.loaded(found).await?),
+            Err(error) if error.is(Code::PLUGIN_QUARANTINED) => Err(error),
+            Err(error) => return Err(error),
+        };
+        if usual.as_ref().is_ok_and(|it| it.kind() != kind) {
+            return Err(unknown(named, kind));
+        }
+        let exact = match &usual {
+            Ok(plugin) => plugin.name().to_owned(),
+            Err(_) => plugins.latest(&asked).to_string(),
+        };
+        let follows = asked.version.is_none();
+        let tried = follows.then(|| self.shelf.on_trial(plugins, &asked.name));
+        let on_trial = match tried.flatten() {
+            Some((trial, found)) => {
+                let name = asked.name;
+                self.ready(Tried { name, trial }, found).await
+            }
+            None => None,
+        };
+        Ok(Deciding {
+            usual,
+            exact,
+            on_trial,
+        })
+    }
+
+    /// The version on trial; one that cannot be loaded is tried no longer.
+    async fn ready(self: &Arc<Self>, tried: Tried, found: Found) -> Option<(Tried, Arc<Plugin>)> {
+        match self.loaded(found).await {
+            Ok(plugin) => Some((tried, plugin)),
+            Err(error) => {
+                trials::end(self, tried, trials::cannot(&error));
+                None
+            }
         }
     }
 }

@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// consistent-hash, sticky, …; the same for all of them.
     #[arg(long, value_name = "STRATEGY", requires = "group")]
     allocate: Option<String>,
+    /// A parameter of the strategy; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = param, requires = "allocate")]
+    allocate_param: Vec<(String, String)>,
     /// Only messages with these tags: `paid`, `paid || refunded`.
     #[arg(long, short = 't', value_name = "EXPRESSION")]
     tag: Option<String>,
@@ -207,7 +210,10 @@ async fn source(args: Args, client: &Client) -> Result<Source, Failure> {
         topic: args.topic,
         filter,
         begin: args.from,
-        strategy: args.allocate.map(Selector::named),
+        strategy: args.allocate.map(|plugin| Selector {
+            plugin,
+            params: args.allocate_param,
+        }),
         by_priority: args.by_priority,
         broadcast: args.broadcast,
         follow: args.follow,

@@ -72,6 +72,8 @@ pub struct Selected {
     pub queues: Vec<Option<usize>>,
     /// Why the first `None` is one; `None` = all have a queue.
     pub fault: Option<Fault>,
+    /// Places of those the guest failed on when it was asked about them alone, in order.
+    pub at_fault: Vec<usize>,
 }
 
 /// What a filter says of one message.
@@ -236,14 +238,18 @@ impl Worker {
     pub fn select(&mut self, selector: &Selector, route: &Route, batch: &Batch) -> Selected {
         self.sweep();
         let mut queues = vec![None; batch.len()];
-        let (fault, _) = in_parts(batch, |messages, range| {
+        let (fault, at_fault) = in_parts(batch, |messages, range| {
             let indices = self.indices(selector, route, messages)?;
             for (queue, index) in queues[range].iter_mut().zip(indices) {
                 *queue = Some(index as usize);
             }
             Ok(())
         });
-        Selected { queues, fault }
+        Selected {
+            queues,
+            fault,
+            at_fault,
+        }
     }
 
     /// One call; the answer has the right shape.

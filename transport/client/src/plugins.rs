@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use quern_protocol::{
     BeginUpload, BindingChange, BrokerEntry, BrokerName, ChangeBindings, ChangePlugin,
-    ChangePluginReply, Code, ComponentDigest, DescribePlugin, DescribePluginReply, FinishUpload,
-    FinishUploadReply, GroupBindings, GroupName, ListBindings, ListPlugins, PluginAbout,
-    PluginChange, PluginFilter, PluginHealth, PluginLogs, PluginLogsReply, PluginName,
-    PluginSummary, TopicName, UploadChunk, VersionHealth, limits as wire,
+    ChangePluginReply, Code, ComponentDigest, DescribePlugin, DescribePluginReply, FallBacks,
+    FinishUpload, FinishUploadReply, GroupBindings, GroupName, ListBindings, ListPlugins,
+    Operation, PluginAbout, PluginChange, PluginFallBacks, PluginFilter, PluginHealth, PluginLogs,
+    PluginLogsReply, PluginName, PluginSummary, TopicName, TrialMove, TrialMoves, UploadChunk,
+    VersionHealth, limits as wire,
 };
 use ring::digest::{SHA256, digest};
 
@@ -196,6 +197,39 @@ impl Admin {
         let brokers = self.some_broker().await?;
         self.listed(brokers, &PluginHealth {}, |it| it.versions)
             .await
+    }
+
+    /// What was done instead where selectors, strategies and bound filters failed, broker by broker.
+    pub async fn plugin_fall_backs(&self) -> Result<Vec<(BrokerName, FallBacks)>> {
+        let request = PluginFallBacks {};
+        self.listed_by_newer(&request, |it| it.versions).await
+    }
+
+    /// What a selector or strategy that is tried in the shadow would have decided otherwise, broker by broker.
+    pub async fn trial_moves(&self, name: &str) -> Result<Vec<(BrokerName, TrialMove)>> {
+        let name = PluginName::new(name)?;
+        self.listed_by_newer(&TrialMoves { name }, |it| it.moves)
+            .await
+    }
+
+    /// What brokers list that know the question and the plugin.
+    async fn listed_by_newer<O: Operation + Sync, T>(
+        &self,
+        request: &O,
+        items: impl Fn(O::Reply) -> Vec<T>,
+    ) -> Result<Vec<(BrokerName, T)>> {
+        let mut all = Vec::new();
+        for entry in self.some_broker().await? {
+            match self.client().call(&entry.address, request).await {
+                Ok(reply) => {
+                    let items = items(reply).into_iter();
+                    all.extend(items.map(|item| (entry.broker.clone(), item)));
+                }
+                Err(error) if [Code::UNSUPPORTED, Code::NOT_FOUND].contains(&error.coded()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
     }
 
     /// Reads what the guests of a plugin say, beginning with what the brokers keep.

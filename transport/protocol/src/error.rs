@@ -266,7 +266,7 @@ codes! {
         "No version of this plugin was active before the one that is."
         "`quern plugin info NAME` shows its versions; `quern plugin activate NAME@N` picks one.";
     4405 PLUGIN_QUARANTINED Never
-        "The version failed on too many messages and was taken out of service. No version that was active before could stand in, or this one is asked for by its number. Messages wait."
+        "The version failed on too many messages and was taken out of service. No version that was active before could stand in, or this one is asked for by its number. What a filter is to judge waits; of a selector, messages with an order key are refused, and others take the queues in turn."
         "`quern plugin info NAME` shows why. Correct it and upload it, or ask it again as it is: `quern plugin activate NAME@N`.";
     5001 FORBIDDEN Never
         "The identity of the caller does not permit this request."

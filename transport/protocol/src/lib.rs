@@ -27,6 +27,7 @@ pub mod transaction;
 mod binding;
 mod broker;
 mod explain;
+mod fall_backs;
 mod find;
 mod heartbeat;
 mod offsets;
@@ -41,6 +42,7 @@ mod send;
 mod session;
 mod topic;
 mod topic_rules;
+mod trial_moves;
 
 pub use binding::{
     BindingChange, ChangeBindings, ChangeBindingsReply, GroupBindings, ListBindings,
@@ -60,6 +62,7 @@ pub use explain::{
     ExplainDelivery, ExplainDeliveryReply, HiddenMessage, Opinion, OpinionRole, PoppedQueue, Said,
     TopicGroup, TopicGroups, TopicGroupsReply,
 };
+pub use fall_backs::{FallBacks, PluginFallBacks, PluginFallBacksReply};
 pub use find::{
     FindMessages, FindMessagesReply, FoundMessage, MessageAt, MessageAtReply, MessageKey,
     MessageState, ResendMessage, ResendMessageReply,
@@ -120,3 +123,4 @@ pub use transaction::{
     EndTransaction, EndTransactionReply, ListTransactions, ListTransactionsReply, OpenTransaction,
     PollTransactions, PollTransactionsReply, TransactionCheck, TransactionEnd, TransactionOutcome,
 };
+pub use trial_moves::{TrialMove, TrialMoves, TrialMovesReply};

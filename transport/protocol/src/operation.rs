@@ -164,6 +164,8 @@ operations! {
     48 ExplainDelivery Header => ExplainDeliveryReply Table;
     49 TopicGroups    Header => TopicGroupsReply   Table;
     50 Status         Header => StatusReply         Table;
+    55 TrialMoves     Header => TrialMovesReply     Table;
+    56 PluginFallBacks Header => PluginFallBacksReply Table;
     60 BeginUpload    Header => BeginUploadReply    Header;
     61 UploadChunk    Header => UploadChunkReply    Header;
     62 FinishUpload   Header => FinishUploadReply   Header;

@@ -185,7 +185,7 @@ pub enum PluginChange {
     Try {
         version: Option<u32>,
         how: TrialKind,
-        /// Of 1,000 parts of each queue, so many.
+        /// Of 1,000 parts of each queue, so many; of a selector's order keys; of a strategy's groups.
         permille: u32,
     },
     /// The trial there is ends.
@@ -218,7 +218,17 @@ impl PluginTrial {
     /// Whether a message is in the trial's share: a pure function, so that whoever looks again, on whichever
     /// broker, meets the same version.
     pub fn takes(&self, queue: QueueId, offset: QueueOffset) -> bool {
-        let mut hash = (u64::from(queue.0) << 40) ^ (offset.0 / TRIAL_BLOCK);
+        self.has(u64::from(queue.0) << 40 ^ (offset.0 / TRIAL_BLOCK))
+    }
+
+    /// Whether all that has this key is in the trial's share, a pure function, too: messages of one order key meet
+    /// one version of a selector, and all queues of a group are shared out by one version of a strategy.
+    pub fn takes_key(&self, key: &str) -> bool {
+        let fnv = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        self.has(key.bytes().fold(0xcbf2_9ce4_8422_2325, fnv))
+    }
+
+    fn has(&self, mut hash: u64) -> bool {
         // SplitMix64's finisher: neighbours fall far apart.
         hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -243,7 +253,9 @@ pub struct TrialReport {
     pub trial: PluginTrial,
     /// Messages the version on trial has decided, or has decided beside the active one.
     pub decided: u64,
-    /// Of a shadow: both let through or both did not; only the active one did; only the one on trial did.
+    /// Of a shadow: both let through or both did not, both chose the same queue, or gave it to the same member; only
+    /// the active one let through; only the one on trial did. What selectors and strategies on trial decide otherwise,
+    /// [`crate::TrialMoves`] tells.
     pub agreed: u64,
     pub only_active: u64,
     pub only_trial: u64,
@@ -405,6 +417,27 @@ mod tests {
             });
             let took = took.count();
             assert!((least..=most).contains(&took), "{permille}: {took}");
+        }
+    }
+
+    #[test]
+    fn a_trial_takes_its_share_of_keys_evenly_and_more_of_it_keeps_what_it_had() {
+        let trial = |permille| PluginTrial {
+            version: 2,
+            how: TrialKind::Canary,
+            permille,
+            since: 0,
+        };
+        for (permille, least, most) in [(0, 0, 0), (50, 900, 1_100), (1_000, 20_000, 20_000)] {
+            let keys = (0..20_000).map(|n| format!("customer-{n}"));
+            let taken = keys.filter(|key| trial(permille).takes_key(key));
+            let taken: Vec<_> = taken.collect();
+            assert!(taken.iter().all(|key| trial(permille + 100).takes_key(key)));
+            assert!(
+                (least..=most).contains(&taken.len()),
+                "{permille}: {}",
+                taken.len()
+            );
         }
     }
 

@@ -187,6 +187,15 @@ async fn a_selector_that_fails_refuses_what_has_an_order_key_and_nothing_else() 
     assert_eq!(codes, [0, Code::PLUGIN_TRAP.number, 0]);
     assert!(!reply.placements[0].fell_back);
     stored += 2;
+    // One that cannot even be opened is no more than one that fails.
+    let keys = [None, Some("k")];
+    let reply = select(&connection, hostile("open-loop"), &keys)
+        .await
+        .unwrap();
+    let codes: Vec<u16> = reply.placements.iter().map(code).collect();
+    assert_eq!(codes, [0, Code::PLUGIN_FUEL.number]);
+    assert!(reply.placements[0].fell_back);
+    stored += 1;
     let (pulled, _) = pull(&connection, 0, Filter::All).await.unwrap();
     assert_eq!(pulled.messages, stored, "all in queue 0, each once");
 
@@ -194,7 +203,6 @@ async fn a_selector_that_fails_refuses_what_has_an_order_key_and_nothing_else() 
         (Selector::named("nobody"), Code::SELECTOR_UNKNOWN),
         (Selector::named("tag"), Code::SELECTOR_UNKNOWN),
         (hostile("refuse"), Code::PARAMETER_REFUSED),
-        (hostile("open-loop"), Code::PLUGIN_FUEL),
         (hostile(&"x".repeat(5_000)), Code::BAD_REQUEST),
     ] {
         let refused = select(&connection, selector, &[None]).await.unwrap_err();

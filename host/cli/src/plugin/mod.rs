@@ -6,6 +6,7 @@ mod logs;
 mod new;
 mod project;
 mod show;
+mod trials;
 mod trying;
 
 use std::path::PathBuf;
@@ -90,7 +91,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Let a version decide a share of the messages, always the same ones.
+    /// Let a version decide a share, always the same one.
     Canary {
         #[command(flatten)]
         share: Share,
@@ -142,7 +143,8 @@ pub(crate) struct Share {
     /// By default the newest version.
     #[arg(value_name = "NAME[@VERSION]")]
     plugin: PluginRef,
-    /// Of the messages, in blocks of 1,024 of a queue; a tenth of a per cent is the least.
+    /// Of the messages, in blocks of 1,024 of a queue; of a selector's order keys, of a strategy's groups. A tenth of
+    /// a per cent is the least.
     #[arg(long, value_name = "PERCENT", value_parser = permille)]
     share: u32,
 }
@@ -204,18 +206,18 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Shadow { share, options } => {
             let name = share.plugin.name.as_str();
             change_plugin(name, share.begin(TrialKind::Shadow), &options).await?;
-            show::trial(name, &options).await
+            trials::trial(name, &options).await
         }
         Command::Canary { share, options } => {
             let name = share.plugin.name.as_str();
             change_plugin(name, share.begin(TrialKind::Canary), &options).await?;
-            show::trial(name, &options).await
+            trials::trial(name, &options).await
         }
         Command::Trial { name, end, options } => {
             if end {
                 change_plugin(&name, PluginChange::EndTrial, &options).await?;
             }
-            show::trial(&name, &options).await
+            trials::trial(&name, &options).await
         }
         Command::Rollback { name, options } => {
             change_plugin(&name, PluginChange::RollBack, &options).await

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use quern_client::{
-    BrokerName, PluginFaults, PluginName, TrialKind, TrialReport, Unjudged, VersionHealth,
-    VersionState,
+    BrokerName, FallBacks, PluginFaults, PluginName, Unjudged, VersionHealth, VersionState,
 };
 use serde::Serialize;
 
@@ -48,6 +47,14 @@ struct Health {
     stalled: u64,
     passed: u64,
     parked: u64,
+    /// Of a selector: messages with an order key, and without.
+    refused: u64,
+    in_turn: u64,
+    /// Of a strategy: sharings out.
+    kept: u64,
+    averagely: u64,
+    /// Of a bound filter: messages another decided about.
+    instead: u64,
     last_fault: String,
     quarantined: Option<String>,
 }
@@ -83,6 +90,14 @@ impl Health {
         }
     }
 
+    fn stood_in(&mut self, it: &FallBacks) {
+        self.refused += it.refused;
+        self.in_turn += it.in_turn;
+        self.kept += it.kept;
+        self.averagely += it.averagely;
+        self.instead += it.instead;
+    }
+
     /// Who did what, in few words: `5 traps, 2 out of fuel`.
     fn faults(&self) -> String {
         let kinds = [
@@ -100,6 +115,11 @@ impl Health {
             (self.stalled, "stalled"),
             (self.passed, "passed"),
             (self.parked, "parked"),
+            (self.refused, "refused"),
+            (self.in_turn, "in turn"),
+            (self.kept, "kept"),
+            (self.averagely, "averagely"),
+            (self.instead, "decided instead"),
         ];
         in_words(&kinds)
     }
@@ -118,6 +138,10 @@ async fn health(client: &quern_client::Client) -> Result<ByVersion, Failure> {
     for (broker, it) in client.admin().plugin_health().await? {
         let key = (broker, it.plugin.clone(), it.version);
         by_version.entry(key).or_default().add(&it);
+    }
+    for (broker, it) in client.admin().plugin_fall_backs().await? {
+        let key = (broker, it.plugin.clone(), it.version);
+        by_version.entry(key).or_default().stood_in(&it);
     }
     Ok(by_version)
 }
@@ -140,12 +164,17 @@ pub(super) async fn ls(options: &Options) -> Result<(), Failure> {
     let client = options.connect.client().await?;
     let listed = client.admin().list_plugins().await?;
     let all = client.admin().plugin_health().await?;
+    let fall_backs = client.admin().plugin_fall_backs().await?;
     let health = |broker: &BrokerName, name: &PluginName| {
         let mut health = Health::default();
         let of_name = all
             .iter()
             .filter(|(on, it)| on == broker && it.plugin == *name);
         of_name.for_each(|(_, it)| health.add(it));
+        let of_name = fall_backs
+            .iter()
+            .filter(|(on, it)| on == broker && it.plugin == *name);
+        of_name.for_each(|(_, it)| health.stood_in(it));
         health
     };
     let rows: Vec<Row> = listed
@@ -314,95 +343,6 @@ fn tell(row: &VersionRow) {
             row.health.last_fault
         );
     }
-}
-
-#[derive(Serialize)]
-struct TrialRow {
-    plugin: String,
-    broker: String,
-    version: u32,
-    how: &'static str,
-    percent: f64,
-    decided: u64,
-    agreed: u64,
-    only_active: u64,
-    only_trial: u64,
-    failed: u64,
-    ended: Option<String>,
-    disagreements: Vec<DisagreementRow>,
-}
-
-#[derive(Serialize)]
-struct DisagreementRow {
-    topic: String,
-    queue: u32,
-    offset: u64,
-    let_through_by: &'static str,
-}
-
-impl TrialRow {
-    fn new(plugin: &str, broker: String, report: TrialReport) -> Self {
-        let disagreements = report.disagreements.into_iter().map(|it| DisagreementRow {
-            topic: it.topic.to_string(),
-            queue: it.queue.0,
-            offset: it.offset.0,
-            let_through_by: if it.by_trial { "trial" } else { "active" },
-        });
-        Self {
-            plugin: plugin.to_owned(),
-            broker,
-            version: report.trial.version,
-            how: match report.trial.how {
-                TrialKind::Shadow => "shadow",
-                TrialKind::Canary => "canary",
-            },
-            percent: f64::from(report.trial.permille) / 10.0,
-            decided: report.decided,
-            agreed: report.agreed,
-            only_active: report.only_active,
-            only_trial: report.only_trial,
-            failed: report.failed,
-            ended: report.ended,
-            disagreements: disagreements.collect(),
-        }
-    }
-}
-
-pub(super) async fn trial(name: &str, options: &Options) -> Result<(), Failure> {
-    let client = options.connect.client().await?;
-    let described = client.admin().describe_plugin(name).await?;
-    let rows = described.into_iter().filter_map(|(broker, it)| {
-        let report = it.trial?;
-        Some(TrialRow::new(name, broker.to_string(), report))
-    });
-    let rows: Vec<TrialRow> = rows.collect();
-    let heading = [
-        "BROKER",
-        "VERSION",
-        "TRIAL",
-        "SHARE",
-        "DECIDED",
-        "AGREED",
-        "ONLY ACTIVE",
-        "ONLY TRIAL",
-        "FAILED",
-        "",
-    ];
-    output::rows(
-        options.output,
-        &rows,
-        &heading,
-        |row| {
-            let first = [row.broker.clone(), row.version.to_string()];
-            let share = [row.how.to_owned(), format!("{}%", row.percent)];
-            let counts = [row.decided, row.agreed, row.only_active, row.only_trial];
-            let counts = counts.into_iter().chain([row.failed]).map(thousands);
-            let ended = row.ended.as_ref().map(|why| format!("ended: {why}"));
-            let first = first.into_iter().chain(share).chain(counts);
-            first.chain([ended.unwrap_or_default()]).collect()
-        },
-        "nothing is on trial",
-    )
 }
 
 fn state(state: VersionState) -> &'static str {

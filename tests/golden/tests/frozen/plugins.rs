@@ -3,15 +3,16 @@
 use quern_protocol::{
     Activation, BeginUpload, BeginUploadReply, BindingChange, ChangeBindings, ChangeBindingsReply,
     ChangePlugin, ChangePluginReply, ComponentDigest, DescribePlugin, DescribePluginReply,
-    Disagreement, Filter, FinishUpload, FinishUploadReply, GroupBindings, ListBindings,
+    Disagreement, FallBacks, Filter, FinishUpload, FinishUploadReply, GroupBindings, ListBindings,
     ListBindingsReply, ListPlugins, ListPluginsReply, LogLevel, Operation as _, PluginAbout,
-    PluginChange, PluginFaults, PluginFigures, PluginHealth, PluginHealthReply, PluginKind,
-    PluginLine, PluginLogs, PluginLogsReply, PluginName, PluginSummary, PluginTrial, Pull,
-    Quarantined, QueueId, QueueOffset, TrialKind, TrialReport, Unjudged, UploadChunk,
-    UploadChunkReply, VersionHealth, VersionReport, VersionState,
+    PluginChange, PluginFallBacks, PluginFallBacksReply, PluginFaults, PluginFigures, PluginHealth,
+    PluginHealthReply, PluginKind, PluginLine, PluginLogs, PluginLogsReply, PluginName,
+    PluginSummary, PluginTrial, Pull, Quarantined, QueueId, QueueOffset, TrialKind, TrialMove,
+    TrialMoves, TrialMovesReply, TrialReport, Unjudged, UploadChunk, UploadChunkReply,
+    VersionHealth, VersionReport, VersionState,
 };
 
-use crate::{Samples, group, topic};
+use crate::{Samples, broker, group, topic};
 
 fn name() -> PluginName {
     PluginName::new("geo").unwrap()
@@ -33,7 +34,40 @@ fn about() -> PluginAbout {
     }
 }
 
+/// What selectors, strategies and bound filters are asked about when they fail, or are tried.
+fn decided(all: &mut Samples) {
+    let place = |queue| (broker(), QueueId(queue));
+    let message = TrialMove::Message {
+        topic: topic(),
+        key: "order-42".to_owned(),
+        active: place(1),
+        trial: place(300),
+    };
+    let queue = TrialMove::Queue {
+        group: group(),
+        topic: topic(),
+        broker: broker(),
+        queue: QueueId(7),
+        active: Some("a".to_owned()),
+        trial: None,
+    };
+    let moves = vec![message, queue];
+    all.add(&TrialMoves { name: name() }, &TrialMovesReply { moves });
+    let stood_in = FallBacks {
+        plugin: name(),
+        version: 3,
+        refused: 1,
+        in_turn: 2,
+        kept: 3,
+        averagely: 4,
+        instead: 300,
+    };
+    let versions = vec![stood_in];
+    all.add(&PluginFallBacks {}, &PluginFallBacksReply { versions });
+}
+
 pub(crate) fn plugins(all: &mut Samples, pull: &Pull) {
+    decided(all);
     let (digest, size) = (digest(), 140_000);
     all.add(
         &BeginUpload { digest, size },

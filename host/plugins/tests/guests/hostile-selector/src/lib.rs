@@ -2,7 +2,7 @@
 //!
 //! `open-trap`, `open-loop`, `needs-many`, `needs-trap`, `route-trap`: before it selects. `trap`,
 //! `loop`, `beyond`, `short`, `long`, `fail`: when it does. `poison`: traps on an order key of that
-//! name. Anything else: the first queue. Written against the bare contract, because the SDK would not
+//! name; without the parameter, on a tag, too. Anything else: the first queue. Written against the bare contract, because the SDK would not
 //! let an answer have a wrong shape.
 
 use quern_plugin::bindings::about::exports::quern::plugin::about;
@@ -42,7 +42,7 @@ impl queue_selector::GuestSelector for Selector {
         let mode = params
             .into_iter()
             .next()
-            .map_or(String::new(), |(_, mode)| mode);
+            .map_or_else(|| "no mode".to_owned(), |(_, mode)| mode);
         match mode.as_str() {
             "open-trap" => panic!("as asked"),
             "open-loop" => spin(),
@@ -62,6 +62,7 @@ impl queue_selector::GuestSelector for Selector {
         let fields = match self.0.as_str() {
             "needs-trap" => panic!("as asked"),
             "needs-many" => vec![types::Field::OrderKey; 1_000],
+            "no mode" => vec![types::Field::OrderKey, types::Field::Tag],
             _ => vec![types::Field::OrderKey],
         };
         types::Needs {
@@ -86,7 +87,7 @@ impl queue_selector::GuestSelector for Selector {
             "beyond" => Ok(vec![1_000; len]),
             "short" => Ok(vec![0; len - 1]),
             "long" => Ok(vec![0; len + 1]),
-            "poison" if batch.text.contains("poison") => panic!("poisoned"),
+            "poison" | "no mode" if batch.text.contains("poison") => panic!("poisoned"),
             _ => Ok(vec![0; len]),
         }
     }

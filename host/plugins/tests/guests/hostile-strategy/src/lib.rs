@@ -2,7 +2,7 @@
 //!
 //! `check-trap`, `check-loop`, `refuse`: when it is bound. `trap`, `loop`, `beyond`, `short`, `long`,
 //! `fail`: when it allocates. `count`: answers by how often it was asked before. Anything else:
-//! nobody. Written against the bare contract, because the SDK would not let an owner be beyond the
+//! nobody; without the parameter it traps for groups named `poison…`. Written against the bare contract, because the SDK would not let an owner be beyond the
 //! members.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -69,6 +69,7 @@ impl allocation_strategy::Guest for Hostile {
             "beyond" => Ok(vec![request.members.len() as u32; queues]),
             "short" => Ok(vec![0; queues - 1]),
             "long" => Ok(vec![0; queues + 1]),
+            "" if request.group.starts_with("poison") => panic!("poisoned"),
             "count" => Ok(vec![ASKED.fetch_add(1, Ordering::Relaxed); queues]),
             _ => Ok(vec![u32::MAX; queues]),
         }
