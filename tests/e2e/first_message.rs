@@ -62,7 +62,7 @@ fn messages_travel_and_the_tag_filter_chooses() -> Result<()> {
     assert_eq!(quern(&group)?, "");
     let last = quern(&["consume", "orders", "--from", "last"])?;
     assert_eq!(last, "");
-    quern(&["topic", "rm", "orders", "--yes"])?;
+    quern(&["topic", "rm", "orders", "--now", "--yes"])?;
     world.fails(&["consume", "orders", at[0], at[1]], 3, "Q-2003")?;
     Ok(())
 }

@@ -29,6 +29,7 @@ mod sdk;
 mod sending;
 mod soak;
 mod store;
+mod topic_deletion;
 mod topics;
 mod trace;
 mod transactions;

@@ -1,11 +1,11 @@
-//! Topics as administrators see them: create, describe, list, set, delete.
+//! Topics as administrators see them: create, describe, list, set. How they go: `topic_deletion.rs`.
 
 use std::sync::Arc;
 
 use quern_protocol::{
-    Code, CreateTopic, CreateTopicReply, DeleteTopic, DeleteTopicReply, DescribeTopic,
-    DescribeTopicReply, ListTopicsReply, QueueId, QueueReport, RecordKind, SetTopic, SetTopicReply,
-    TopicSetting, TopicSettings, TopicSettingsReply, TopicSummary, WireError, limits as wire,
+    Code, CreateTopic, CreateTopicReply, DescribeTopic, DescribeTopicReply, ListTopicsReply,
+    QueueId, QueueReport, RecordKind, SetTopic, SetTopicReply, TopicSetting, TopicSettings,
+    TopicSettingsReply, TopicSummary, WireError, being_deleted, limits as wire,
 };
 
 use crate::topics::{Rules, Topic, TopicChange};
@@ -35,7 +35,10 @@ pub(crate) async fn create(broker: &Broker, request: CreateTopic) -> Result<Arc<
     }
     let one_change_at_a_time = broker.topic_changes().await;
     let topics = &broker.state.topics;
-    if topics.find(name).is_some() {
+    if let Some(there) = topics.named(name) {
+        if let Some(gone_at) = there.gone_at {
+            return Err(being_deleted(name, gone_at));
+        }
         return Err(WireError::new(
             Code::ALREADY_EXISTS,
             format!("topic \"{name}\" exists already"),
@@ -55,6 +58,7 @@ pub(crate) async fn create(broker: &Broker, request: CreateTopic) -> Result<Arc<
         created_at: broker.store.now_ms(),
         durability: None,
         rules: Rules::default(),
+        gone_at: None,
     };
     request.settings.iter().for_each(|it| topic.set(*it));
     change_topics(broker, TopicChange::created(topic)).await?;
@@ -103,7 +107,7 @@ pub(crate) fn settings(
     Ok(TopicSettingsReply { settings })
 }
 
-async fn change_topics(broker: &Broker, change: TopicChange) -> Result<(), WireError> {
+pub(crate) async fn change_topics(broker: &Broker, change: TopicChange) -> Result<(), WireError> {
     broker.log(RecordKind::Topic, &change).await?;
     if let TopicChange::Deleted(id) = change {
         broker.store.remove_topic(id);
@@ -136,7 +140,7 @@ fn queues(broker: &Broker, topic: &Topic) -> Vec<QueueReport> {
         .collect()
 }
 
-fn messages(broker: &Broker, topic: &Topic) -> u64 {
+pub(crate) fn messages(broker: &Broker, topic: &Topic) -> u64 {
     let queues = queues(broker, topic);
     queues.iter().map(|queue| queue.max.0 - queue.min.0).sum()
 }
@@ -155,17 +159,4 @@ pub(crate) fn list(broker: &Broker) -> ListTopicsReply {
             })
             .collect(),
     }
-}
-
-pub(crate) async fn delete(
-    broker: &Broker,
-    request: DeleteTopic,
-) -> Result<DeleteTopicReply, WireError> {
-    let _one_change_at_a_time = broker.topic_changes().await;
-    let topic = broker.topic(&request.topic)?;
-    let messages = messages(broker, &topic);
-    change_topics(broker, TopicChange::Deleted(topic.id)).await?;
-    // Whoever waits for its news learns that it is gone.
-    broker.waits.wake_all();
-    Ok(DeleteTopicReply { messages })
 }

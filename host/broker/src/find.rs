@@ -116,6 +116,7 @@ fn about(broker: &Broker, record: &Bytes) -> Result<Option<FoundMessage>, ReadEr
         return Ok(None);
     };
     let topic = broker.state.topics.by_id(view.header.topic);
+    let topic = topic.filter(|topic| topic.gone_at.is_none());
     let Some(topic) = topic.filter(|_| !view.header.kind.is_state()) else {
         return Ok(None);
     };

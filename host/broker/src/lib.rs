@@ -51,6 +51,7 @@ mod session;
 mod shelf;
 mod state;
 mod status;
+mod topic_deletion;
 mod topics;
 mod transactions;
 mod trials;
@@ -62,7 +63,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use quern_plugins::{Digest, Runtime, RuntimeError};
-use quern_protocol::{Code, ComponentDigest, RecordKind, TopicName, WireError};
+use quern_protocol::{Code, ComponentDigest, RecordKind, TopicName, WireError, being_deleted};
 use quern_quic::{Connector, Listener};
 use quern_store::{Dispatched, Env, Observer, OpenError, Report, StateRecord, Store};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
@@ -219,6 +220,7 @@ impl Broker {
         tokio::spawn(join::miss(Arc::downgrade(&self)));
         tokio::spawn(delay::deliver(Arc::downgrade(&self)));
         tokio::spawn(checks::watch(Arc::downgrade(&self)));
+        tokio::spawn(topic_deletion::sweep(Arc::downgrade(&self)));
         tokio::spawn(park::mend(Arc::clone(&self)));
         while let Some(connection) = listener.accept().await {
             let broker = Arc::clone(&self);
@@ -264,9 +266,14 @@ impl Broker {
         &self.config.name
     }
 
+    /// A topic that can be used.
     fn topic(&self, name: &TopicName) -> Result<Arc<Topic>, WireError> {
-        let found = self.state.topics.find(name);
-        found.ok_or_else(|| reply::no_topic(name))
+        let found = self.state.topics.named(name);
+        let topic = found.ok_or_else(|| reply::no_topic(name))?;
+        match topic.gone_at {
+            None => Ok(topic),
+            Some(gone_at) => Err(being_deleted(name, gone_at)),
+        }
     }
 
     /// Appends a state record; it is durable and applied when this returns.

@@ -50,6 +50,10 @@ pub(crate) const QUARANTINE_WINDOW: u64 = 60_000;
 pub(crate) const FAULTS_REMEMBERED: usize = 1_000;
 /// Topics of one broker.
 pub(crate) const TOPICS: usize = 100_000;
+/// A topic that is deleted can come back for so long at the most, ms …
+pub(crate) const DELETION_GRACE: u64 = 30 * 24 * 60 * 60 * 1000;
+/// … and whether that is over is looked at this often.
+pub(crate) const DELETION_LOOK: Duration = Duration::from_millis(500);
 /// A member of a group that is silent for so long is taken for gone, ms.
 pub(crate) const SESSION: u64 = 10_000;
 /// A queue is a member's for so long after it was last asked for, ms.

@@ -114,7 +114,7 @@ pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, 
                 gives => gives?,
             }
         }
-        let gone = broker.is_draining() || !broker.state.topics.exists(topic.id);
+        let gone = broker.is_draining() || !broker.state.topics.is_open(topic.id);
         let is_something = !given.messages.is_empty() || given.stall.is_some();
         if is_something || gone || over.is_elapsed() {
             return answer(broker, given);

@@ -62,7 +62,7 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
                 continue;
             }
         }
-        let gone = broker.is_draining() || !broker.state.topics.exists(topic.id);
+        let gone = broker.is_draining() || !broker.state.topics.is_open(topic.id);
         let rung = !gone
             && tokio::select! {
                 () = bell => true,

@@ -106,7 +106,14 @@ impl Registration {
                 return Ok(End::BrokerGone);
             };
             let registered = if changed {
-                let news = differences(&name, &known, &topics);
+                let Some(broker) = self.broker.upgrade() else {
+                    return Ok(End::BrokerGone);
+                };
+                let news = PublishTopics {
+                    being_deleted: being_deleted(&broker),
+                    ..differences(&name, &known, &topics)
+                };
+                drop(broker);
                 known = topics;
                 let registered = call(connection, &news).await?.registered;
                 self.is_published(Some(version));
@@ -166,6 +173,7 @@ impl Registration {
             boot: self.boot,
             auto_create_queues: broker.config.auto_create_queues,
             topics: topics.values().cloned().collect(),
+            being_deleted: being_deleted(&broker),
         };
         Some((register, topics))
     }
@@ -178,6 +186,12 @@ async fn call<O: quern_protocol::Operation + Sync>(
     let within: Duration = limits::NAME_SERVER_ANSWER;
     let (reply, _) = connection.call(operation, Vec::new(), within).await?;
     Ok(reply)
+}
+
+/// Topics that can still come back, and until when.
+fn being_deleted(broker: &Broker) -> Vec<(TopicName, u64)> {
+    let topics = broker.state.topics.being_deleted().into_iter();
+    topics.map(|(it, at)| (it.name.clone(), at)).collect()
 }
 
 fn differences(
@@ -197,5 +211,6 @@ fn differences(
             .filter(|name| !now.contains_key(*name))
             .cloned()
             .collect(),
+        being_deleted: Vec::new(),
     }
 }

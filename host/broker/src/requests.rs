@@ -10,17 +10,17 @@ use quern_protocol::{
     AckPopped, BeginUpload, ChangeBindings, ChangePlugin, Code, CommitOffsets, CreateTopic,
     DeleteGroup, DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic,
     EndTransaction, FetchReplies, FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup,
-    LeaseQueues, LeaveGroup, ListBindings, ListDelayed, ListGroups, ListPlugins, ListTopics,
-    ListTransactions, OffsetAt, OffsetRange, PluginFallBacks, PluginHealth, PluginLogs,
+    LeaseQueues, LeaveGroup, ListBindings, ListDelayed, ListDeletedTopics, ListGroups, ListPlugins,
+    ListTopics, ListTransactions, OffsetAt, OffsetRange, PluginFallBacks, PluginHealth, PluginLogs,
     PollTransactions, QueryOffsets, RecallMessage, Reconsume, Reply, Request, ResendDeadLetters,
-    ResendMessage, Send, SendSelected, SetGroup, SetTopic, Status, TopicGroups, TopicSettings,
-    TrialMoves, UploadChunk, WireError,
+    ResendMessage, RestoreTopic, Send, SendSelected, SetGroup, SetTopic, Status, TopicGroups,
+    TopicSettings, TrialMoves, UploadChunk, WireError,
 };
 
 use crate::{
     Broker, admin, bindings, checks, delay, durability, explain, find, group_admin, group_settings,
     health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, replies, retry, select,
-    send, session, status, transactions, trials, upload,
+    send, session, status, topic_deletion, transactions, trials, upload,
 };
 
 /// Answers one frame.
@@ -80,7 +80,11 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::ListTopics(_) => reply::<ListTopics>(admin::list(broker)),
         Request::SetTopic(it) => reply::<SetTopic>(admin::set(broker, it).await?),
         Request::TopicSettings(it) => reply::<TopicSettings>(admin::settings(broker, &it)?),
-        Request::DeleteTopic(it) => reply::<DeleteTopic>(admin::delete(broker, it).await?),
+        Request::DeleteTopic(it) => reply::<DeleteTopic>(topic_deletion::delete(broker, it).await?),
+        Request::RestoreTopic(it) => {
+            reply::<RestoreTopic>(topic_deletion::restore(broker, it).await?)
+        }
+        Request::ListDeletedTopics(_) => reply::<ListDeletedTopics>(topic_deletion::list(broker)),
 
         Request::JoinGroup(it) => reply::<JoinGroup>(join::join(broker, it).await?),
         Request::LeaveGroup(it) => reply::<LeaveGroup>(join::leave(broker, &it)),

@@ -58,9 +58,9 @@ pub(crate) async fn send(
 /// The topic of a send, made by it if that is allowed.
 pub(crate) async fn topic(broker: &Broker, name: &TopicName) -> Result<Arc<Topic>, WireError> {
     reply::not_reserved(name)?;
-    match broker.state.topics.find(name) {
-        Some(topic) => Ok(topic),
-        None => auto_create(broker, name).await,
+    match broker.topic(name) {
+        Err(error) if error.is(Code::NOT_FOUND) => auto_create(broker, name).await,
+        found => found,
     }
 }
 

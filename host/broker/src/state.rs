@@ -151,6 +151,7 @@ mod tests {
             created_at: 0,
             durability: None,
             rules: Rules::default(),
+            gone_at: None,
         })
     }
 

@@ -1,7 +1,7 @@
 //! The topics of this broker. The truth is in the log, as one record per creation, change and deletion;
 //! this table is what those records say, applied in log order. Ids are never reused.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};
 
 use quern_protocol::{
@@ -27,6 +27,9 @@ pub(crate) struct Topic {
     /// Not a field of the record either.
     #[serde(skip)]
     pub(crate) rules: Rules,
+    /// It is being deleted: closed, and gone then, ms since 1970. Not a field of the record either.
+    #[serde(skip)]
+    pub(crate) gone_at: Option<u64>,
 }
 
 /// What may be done with a topic.
@@ -76,6 +79,9 @@ pub(crate) enum TopicChange {
     Set(TopicId, Vec<TopicSetting>),
     /// A topic some of whose settings the plain record cannot tell.
     CreatedWith(Topic, Vec<TopicSetting>),
+    /// Nobody can use it, and it is deleted at this time, ms since 1970, unless it is restored before.
+    Doomed(TopicId, u64),
+    Restored(TopicId),
 }
 
 impl TopicChange {
@@ -92,15 +98,29 @@ impl TopicChange {
 struct Table {
     by_name: HashMap<TopicName, Arc<Topic>>,
     by_id: HashMap<TopicId, Arc<Topic>>,
+    /// Those that are being deleted, and until when they can come back.
+    doomed: BTreeMap<TopicId, u64>,
     next_id: u32,
 }
 
 impl Table {
     fn put(&mut self, topic: Topic) {
         self.next_id = self.next_id.max(topic.id.0.saturating_add(1));
+        match topic.gone_at {
+            Some(at) => drop(self.doomed.insert(topic.id, at)),
+            None => drop(self.doomed.remove(&topic.id)),
+        }
         let topic = Arc::new(topic);
         self.by_id.insert(topic.id, Arc::clone(&topic));
         self.by_name.insert(topic.name.clone(), topic);
+    }
+
+    fn change(&mut self, id: TopicId, change: impl FnOnce(&mut Topic)) {
+        if let Some(topic) = self.by_id.get(&id) {
+            let mut topic = (**topic).clone();
+            change(&mut topic);
+            self.put(topic);
+        }
     }
 }
 
@@ -141,14 +161,15 @@ impl Topics {
                 table.put(topic);
             }
             TopicChange::Set(id, settings) => {
-                if let Some(topic) = table.by_id.get(&id) {
-                    let mut topic = (**topic).clone();
-                    settings.into_iter().for_each(|it| topic.set(it));
-                    table.put(topic);
-                }
+                table.change(id, |topic| {
+                    settings.into_iter().for_each(|it| topic.set(it))
+                });
             }
+            TopicChange::Doomed(id, at) => table.change(id, |topic| topic.gone_at = Some(at)),
+            TopicChange::Restored(id) => table.change(id, |topic| topic.gone_at = None),
             TopicChange::Deleted(id) => {
                 table.next_id = table.next_id.max(id.0.saturating_add(1));
+                table.doomed.remove(&id);
                 if let Some(topic) = table.by_id.remove(&id) {
                     table.by_name.remove(&topic.name);
                 }
@@ -156,7 +177,13 @@ impl Topics {
         }
     }
 
+    /// One that can be used.
     pub(crate) fn find(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        self.named(name).filter(|topic| topic.gone_at.is_none())
+    }
+
+    /// The one that has this name, though it may be on its way out.
+    pub(crate) fn named(&self, name: &TopicName) -> Option<Arc<Topic>> {
         self.0.read().expect(POISONED).by_name.get(name).cloned()
     }
 
@@ -168,18 +195,44 @@ impl Topics {
         self.0.read().expect(POISONED).by_id.contains_key(&id)
     }
 
-    /// Sorted by name.
+    /// Whether it can be used.
+    pub(crate) fn is_open(&self, id: TopicId) -> bool {
+        self.by_id(id).is_some_and(|topic| topic.gone_at.is_none())
+    }
+
+    /// Those that can still come back, by name, and until when.
+    pub(crate) fn being_deleted(&self) -> Vec<(Arc<Topic>, u64)> {
+        let mut all: Vec<_> = {
+            let table = self.0.read().expect(POISONED);
+            let doomed = table.doomed.iter();
+            doomed
+                .filter_map(|(id, at)| Some((Arc::clone(table.by_id.get(id)?), *at)))
+                .collect()
+        };
+        all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Those whose time of grace is over.
+    pub(crate) fn over(&self, now: u64) -> Vec<TopicId> {
+        let table = self.0.read().expect(POISONED);
+        let over = table.doomed.iter().filter(|(_, at)| **at <= now);
+        over.map(|(id, _)| *id).collect()
+    }
+
+    /// Those that can be used, sorted by name.
     pub(crate) fn list(&self) -> Vec<Arc<Topic>> {
         let mut all: Vec<_> = {
             let table = self.0.read().expect(POISONED);
-            table.by_name.values().cloned().collect()
+            let all = table.by_name.values();
+            all.filter(|it| it.gone_at.is_none()).cloned().collect()
         };
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.0.read().expect(POISONED).by_name.len()
+        self.0.read().expect(POISONED).by_id.len()
     }
 
     pub(crate) fn next_id(&self) -> TopicId {
@@ -197,6 +250,8 @@ impl Topics {
             .collect();
         all.sort_by_key(|topic| topic.id);
         let mut changes: Vec<_> = all.into_iter().map(TopicChange::created).collect();
+        let doomed = table.doomed.iter();
+        changes.extend(doomed.map(|(id, at)| TopicChange::Doomed(*id, *at)));
         // The highest id that was ever given, if nothing has it now.
         if let Some(last) = table.next_id.checked_sub(1).map(TopicId)
             && !table.by_id.contains_key(&last)
@@ -224,6 +279,7 @@ mod tests {
             created_at: 0,
             durability: None,
             rules: Rules::default(),
+            gone_at: None,
         }
     }
 
@@ -240,5 +296,33 @@ mod tests {
         let name = TopicName::new("a").unwrap();
         assert_eq!(topics.find(&name).unwrap().id, TopicId(2));
         assert!(!topics.exists(TopicId(1)));
+    }
+
+    #[test]
+    fn one_that_is_being_deleted_keeps_its_name_and_comes_back_as_it_was() {
+        let topics = Topics::default();
+        topics.apply(TopicChange::created(topic(1, "a")));
+        topics.apply(TopicChange::Set(
+            TopicId(1),
+            vec![TopicSetting::WriteQueues(2)],
+        ));
+        let name = TopicName::new("a").unwrap();
+        let before = topics.find(&name).unwrap();
+        topics.apply(TopicChange::Doomed(TopicId(1), 100));
+        assert_eq!(topics.find(&name), None);
+        assert!(topics.exists(TopicId(1)) && !topics.is_open(TopicId(1)));
+        assert!(topics.list().is_empty());
+        assert_eq!((topics.over(99), topics.over(100).len()), (Vec::new(), 1));
+        // A snapshot says so, too.
+        let again = Topics::default();
+        topics.snapshot().into_iter().for_each(|it| again.apply(it));
+        assert_eq!(again.snapshot(), topics.snapshot());
+        assert_eq!(again.named(&name).unwrap().gone_at, Some(100));
+        topics.apply(TopicChange::Restored(TopicId(1)));
+        assert_eq!(topics.find(&name).unwrap(), before);
+        topics.apply(TopicChange::Doomed(TopicId(1), 100));
+        topics.apply(TopicChange::Deleted(TopicId(1)));
+        assert!(topics.over(u64::MAX).is_empty());
+        assert_eq!(topics.next_id(), TopicId(2));
     }
 }

@@ -1,4 +1,6 @@
-//! `quern topic …`: create, ls, describe, set, route, rm.
+//! `quern topic …`: create, ls, describe, set, route, rm, restore.
+
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use quern_client::{BrokerName, Durability, MessageType, Permission, TopicSetting};
@@ -7,6 +9,7 @@ use serde::Serialize;
 use crate::connect::Options;
 use crate::failure::Failure;
 use crate::output::{self, thousands};
+use crate::time;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -35,6 +38,9 @@ pub(crate) enum Command {
     },
     /// All topics.
     Ls {
+        /// Those that are being deleted, and until when they can be restored.
+        #[arg(long)]
+        deleted: bool,
         #[command(flatten)]
         options: Options,
     },
@@ -50,12 +56,24 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Remove a topic; its messages can no longer be read.
+    /// Remove a topic. It is closed at once, and can be restored for a while; then it is gone.
     Rm {
         topic: String,
+        /// How long it can be restored: 30d at the most.
+        #[arg(long, value_name = "DELAY", default_value = "24h", value_parser = time::delay)]
+        grace: u64,
+        /// It is gone at once, and for good; also one that is being deleted.
+        #[arg(long, conflicts_with = "grace")]
+        now: bool,
         /// Do it without asking.
         #[arg(long)]
         yes: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Bring a topic back that is being deleted, with its messages and the offsets of its groups.
+    Restore {
+        topic: String,
         #[command(flatten)]
         options: Options,
     },
@@ -203,14 +221,23 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             changes,
             options,
         } => set(&topic, changes.settings(), &options).await,
-        Command::Ls { options } => ls(&options).await,
+        Command::Ls { deleted, options } => match deleted {
+            true => ls_deleted(&options).await,
+            false => ls(&options).await,
+        },
         Command::Describe { topic, options } => describe(&topic, &options).await,
         Command::Route { topic, options } => route(&topic, &options).await,
         Command::Rm {
             topic,
+            grace,
+            now,
             yes,
             options,
-        } => rm(&topic, yes, &options).await,
+        } => {
+            let grace = Duration::from_millis(if now { 0 } else { grace });
+            rm(&topic, grace, yes, &options).await
+        }
+        Command::Restore { topic, options } => restore(&topic, &options).await,
     }
 }
 
@@ -360,14 +387,68 @@ async fn route(topic: &str, options: &Options) -> Result<(), Failure> {
     )
 }
 
-async fn rm(topic: &str, yes: bool, options: &Options) -> Result<(), Failure> {
-    let question = format!("removing topic {topic} loses its messages");
+async fn rm(topic: &str, grace: Duration, yes: bool, options: &Options) -> Result<(), Failure> {
+    let question = match grace.is_zero() {
+        true => format!("removing topic {topic} loses its messages"),
+        false => format!("topic {topic} is closed, and its messages go with it later"),
+    };
     output::confirm(&question, topic, yes)?;
     let client = options.connect.client().await?;
-    let messages = client.admin().delete_topic(topic).await?;
+    let admin = client.admin();
+    let messages = admin.delete_topic_after(topic, grace).await?;
+    let messages = thousands(messages);
+    if grace.is_zero() {
+        eprintln!("removed topic {topic} and its {messages} messages");
+        return Ok(());
+    }
+    let deleted = admin.deleted_topics().await?.into_iter();
+    let gone_at = deleted.filter(|(_, it)| it.topic.as_str() == topic);
+    let gone_at = gone_at.map(|(_, it)| it.gone_at).min();
+    let until = gone_at.map_or_else(String::new, |at| format!(" until {}", time::shown(at)));
     eprintln!(
-        "removed topic {topic} and its {} messages",
+        "closed topic {topic}, with {messages} messages; back{until}: quern topic restore {topic}"
+    );
+    Ok(())
+}
+
+async fn restore(topic: &str, options: &Options) -> Result<(), Failure> {
+    let client = options.connect.client().await?;
+    let messages = client.admin().restore_topic(topic).await?;
+    eprintln!(
+        "topic {topic} is back, with {} messages",
         thousands(messages)
     );
     Ok(())
+}
+
+#[derive(Serialize)]
+struct DeletedRow {
+    topic: String,
+    broker: String,
+    messages: u64,
+    gone_at: u64,
+}
+
+async fn ls_deleted(options: &Options) -> Result<(), Failure> {
+    let client = options.connect.client().await?;
+    let topics = client.admin().deleted_topics().await?.into_iter();
+    let rows: Vec<_> = topics
+        .map(|(broker, it)| DeletedRow {
+            topic: it.topic.to_string(),
+            broker: broker.to_string(),
+            messages: it.messages,
+            gone_at: it.gone_at,
+        })
+        .collect();
+    output::rows(
+        options.output,
+        &rows,
+        &["TOPIC", "BROKER", "MESSAGES", "GONE AT"],
+        |row| {
+            let (topic, broker) = (row.topic.clone(), row.broker.clone());
+            let gone_at = time::shown(row.gone_at);
+            vec![topic, broker, thousands(row.messages), gone_at]
+        },
+        "no topic is being deleted",
+    )
 }

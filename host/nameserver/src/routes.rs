@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quern_protocol::{
     BrokerEntry, BrokerName, BrokerRoute, Code, PublishTopics, RegisterBroker, Route, TopicName,
-    TopicQueues, WireError,
+    TopicQueues, WireError, being_deleted,
 };
 
 use crate::limits;
@@ -20,6 +20,8 @@ pub(crate) type ConnectionId = u64;
 struct Registered {
     register: RegisterBroker,
     topics: HashMap<TopicName, TopicQueues>,
+    /// And when each is gone, ms since 1970.
+    being_deleted: HashMap<TopicName, u64>,
     connection: ConnectionId,
     last_heard: Now,
 }
@@ -39,7 +41,7 @@ impl Routes {
         now: Now,
     ) -> Result<(), WireError> {
         let name = register.broker.clone();
-        if register.topics.len() > limits::TOPICS_PER_BROKER {
+        if register.topics.len().max(register.being_deleted.len()) > limits::TOPICS_PER_BROKER {
             return Err(too_many("topics of a broker", limits::TOPICS_PER_BROKER));
         }
         match self.brokers.get(&name) {
@@ -58,8 +60,10 @@ impl Routes {
             Some(_) | None => {}
         }
         let topics = std::mem::take(&mut register.topics);
+        let being_deleted = std::mem::take(&mut register.being_deleted);
         let registered = Registered {
             register,
+            being_deleted: being_deleted.into_iter().collect(),
             topics: topics
                 .into_iter()
                 .map(|it| (it.topic.clone(), it))
@@ -91,6 +95,8 @@ impl Routes {
         let Some(registered) = self.hear(&news.broker, connection, now) else {
             return false;
         };
+        let being_deleted = news.being_deleted.into_iter();
+        registered.being_deleted = being_deleted.take(limits::TOPICS_PER_BROKER).collect();
         for name in &news.deleted {
             registered.topics.remove(name);
         }
@@ -146,6 +152,12 @@ impl Routes {
             let queues = it.topics.get(&ask.topic)?;
             Some((queues.read_queues, queues.write_queues))
         });
+        if found.is_empty()
+            && let Some(gone_at) = self.being_deleted(&ask.topic)
+        {
+            // Nor is it made anew by its next message: who sends it may not know.
+            return Err(being_deleted(&ask.topic, gone_at));
+        }
         if found.is_empty() && ask.to_produce {
             found = self.collect(|it| {
                 let queues = it.register.auto_create_queues?;
@@ -156,6 +168,14 @@ impl Routes {
             return Err(no_route(&ask.topic, self.brokers.len()));
         }
         Ok(found)
+    }
+
+    /// When the last broker that has it lets a topic go.
+    fn being_deleted(&self, topic: &TopicName) -> Option<u64> {
+        let brokers = self.brokers.values();
+        brokers
+            .filter_map(|it| it.being_deleted.get(topic).copied())
+            .max()
     }
 
     fn collect(&self, queues: impl Fn(&Registered) -> Option<(u32, u32)>) -> Vec<BrokerRoute> {
@@ -229,6 +249,7 @@ mod tests {
             boot: 1,
             auto_create_queues: (name == "auto").then_some(2),
             topics: topics.iter().map(|name| topic(name)).collect(),
+            being_deleted: Vec::new(),
         }
     }
 
@@ -279,10 +300,23 @@ mod tests {
             broker: BrokerName::new("a").unwrap(),
             topics: vec![topic("u")],
             deleted: vec![TopicName::new("t").unwrap()],
+            being_deleted: vec![(TopicName::new("t").unwrap(), 1)],
         };
-        assert!(routes.publish(news, 1, zero));
+        assert!(routes.publish(news.clone(), 1, zero));
         assert_eq!(route(&routes, "u", false), names(&["a"]));
+        // Not even by who would make it anew, until it is gone or some broker has it again.
+        routes.register(broker("auto", &[]), 2, zero).unwrap();
+        let deleted = Err(Code::TOPIC_DELETED.number);
+        assert_eq!(route(&routes, "t", true), deleted);
+        assert_eq!(route(&routes, "t", false), deleted);
+        let gone = PublishTopics {
+            topics: Vec::new(),
+            being_deleted: Vec::new(),
+            ..news
+        };
+        assert!(routes.publish(gone, 1, zero));
         assert_eq!(route(&routes, "t", false), NO);
+        assert_eq!(route(&routes, "t", true), names(&["auto"]));
     }
 
     #[test]

@@ -44,6 +44,8 @@ mod replies;
 mod retries;
 #[path = "frozen/sending.rs"]
 mod sending;
+#[path = "frozen/topics.rs"]
+mod topics;
 #[path = "frozen/transactions.rs"]
 mod transactions;
 
@@ -205,6 +207,7 @@ fn the_wire_is_as_it_was() {
         boot: 77,
         auto_create_queues: Some(8),
         topics: vec![queues.clone()],
+        being_deleted: Vec::new(),
     };
     all.add(
         &register,
@@ -216,8 +219,10 @@ fn the_wire_is_as_it_was() {
         broker: broker(),
         topics: vec![queues],
         deleted: vec![topic()],
+        being_deleted: Vec::new(),
     };
     all.add(&publish, &PublishTopicsReply { registered: true });
+    topics::registration(&mut all, register, publish);
     let route = BrokerRoute {
         cluster: "DefaultCluster".to_owned(),
         broker: broker(),
@@ -291,7 +296,10 @@ fn the_wire_is_as_it_was() {
         },
     );
     all.add(
-        &DeleteTopic { topic: topic() },
+        &DeleteTopic {
+            topic: topic(),
+            grace_ms: 0,
+        },
         &DeleteTopicReply { messages: 300 },
     );
     all.add(
@@ -307,6 +315,7 @@ fn the_wire_is_as_it_was() {
         &TopicSettings { topic: topic() },
         &TopicSettingsReply { settings },
     );
+    topics::deletion(&mut all);
     let settings = vec![
         TopicSetting::Permission(Permission::Read),
         TopicSetting::Messages(Some(MessageType::Fifo)),

@@ -1,12 +1,15 @@
 //! Topics, groups, routes and brokers, for tools and set-up code.
 
+use std::time::Duration;
+
 use quern_protocol::{
     BrokerEntry, BrokerName, BrokerRoute, Code, ConfigEntry, CreateTopic, DelayedMessage,
-    DeleteGroup, DeleteTopic, DescribeConfig, DescribeGroup, DescribeGroupReply, DescribeTopic,
-    DescribeTopicReply, EndTransaction, GroupSetting, GroupSummary, ListDelayed, ListGroups,
-    ListTopics, ListTransactions, LogPosition, MessageHandle, OpenTransaction, Operation,
-    ResendDeadLetters, SetGroup, SetTopic, Status, StatusReply, TopicName, TopicSetting,
-    TopicSettings, TopicSummary, TransactionEnd, TransactionOutcome,
+    DeleteGroup, DeleteTopic, DeletedTopic, DescribeConfig, DescribeGroup, DescribeGroupReply,
+    DescribeTopic, DescribeTopicReply, EndTransaction, GroupSetting, GroupSummary, ListDelayed,
+    ListDeletedTopics, ListGroups, ListTopics, ListTransactions, LogPosition, MessageHandle,
+    OpenTransaction, Operation, ResendDeadLetters, RestoreTopic, SetGroup, SetTopic, Status,
+    StatusReply, TopicName, TopicSetting, TopicSettings, TopicSummary, TransactionEnd,
+    TransactionOutcome,
 };
 
 use crate::client::{self, Client};
@@ -17,6 +20,7 @@ use crate::error::{Error, Result};
 /// ```
 /// # quernstone::testing::run(async |client| {
 /// use quern_client::{Filter, Message, Permission, TopicSetting};
+/// use std::time::Duration;
 ///
 /// let admin = client.admin();
 /// admin.create_topic("orders", 8).await?;
@@ -30,6 +34,10 @@ use crate::error::{Error, Result};
 /// for (broker, summary) in admin.list_topics().await? {
 ///     println!("{broker}: {summary:?}");
 /// }
+///
+/// // A topic that was deleted by mistake comes back; when nobody wants it back it goes.
+/// admin.delete_topic_after("orders", Duration::from_secs(3600)).await?;
+/// admin.restore_topic("orders").await?;
 /// admin.delete_topic("orders").await?;
 /// # Ok(())
 /// # });
@@ -280,14 +288,41 @@ impl Admin {
         Ok(all)
     }
 
-    /// Deletes a topic everywhere; returns how many messages can no longer be read.
+    /// Deletes a topic everywhere, at once and for good; returns how many messages can no longer be read.
     pub async fn delete_topic(&self, name: &str) -> Result<u64> {
+        self.delete_topic_after(name, Duration::ZERO).await
+    }
+
+    /// Closes a topic everywhere, and deletes it after a while, until when [`Self::restore_topic`] brings it back.
+    /// Returns how many messages can no longer be read. Of a topic that is being deleted already, only the time changes.
+    pub async fn delete_topic_after(&self, name: &str, grace: Duration) -> Result<u64> {
         let request = DeleteTopic {
             topic: TopicName::new(name)?,
+            grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
         };
         let deleted = self.ask_those_who_have_it(&request).await;
         self.0.0.routes.forget(&request.topic);
         Ok(deleted?.iter().map(|(_, reply)| reply.messages).sum())
+    }
+
+    /// Brings a topic back that is being deleted, with its messages, and the offsets of its groups. Returns how
+    /// many messages it has.
+    pub async fn restore_topic(&self, name: &str) -> Result<u64> {
+        let request = RestoreTopic {
+            topic: TopicName::new(name)?,
+        };
+        let restored = self.ask_those_who_have_it(&request).await;
+        self.0.0.routes.forget(&request.topic);
+        Ok(restored?.iter().map(|(_, reply)| reply.messages).sum())
+    }
+
+    /// Topics of all brokers that can still be brought back.
+    pub async fn deleted_topics(&self) -> Result<Vec<(BrokerName, DeletedTopic)>> {
+        let brokers = self.brokers().await?;
+        let topics = self.listed(brokers, &ListDeletedTopics {}, |it| it.topics);
+        let mut all = topics.await?;
+        all.sort_by(|a, b| (&a.1.topic, &a.0).cmp(&(&b.1.topic, &b.0)));
+        Ok(all)
     }
 
     /// What each broker knows of which groups.

@@ -113,6 +113,7 @@ fn kind(code: Code) -> ErrorKind {
         Code::DEADLINE => ErrorKind::Timeout,
         Code::NOT_FOUND
         | Code::NO_ROUTE
+        | Code::TOPIC_DELETED
         | Code::NO_GROUP
         | Code::MESSAGE_NOT_FOUND
         | Code::NOT_BOUND => ErrorKind::NotFound,

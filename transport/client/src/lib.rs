@@ -66,15 +66,16 @@ pub use quern_protocol::trace::{TRACE_TOPIC, TraceRecord, Traced, TracedKind, Tr
 pub use quern_protocol::transaction::parked_topic;
 pub use quern_protocol::{
     Activation, BadHandle, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
-    ComponentDigest, Compression, ConfigEntry, ConfigOrigin, DelayedMessage, DescribeGroupReply,
-    DescribePluginReply, Disagreement, Durability, ExplainDeliveryReply, FallBacks, Filter,
-    FilterFailure, GroupBindings, GroupMember, GroupQueue, GroupSetting, GroupSummary,
-    HiddenMessage, LogLevel, LogPosition, Message, MessageHandle, MessageState, MessageType,
-    OpenTransaction, Opinion, OpinionRole, Permission, PluginAbout, PluginChange, PluginFaults,
-    PluginFigures, PluginFilter, PluginKind, PluginLine, PluginLogsReply, PluginName, PluginRef,
-    PluginSummary, PluginTrial, PoppedQueue, Priority, Quarantined, QueueId, QueueOffset,
-    ReconsumeReply, ReplyOutcome, ResendMessageReply, Said, Selector, SendStatus, Stall,
-    StatusReply, TopicName, TopicSetting, TopicSummary, TransactionEnd, TransactionOutcome,
-    TrialKind, TrialMove, TrialReport, Unjudged, VersionHealth, VersionReport, VersionState,
+    ComponentDigest, Compression, ConfigEntry, ConfigOrigin, DelayedMessage, DeletedTopic,
+    DescribeGroupReply, DescribePluginReply, Disagreement, Durability, ExplainDeliveryReply,
+    FallBacks, Filter, FilterFailure, GroupBindings, GroupMember, GroupQueue, GroupSetting,
+    GroupSummary, HiddenMessage, LogLevel, LogPosition, Message, MessageHandle, MessageState,
+    MessageType, OpenTransaction, Opinion, OpinionRole, Permission, PluginAbout, PluginChange,
+    PluginFaults, PluginFigures, PluginFilter, PluginKind, PluginLine, PluginLogsReply, PluginName,
+    PluginRef, PluginSummary, PluginTrial, PoppedQueue, Priority, Quarantined, QueueId,
+    QueueOffset, ReconsumeReply, ReplyOutcome, ResendMessageReply, Said, Selector, SendStatus,
+    Stall, StatusReply, TopicName, TopicSetting, TopicSummary, TransactionEnd, TransactionOutcome,
+    TrialKind, TrialMove, TrialReport, USUAL_GRACE_MS, Unjudged, VersionHealth, VersionReport,
+    VersionState,
 };
 pub use quern_quic::{NodeIdentity, Trust};

@@ -41,6 +41,7 @@ mod select;
 mod send;
 mod session;
 mod topic;
+mod topic_deletion;
 mod topic_rules;
 mod trial_moves;
 
@@ -114,9 +115,13 @@ pub use select::{Placed, Placement, Selector, SendSelected, SendSelectedReply, W
 pub use send::{ProducerBatch, Send, SendReply, SendStatus};
 pub use session::{Cancel, Hello, HelloReply, MINOR, Role};
 pub use topic::{
-    CreateTopic, CreateTopicReply, DeleteTopic, DeleteTopicReply, DescribeTopic,
-    DescribeTopicReply, ListTopics, ListTopicsReply, QueueReport, SetTopic, SetTopicReply,
-    TopicSetting, TopicSettings, TopicSettingsReply, TopicSummary,
+    CreateTopic, CreateTopicReply, DescribeTopic, DescribeTopicReply, ListTopics, ListTopicsReply,
+    QueueReport, SetTopic, SetTopicReply, TopicSetting, TopicSettings, TopicSettingsReply,
+    TopicSummary,
+};
+pub use topic_deletion::{
+    DeleteTopic, DeleteTopicReply, DeletedTopic, ListDeletedTopics, ListDeletedTopicsReply,
+    RestoreTopic, RestoreTopicReply, USUAL_GRACE_MS, being_deleted,
 };
 pub use topic_rules::{MessageType, Permission, UnknownRule};
 pub use transaction::{

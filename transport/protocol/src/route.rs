@@ -25,6 +25,14 @@ pub struct RegisterBroker {
     /// Queues of a topic this broker would create on the first send; `None` = it does not.
     pub auto_create_queues: Option<u32>,
     pub topics: Vec<TopicQueues>,
+    /// Topics that are being deleted, and when each is gone, ms since 1970. Since version 2.
+    pub being_deleted: Vec<(TopicName, u64)>,
+}
+
+impl RegisterBroker {
+    pub(crate) fn says_more_than_version_1(&self) -> bool {
+        !self.being_deleted.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +47,14 @@ pub struct PublishTopics {
     pub broker: BrokerName,
     pub topics: Vec<TopicQueues>,
     pub deleted: Vec<TopicName>,
+    /// All that can still come back, as in [`RegisterBroker`]. Since version 2.
+    pub being_deleted: Vec<(TopicName, u64)>,
+}
+
+impl PublishTopics {
+    pub(crate) fn says_more_than_version_1(&self) -> bool {
+        !self.being_deleted.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! Topics of one broker: create, describe, list, set, delete.
+//! Topics of one broker: create, describe, list, set.
 
 use serde::{Deserialize, Serialize};
 
@@ -115,15 +115,4 @@ pub struct TopicSummary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListTopicsReply {
     pub topics: Vec<TopicSummary>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeleteTopic {
-    pub topic: TopicName,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeleteTopicReply {
-    /// Messages that can no longer be read.
-    pub messages: u64,
 }

@@ -80,7 +80,8 @@ impl Frame<'_> {
                 }
                 Err(failure) => failure,
             };
-            let hopeless = setback == Setback::NotTaken && !error.is_retryable();
+            let is_deleted = error.coded() == Code::TOPIC_DELETED;
+            let hopeless = setback == Setback::NotTaken && (is_deleted || !error.is_retryable());
             let mut verdict = numbers.judge(number, setback);
             if verdict == Verdict::Again
                 && (hopeless || !self.wait(numbers, number, setback, pause).await)

@@ -337,7 +337,7 @@ async fn send(
             // had a route may only lack it until its broker is back.
             let hopeless = match error.coded() {
                 Code::NO_ROUTE => !was_known,
-                code => code == Code::NOT_FOUND,
+                code => code == Code::NOT_FOUND || code == Code::TOPIC_DELETED,
             };
             if hopeless && attempts > 0 {
                 Outcome::Failed(error)
