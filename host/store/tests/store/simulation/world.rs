@@ -204,13 +204,13 @@ impl Simulation {
             24 => self.read_in_doubt(life),
             25..=26 => drop(steps.step(Part::Keeper)),
             27 => self.inject(),
-            28 => self.set_the_clock(),
+            28 => self.advance_the_clock(),
             _ => self.act_on_waiting(life, steps),
         }
     }
 
     /// Somebody does, and not always to the right time.
-    fn set_the_clock(&mut self) {
+    fn advance_the_clock(&mut self) {
         let right = BEGIN + self.steady();
         let wrong = [right, right - WRONG, right + WRONG];
         self.clock.jump_to(wrong[self.random.usize(0..3)]);
