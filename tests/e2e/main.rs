@@ -20,6 +20,7 @@ mod plugin_deciders;
 mod plugin_failures;
 mod plugin_hostile;
 mod plugin_life;
+mod plugin_users;
 mod plugins;
 mod pop;
 mod priority;

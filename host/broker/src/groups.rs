@@ -360,6 +360,27 @@ impl Groups {
         filters.collect()
     }
 
+    /// What the members of each group ask of its topics.
+    pub(crate) fn subscriptions(&self) -> Vec<(GroupName, TopicName, Filter)> {
+        let groups = self.0.lock().expect(POISONED);
+        let all = groups.iter().flat_map(|(name, group)| {
+            // All members want the same.
+            let member = group.members.values().next();
+            let wants = member.map(Member::wants).unwrap_or_default().into_iter();
+            wants.map(move |(topic, filter)| (name.clone(), topic.clone(), filter.clone()))
+        });
+        all.collect()
+    }
+
+    /// The strategies of groups that name one.
+    pub(crate) fn strategies(&self) -> Vec<(GroupName, Selector)> {
+        let groups = self.0.lock().expect(POISONED);
+        let named = groups.iter();
+        let named =
+            named.filter_map(|(name, group)| Some((name.clone(), group.strategy()?.clone())));
+        named.collect()
+    }
+
     /// Generation, strategy, members; `None` = this broker does not coordinate it.
     pub(crate) fn describe(
         &self,

@@ -56,6 +56,7 @@ mod topics;
 mod transactions;
 mod trials;
 mod upload;
+mod users;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

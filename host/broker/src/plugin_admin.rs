@@ -15,7 +15,7 @@ use quern_protocol::{
 
 use crate::plugins::{Named, PluginRecord, Version, no_version};
 use crate::upload::{kind, on_disk};
-use crate::{Broker, join, reply};
+use crate::{Broker, join, reply, users};
 
 pub(crate) async fn change(
     broker: &Arc<Broker>,
@@ -33,9 +33,14 @@ pub(crate) async fn change(
             before
         }
         PluginChange::Activate { version } => {
-            let newest = named.versions.keys().next_back().copied();
-            Some(version.or(newest).unwrap_or(named.newest))
+            let version = version.unwrap_or_else(|| newest(&named));
+            let users = users::refused(broker, &name, &named, version).await?;
+            match users.refusal(&name) {
+                Some(refused) => return Err(refused),
+                None => Some(version),
+            }
         }
+        PluginChange::ActivateAnyway { version } => Some(version.unwrap_or_else(|| newest(&named))),
         PluginChange::RollBack => {
             let text = format!("no version of {name} that is still there was active before");
             let earlier = named.before();
@@ -50,9 +55,8 @@ pub(crate) async fn change(
             how,
             permille,
         } => {
-            let version = version.or_else(|| named.versions.keys().next_back().copied());
             let trial = PluginTrial {
-                version: version.unwrap_or(named.newest),
+                version: version.unwrap_or_else(|| newest(&named)),
                 how,
                 permille,
                 since: broker.store.now_ms(),
@@ -76,6 +80,11 @@ pub(crate) async fn change(
         before,
         active: after,
     })
+}
+
+fn newest(named: &Named) -> u32 {
+    let newest = named.versions.keys().next_back().copied();
+    newest.unwrap_or(named.newest)
 }
 
 fn not_there(name: &PluginName) -> WireError {

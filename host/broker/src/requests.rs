@@ -12,15 +12,15 @@ use quern_protocol::{
     EndTransaction, FetchReplies, FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup,
     LeaseQueues, LeaveGroup, ListBindings, ListDelayed, ListDeletedTopics, ListGroups, ListPlugins,
     ListTopics, ListTransactions, OffsetAt, OffsetRange, PluginFallBacks, PluginHealth, PluginLogs,
-    PollTransactions, QueryOffsets, RecallMessage, Reconsume, Reply, Request, ResendDeadLetters,
-    ResendMessage, RestoreTopic, Send, SendSelected, SetGroup, SetTopic, Status, TopicGroups,
-    TopicSettings, TrialMoves, UploadChunk, WireError,
+    PluginUsers, PollTransactions, QueryOffsets, RecallMessage, Reconsume, Reply, Request,
+    ResendDeadLetters, ResendMessage, RestoreTopic, Send, SendSelected, SetGroup, SetTopic, Status,
+    TopicGroups, TopicSettings, TrialMoves, UploadChunk, WireError,
 };
 
 use crate::{
     Broker, admin, bindings, checks, delay, durability, explain, find, group_admin, group_settings,
     health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, replies, retry, select,
-    send, session, status, topic_deletion, transactions, trials, upload,
+    send, session, status, topic_deletion, transactions, trials, upload, users,
 };
 
 /// Answers one frame.
@@ -110,6 +110,7 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::ListBindings(_) => reply::<ListBindings>(bindings::list(broker)),
         Request::PluginHealth(_) => reply::<PluginHealth>(health::health(broker)),
         Request::PluginFallBacks(_) => reply::<PluginFallBacks>(health::fall_backs(broker)),
+        Request::PluginUsers(it) => reply::<PluginUsers>(users::users(broker, it).await?),
         Request::TrialMoves(it) => reply::<TrialMoves>(trials::moves(broker, &it)?),
 
         Request::SetGroup(it) => reply::<SetGroup>(group_settings::set(broker, it).await?),

@@ -53,8 +53,8 @@ type Known = (Vec<WriteQueues>, Route);
 #[derive(Debug, Default)]
 pub(crate) struct Selectors {
     opened: Accepted<Selector>,
-    /// The next turn of each selector of a topic.
-    turns: Mutex<HashMap<(TopicId, Named), i64>>,
+    /// The next turn of each selector of a topic, and when it was last one's, steady ms.
+    turns: Mutex<HashMap<(TopicId, Named), (i64, u64)>>,
     routes: Mutex<HashMap<TopicId, Known>>,
 }
 
@@ -97,15 +97,25 @@ impl Selectors {
         route
     }
 
+    /// Selectors somebody has sent by not long ago, with their parameters.
+    pub(crate) fn used_of_late(&self, now: u64) -> Vec<(TopicId, Named)> {
+        let turns = self.turns.lock().expect(POISONED);
+        let late = |used: u64| now.saturating_sub(used) < limits::SELECTOR_IN_USE;
+        let used = turns.iter().filter(|(_, (_, used))| late(*used));
+        used.map(|(key, _)| key.clone()).collect()
+    }
+
     /// Takes a turn for each message of a request.
-    fn turns(&self, topic: TopicId, request: &SendSelected) -> i64 {
+    fn turns(&self, topic: TopicId, request: &SendSelected, now: u64) -> i64 {
         let mut turns = self.turns.lock().expect(POISONED);
         if turns.len() >= limits::SUBSCRIPTIONS {
             turns.clear();
         }
-        let next = turns.entry((topic, request.selector.clone())).or_default();
+        let key = (topic, request.selector.clone());
+        let (next, used) = turns.entry(key).or_default();
         let first = *next;
         *next = first.wrapping_add(request.messages.into()) & i64::MAX;
+        *used = now;
         first
     }
 }
@@ -123,12 +133,13 @@ pub(crate) fn choose(
         let text = format!("topic \"{}\" has no queues to write to", topic.name);
         return Err(WireError::new(Code::NO_ROUTE, text));
     }
+    let turn = selectors.turns(topic.id, request, broker.store.steady_ms());
     let mut choosing = Choosing {
         broker,
         worker,
         request,
         route,
-        messages: messages(blocks, selectors.turns(topic.id, request))?,
+        messages: messages(blocks, turn)?,
         by: Vec::new(),
         trouble: Trouble::default(),
     };

@@ -8,8 +8,8 @@ use quern_protocol::{
     ChangePluginReply, Code, ComponentDigest, DescribePlugin, DescribePluginReply, FallBacks,
     FinishUpload, FinishUploadReply, GroupBindings, GroupName, ListBindings, ListPlugins,
     Operation, PluginAbout, PluginChange, PluginFallBacks, PluginFilter, PluginHealth, PluginLogs,
-    PluginLogsReply, PluginName, PluginSummary, TopicName, TrialMove, TrialMoves, UploadChunk,
-    VersionHealth, limits as wire,
+    PluginLogsReply, PluginName, PluginSummary, PluginUsers, TopicName, TrialMove, TrialMoves,
+    UploadChunk, VersionHealth, limits as wire,
 };
 use ring::digest::{SHA256, digest};
 
@@ -128,15 +128,45 @@ impl Admin {
     }
 
     /// Changes what a name stands for, or removes a version, on every broker that has the name. Durable
-    /// when this returns; the next look at a queue is decided by it.
+    /// when this returns; the next look at a queue is decided by it. Before a version is activated, all brokers are
+    /// asked whether it accepts what is asked of the active one; if it does not, nothing changes, and the error says
+    /// whom it would refuse ([`PluginChange::ActivateAnyway`] does not ask).
     pub async fn change_plugin(
         &self,
         name: &str,
         change: PluginChange,
     ) -> Result<Vec<(BrokerName, ChangePluginReply)>> {
         let name = PluginName::new(name)?;
+        if let PluginChange::Activate { version } = change {
+            self.is_accepted(&name, version).await?;
+        }
         self.ask_those_who_have_it(&ChangePlugin { name, change })
             .await
+    }
+
+    /// Whether all who use a plugin could use this version of it.
+    async fn is_accepted(&self, name: &PluginName, version: Option<u32>) -> Result<()> {
+        let users = PluginUsers {
+            name: name.clone(),
+            version,
+        };
+        let asked = self.listed_by_newer(&users, |it| vec![it]).await?;
+        let mut replies = asked.into_iter().map(|(_, it)| it);
+        let Some(mut all) = replies.next() else {
+            return Ok(());
+        };
+        for more in replies {
+            let unknown = more
+                .refused
+                .into_iter()
+                .filter(|it| !all.refused.contains(it));
+            let unknown: Vec<_> = unknown.collect();
+            all.refused.extend(unknown);
+        }
+        match all.refusal(name) {
+            Some(refused) => Err(refused.into()),
+            None => Ok(()),
+        }
     }
 
     /// Puts a filter behind what the consumers of a group ask for, on every broker; running ones have it with their

@@ -34,6 +34,7 @@ mod offsets;
 mod plugin;
 mod plugin_health;
 mod plugin_logs;
+mod plugin_users;
 mod pop;
 mod pull;
 mod route;
@@ -96,6 +97,7 @@ pub use plugin_health::{
     PluginFaults, PluginHealth, PluginHealthReply, Quarantined, Unjudged, VersionHealth,
 };
 pub use plugin_logs::{LogLevel, PluginLine, PluginLogs, PluginLogsReply};
+pub use plugin_users::{PluginUsers, PluginUsersReply, RefusedUser};
 pub use pop::{
     AckPopped, AckPoppedReply, HidePopped, HidePoppedReply, Pop, PopReply, Popped, Receipt,
 };

@@ -168,6 +168,7 @@ operations! {
     50 Status         Header => StatusReply         Table;
     55 TrialMoves     Header => TrialMovesReply     Table;
     56 PluginFallBacks Header => PluginFallBacksReply Table;
+    58 PluginUsers    Header => PluginUsersReply   Table;
     60 BeginUpload    Header => BeginUploadReply    Header;
     61 UploadChunk    Header => UploadChunkReply    Header;
     62 FinishUpload   Header => FinishUploadReply   Header;

@@ -173,7 +173,7 @@ pub struct FinishUploadReply {
 /// What a name stands for from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PluginChange {
-    /// `None` = the newest version.
+    /// `None` = the newest version. Refused where that does not accept what somebody asks of the active one.
     Activate { version: Option<u32> },
     /// The version that was active before the one that is.
     RollBack,
@@ -190,6 +190,8 @@ pub enum PluginChange {
     },
     /// The trial there is ends.
     EndTrial,
+    /// The same as [`Self::Activate`], whoever has to wait.
+    ActivateAnyway { version: Option<u32> },
 }
 
 /// How a version is tried before the name stands for it.

@@ -77,10 +77,14 @@ pub(crate) enum Command {
     },
     /// What a plugin logs, its panics included: the lines brokers keep, and with --follow those that come.
     Logs(logs::Args),
-    /// Let a name stand for one of its versions: NAME@VERSION, or NAME for the newest.
+    /// Let a name stand for one of its versions: NAME@VERSION, or NAME for the newest. Refused if that does not accept
+    /// what somebody asks of the active one.
     Activate {
         #[arg(value_name = "NAME[@VERSION]")]
         plugin: PluginRef,
+        /// Whoever has to wait then.
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         options: Options,
     },
@@ -197,9 +201,15 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Bindings { options } => binding::bindings(&options).await,
         Command::Logs(args) => logs::run(args).await,
         Command::Info { name, options } => show::info(&name, &options).await,
-        Command::Activate { plugin, options } => {
-            let change = PluginChange::Activate {
-                version: plugin.version,
+        Command::Activate {
+            plugin,
+            force,
+            options,
+        } => {
+            let version = plugin.version;
+            let change = match force {
+                true => PluginChange::ActivateAnyway { version },
+                false => PluginChange::Activate { version },
             };
             change_plugin(plugin.name.as_str(), change, &options).await
         }

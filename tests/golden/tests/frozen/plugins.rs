@@ -2,14 +2,14 @@
 
 use quern_protocol::{
     Activation, BeginUpload, BeginUploadReply, BindingChange, ChangeBindings, ChangeBindingsReply,
-    ChangePlugin, ChangePluginReply, ComponentDigest, DescribePlugin, DescribePluginReply,
+    ChangePlugin, ChangePluginReply, Code, ComponentDigest, DescribePlugin, DescribePluginReply,
     Disagreement, FallBacks, Filter, FinishUpload, FinishUploadReply, GroupBindings, ListBindings,
     ListBindingsReply, ListPlugins, ListPluginsReply, LogLevel, Operation as _, PluginAbout,
     PluginChange, PluginFallBacks, PluginFallBacksReply, PluginFaults, PluginFigures, PluginHealth,
     PluginHealthReply, PluginKind, PluginLine, PluginLogs, PluginLogsReply, PluginName,
-    PluginSummary, PluginTrial, Pull, Quarantined, QueueId, QueueOffset, TrialKind, TrialMove,
-    TrialMoves, TrialMovesReply, TrialReport, Unjudged, UploadChunk, UploadChunkReply,
-    VersionHealth, VersionReport, VersionState,
+    PluginSummary, PluginTrial, PluginUsers, PluginUsersReply, Pull, Quarantined, QueueId,
+    QueueOffset, RefusedUser, TrialKind, TrialMove, TrialMoves, TrialMovesReply, TrialReport,
+    Unjudged, UploadChunk, UploadChunkReply, VersionHealth, VersionReport, VersionState, WireError,
 };
 
 use crate::{Samples, broker, group, topic};
@@ -64,6 +64,21 @@ fn decided(all: &mut Samples) {
     };
     let versions = vec![stood_in];
     all.add(&PluginFallBacks {}, &PluginFallBacksReply { versions });
+    let users = PluginUsers {
+        name: name(),
+        version: Some(4),
+    };
+    let user = RefusedUser {
+        group: Some(group()),
+        topic: Some(topic()),
+        asks: "geo min=100".to_owned(),
+        reason: WireError::new(Code::PARAMETER_REFUSED, "there is no such parameter"),
+    };
+    let refused = PluginUsersReply {
+        version: 4,
+        refused: vec![user],
+    };
+    all.add(&users, &refused);
 }
 
 pub(crate) fn plugins(all: &mut Samples, pull: &Pull) {
@@ -102,6 +117,10 @@ pub(crate) fn plugins(all: &mut Samples, pull: &Pull) {
         ("roll back", PluginChange::RollBack),
         ("remove", PluginChange::Remove { version: 1 }),
         ("end a trial", PluginChange::EndTrial),
+        (
+            "activate anyway",
+            PluginChange::ActivateAnyway { version: None },
+        ),
         (
             "try",
             PluginChange::Try {
