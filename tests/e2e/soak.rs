@@ -32,7 +32,7 @@ const BLOW: Duration = Duration::from_millis(300);
 const BROKER_LIVES: Duration = Duration::from_secs(5);
 
 /// A number from the environment.
-fn setting(name: &str, default: u64) -> Result<u64> {
+pub(crate) fn setting(name: &str, default: u64) -> Result<u64> {
     match std::env::var(name) {
         Ok(text) => text.parse().with_context(|| format!("{name}={text}")),
         Err(_) => Ok(default),
