@@ -35,6 +35,7 @@ mod store;
 mod topic_deletion;
 mod topics;
 mod trace;
+mod tracing;
 mod transactions;
 
 use anyhow::Result;

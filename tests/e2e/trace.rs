@@ -222,14 +222,14 @@ fn a_trace_asks_the_version_that_decides_and_those_that_did() -> Result<()> {
 }
 
 /// What clients have written down of a message.
-fn told(world: &World, node: &Node, id: &str) -> Result<Vec<String>> {
+pub(crate) fn told(world: &World, node: &Node, id: &str) -> Result<Vec<String>> {
     let trace = trace(world, node, id)?;
     let written = trace["written"].as_array().context("what was written")?;
     let what = written.iter().filter_map(|it| it["what"].as_str());
     Ok(what.map(str::to_owned).collect())
 }
 
-fn count(told: &[String], part: &str) -> usize {
+pub(crate) fn count(told: &[String], part: &str) -> usize {
     told.iter().filter(|it| it.contains(part)).count()
 }
 
@@ -272,7 +272,7 @@ fn clients_that_trace_write_down_who_did_what_and_others_do_not() -> Result<()> 
         "{one:?}"
     );
     ensure!(one[0].contains("stored by broker-a at "), "{one:?}");
-    for times in ["given back 0 times", "given back 1 times"] {
+    for times in ["given 0 times", "given 1 times"] {
         ensure!(count(&one, times) == 1, "{one:?}");
     }
     let other = told(&world, &node, &quiet)?;

@@ -85,8 +85,9 @@ pub(crate) struct Args {
     /// What the command prints is the reply to a message that asks for one: see `quern produce --request`.
     #[arg(long, requires = "exec", conflicts_with_all = ["pop", "workers", "orderly", "broadcast"])]
     reply: bool,
-    /// Write down when each command began and how it ended, in a topic of its own; `msg trace` shows it.
-    #[arg(long, requires = "exec", requires = "follow", conflicts_with_all = ["max", "pop"])]
+    /// Write down who had each message when, and whether it was consumed, in a topic of its own; `msg trace`
+    /// shows it.
+    #[arg(long, requires = "group")]
     trace: bool,
     /// Stop after this many messages.
     #[arg(short = 'n', long = "max", value_name = "COUNT")]
@@ -176,8 +177,11 @@ impl Args {
         match (self.orderly, self.workers) {
             (true, workers) => Some(How::Orderly(workers.unwrap_or(ORDERLY))),
             (false, Some(workers)) => Some(How::Concurrently(workers)),
-            // A listener's work is what is written down.
-            (false, None) => self.trace.then_some(How::Concurrently(1)),
+            // A listener says at once how a command has ended, not when the next begins.
+            (false, None) => {
+                let can_listen = self.follow && self.max.is_none() && !self.reply;
+                (self.trace && can_listen).then_some(How::Concurrently(1))
+            }
         }
     }
 }

@@ -228,7 +228,7 @@ async fn written(client: &Client, id: &str, topic: &str) -> Result<(), Failure> 
     }
     let line = |cells: [&str; 5]| {
         let [kind, group, at, cost, status] = cells;
-        format!("{kind:<10} {group:<20} {at:<25} {cost:<10} {status:<10}\n")
+        format!("{kind:<14} {group:<20} {at:<25} {cost:<10} {status:<10}\n")
     };
     let mut out = line(["#Type", "#Group", "#Time", "#CostTimes", "#Status"]);
     for it in &records {
@@ -239,6 +239,7 @@ async fn written(client: &Client, id: &str, topic: &str) -> Result<(), Failure> 
                 is_consumed,
                 ..
             } => ("Sub", *took_ms, *is_consumed),
+            Traced::TransactionEnded(_) => ("EndTransaction", 0, true),
             Traced::Begun { .. } => continue,
         };
         let status = if is_good { "success" } else { "failed" };

@@ -2,7 +2,7 @@
 
 use quern_client::{
     Found, GroupCopy, GroupTrace, MessageState, MessageTrace, Opinion, OpinionRole, Said,
-    TraceRecord, Traced, retry,
+    TraceRecord, Traced, TransactionEnd, parked_topic, retry,
 };
 use serde::Serialize;
 
@@ -56,6 +56,9 @@ fn page(trace: &MessageTrace) -> String {
     }
     let stored = (time::shown(message.stored_at()), message.handle());
     line("stored", format!("{} as {}", stored.0, stored.1));
+    if let Some(ended) = ended(trace) {
+        line("ended", ended);
+    }
     match found.state {
         MessageState::Queued => line(
             "in",
@@ -111,6 +114,26 @@ fn waiting(found: &Found) -> String {
         (None, false) => "for its time".to_owned(),
     };
     format!("{what}, from {} as {}", since.0, since.1)
+}
+
+/// How its transaction ended, if it is of one that has.
+fn ended(trace: &MessageTrace) -> Option<String> {
+    let found = &trace.message;
+    let message = &found.message;
+    let was_half = trace.waited.as_ref();
+    let was_half = was_half.is_some_and(|it| it.message.is_of_transaction());
+    match found.state {
+        MessageState::Queued if was_half && message.queue().topic == parked_topic() => {
+            let at = time::shown(message.stored_at());
+            Some(format!("nobody could say how, set aside {at}"))
+        }
+        MessageState::Queued if was_half => {
+            Some(format!("committed {}", time::shown(message.stored_at())))
+        }
+        MessageState::CalledOff if message.is_of_transaction() => Some("rolled back".to_owned()),
+        MessageState::Parked { .. } => Some("nobody could say how".to_owned()),
+        _ => None,
+    }
 }
 
 fn row(found: &Found, group: &GroupTrace) -> Vec<String> {
@@ -262,8 +285,12 @@ fn told(record: &TraceRecord) -> String {
             "sent by {group}, took {} ms, not known to be stored",
             it.took_ms
         ),
-        Traced::Begun { attempts, .. } => {
-            format!("given to a listener of {group}, given back {attempts} times before")
+        Traced::Begun { attempts, by, .. } => {
+            let who = match by.as_str() {
+                "" => "a consumer",
+                by => by,
+            };
+            format!("given to {who} of {group}, given {attempts} times before")
         }
         Traced::Ended {
             took_ms,
@@ -276,6 +303,18 @@ fn told(record: &TraceRecord) -> String {
                 "not consumed"
             };
             format!("{how} by {group}, took {took_ms} ms")
+        }
+        Traced::TransactionEnded(it) => {
+            let how = match it.end {
+                TransactionEnd::Commit => "committed",
+                TransactionEnd::RollBack => "rolled back",
+            };
+            let when = if it.is_answer {
+                ", which was asked"
+            } else {
+                ""
+            };
+            format!("its transaction {} {how} by {group}{when}", it.handle)
         }
     }
 }
@@ -300,6 +339,8 @@ struct Document {
     /// Handle of the record it waited as.
     waited_as: Option<String>,
     waited_until: Option<u64>,
+    /// How its transaction ended.
+    ended: Option<String>,
     sent_again: Vec<String>,
     groups: Vec<Group>,
     written: Vec<Written>,
@@ -363,6 +404,7 @@ impl Document {
             stored_at: message.stored_at(),
             waited_as: waited.map(|it| it.handle().to_string()),
             waited_until: waited.and_then(|it| it.due_at()),
+            ended: ended(trace),
             sent_again: trace
                 .again
                 .iter()

@@ -62,7 +62,9 @@ pub use crate::transaction::{
     UndecidedMessage,
 };
 pub use quern_protocol::retry;
-pub use quern_protocol::trace::{TRACE_TOPIC, TraceRecord, Traced, TracedKind, TracedSend};
+pub use quern_protocol::trace::{
+    TRACE_TOPIC, TraceRecord, Traced, TracedEnd, TracedKind, TracedSend,
+};
 pub use quern_protocol::transaction::parked_topic;
 pub use quern_protocol::{
     Activation, BadHandle, BadPluginRef, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,

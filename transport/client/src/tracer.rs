@@ -3,12 +3,15 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use quern_protocol::message::UNIQUE_KEY;
-use quern_protocol::trace::{TraceRecord, Traced, TracedKind, TracedSend};
-use quern_protocol::{Block, Code, GroupName, Later, Message, TopicName, limits as wire};
+use quern_protocol::trace::{TraceRecord, Traced, TracedEnd, TracedKind, TracedSend};
+use quern_protocol::{
+    Block, Code, GroupName, Later, Message, MessageHandle, TopicName, TransactionEnd,
+    limits as wire,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -115,40 +118,60 @@ impl TracedSending {
     }
 }
 
-/// A message that a listener has, to be told of when it is done.
-pub(crate) struct TracedListening<'a> {
-    tracer: &'a Tracer,
-    group: &'a GroupName,
-    message: &'a MessageView,
-    hand_out: String,
+/// A message that the application has, to be told of when it is done.
+#[derive(Debug)]
+pub(crate) struct HandOut {
+    tracer: Arc<Tracer>,
+    group: GroupName,
+    message_id: String,
+    keys: String,
+    id: String,
     begun: Instant,
+    /// The first word holds.
+    is_told: AtomicBool,
 }
 
-impl<'a> TracedListening<'a> {
-    /// `None` = the client does not trace.
-    pub(crate) fn begin(
-        client: &'a Client,
-        group: &'a GroupName,
-        message: &'a MessageView,
-    ) -> Option<Self> {
-        let this = Self {
-            tracer: client.0.tracer.as_deref()?,
-            group,
-            message,
-            hand_out: message_id::next(),
-            begun: Instant::now(),
-        };
+/// To whom a message is handed out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Receiver<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) group: &'a GroupName,
+    /// A member's id, or the client's.
+    pub(crate) id: &'a str,
+}
+
+impl HandOut {
+    /// `None` = the client does not trace. `attempts` = how often it was handed to somebody before.
+    pub(crate) fn begin(to: Receiver<'_>, message: &MessageView, attempts: u16) -> Option<Self> {
+        let this = Self::unseen(to, message)?;
         this.record(Traced::Begun {
-            hand_out: this.hand_out.clone(),
-            attempts: message.attempts(),
+            hand_out: this.id.clone(),
+            attempts,
+            by: to.id.to_owned(),
         });
         Some(this)
     }
 
-    /// The listener has said so.
-    pub(crate) fn end(self, is_consumed: bool) {
+    /// One of which is told only how it ends.
+    pub(crate) fn unseen(to: Receiver<'_>, message: &MessageView) -> Option<Self> {
+        Some(Self {
+            tracer: to.client.0.tracer.clone()?,
+            group: to.group.clone(),
+            message_id: message.message_id().to_owned(),
+            keys: message.keys().to_owned(),
+            id: message_id::next(),
+            begun: Instant::now(),
+            is_told: AtomicBool::new(false),
+        })
+    }
+
+    /// The application has said so.
+    pub(crate) fn end(&self, is_consumed: bool) {
+        if self.is_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
         self.record(Traced::Ended {
-            hand_out: self.hand_out.clone(),
+            hand_out: self.id.clone(),
             took_ms: self.begun.elapsed().as_millis() as u64,
             is_consumed,
         });
@@ -158,9 +181,43 @@ impl<'a> TracedListening<'a> {
         self.tracer.record(TraceRecord {
             at: now_ms(),
             group: self.group.clone(),
-            message_id: self.message.message_id().to_owned(),
-            keys: self.message.keys().to_owned(),
+            message_id: self.message_id.clone(),
+            keys: self.keys.clone(),
             what,
+        });
+    }
+}
+
+/// A transaction of a client that traces, to be told of when it ends.
+#[derive(Debug)]
+pub(crate) struct TracedTransaction {
+    pub(crate) tracer: Arc<Tracer>,
+    pub(crate) group: GroupName,
+    pub(crate) topic: TopicName,
+    pub(crate) message_id: String,
+    pub(crate) tag: String,
+    pub(crate) keys: String,
+    pub(crate) handle: MessageHandle,
+    /// The broker asks how it ended.
+    pub(crate) is_asked: bool,
+}
+
+impl TracedTransaction {
+    /// The broker has taken this end of it.
+    pub(crate) fn ended(self, end: TransactionEnd) {
+        self.tracer.record(TraceRecord {
+            at: now_ms(),
+            group: self.group,
+            message_id: self.message_id,
+            keys: self.keys,
+            what: Traced::TransactionEnded(TracedEnd {
+                topic: self.topic,
+                tag: self.tag,
+                broker: self.handle.broker.to_string(),
+                handle: self.handle.to_string(),
+                end,
+                is_answer: self.is_asked,
+            }),
         });
     }
 }

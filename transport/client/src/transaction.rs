@@ -27,6 +27,7 @@ use crate::letter::Letter;
 use crate::limits;
 use crate::producer::{Producer, ProducerBuilder};
 use crate::routes::MessageQueue;
+use crate::tracer::TracedTransaction;
 
 /// What a producer knows of one of its transactions (RocketMQ's `LocalTransactionState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,13 +224,28 @@ impl TransactionProducer {
                 "a message of a transaction is delivered when that is committed, not at a time";
             return Err(Error::new(Code::BAD_MESSAGE, why));
         }
+        let (tag, keys) = message.labels();
+        let labels = (tag.to_owned(), keys.to_owned());
         let sent = self.producer.send(message.on_commit(self.group.clone()));
         let sent = sent.await?;
         let handle = sent.handle().cloned();
+        let handle = handle.ok_or_else(|| Error::new(Code::INTERNAL, "a half has no handle"))?;
+        let topic = sent.queue().topic.clone();
+        let tracer = self.client.0.tracer.clone();
         Ok(Transaction {
             client: self.client.clone(),
-            topic: sent.queue().topic.clone(),
-            handle: handle.ok_or_else(|| Error::new(Code::INTERNAL, "a half has no handle"))?,
+            traced: tracer.map(|tracer| TracedTransaction {
+                tracer,
+                group: self.group.clone(),
+                topic: topic.clone(),
+                message_id: sent.message_id().to_owned(),
+                tag: labels.0,
+                keys: labels.1,
+                handle: handle.clone(),
+                is_asked: false,
+            }),
+            topic,
+            handle,
             message_id: sent.message_id().to_owned(),
             within: self.within,
         })
@@ -259,6 +275,7 @@ pub struct Transaction {
     handle: MessageHandle,
     message_id: String,
     within: Duration,
+    traced: Option<TracedTransaction>,
 }
 
 /// Where a committed message is.
@@ -283,21 +300,33 @@ impl Transaction {
 
     /// Delivers the message; durable when this returns. Saying it again is harmless. `Q-3021` when it has ended
     /// otherwise; an error of another kind leaves the end to the broker's question.
-    pub async fn commit(self) -> Result<Committed> {
+    pub async fn commit(mut self) -> Result<Committed> {
         match self.end(TransactionEnd::Commit).await? {
-            TransactionOutcome::Committed { queue, offset } => Ok(Committed {
-                queue: self.queue(queue),
-                offset,
-            }),
+            TransactionOutcome::Committed { queue, offset } => {
+                self.is_over(TransactionEnd::Commit);
+                Ok(Committed {
+                    queue: self.queue(queue),
+                    offset,
+                })
+            }
             other => Err(ended(&self.handle, other)),
         }
     }
 
     /// The message is never delivered; as [`Self::commit`] otherwise.
-    pub async fn roll_back(self) -> Result<()> {
+    pub async fn roll_back(mut self) -> Result<()> {
         match self.end(TransactionEnd::RollBack).await? {
-            TransactionOutcome::RolledBack => Ok(()),
+            TransactionOutcome::RolledBack => {
+                self.is_over(TransactionEnd::RollBack);
+                Ok(())
+            }
             other => Err(ended(&self.handle, other)),
+        }
+    }
+
+    fn is_over(&mut self, end: TransactionEnd) {
+        if let Some(traced) = self.traced.take() {
+            traced.ended(end);
         }
     }
 
@@ -437,19 +466,42 @@ impl Asker {
             end: None,
         };
         let handle = message.handle.clone();
+        let traced = self.traced(&message);
         let state = AssertUnwindSafe((self.check)(message)).catch_unwind().await;
-        request.end = match state {
-            Ok(TransactionState::Commit) => Some(TransactionEnd::Commit),
-            Ok(TransactionState::RollBack) => Some(TransactionEnd::RollBack),
+        let end = match state {
+            Ok(TransactionState::Commit) => TransactionEnd::Commit,
+            Ok(TransactionState::RollBack) => TransactionEnd::RollBack,
             Ok(TransactionState::Unknown) => return Ok(()),
             Err(_) => {
                 tracing::error!(%handle, "the check of a transaction panicked; it will be asked again");
                 return Ok(());
             }
         };
+        request.end = Some(end);
         let until = Instant::now() + self.within;
-        end_until(&self.client, &handle, &request, until).await?;
+        let outcome = end_until(&self.client, &handle, &request, until).await?;
+        let is_taken = match outcome {
+            TransactionOutcome::Committed { .. } => end == TransactionEnd::Commit,
+            TransactionOutcome::RolledBack => end == TransactionEnd::RollBack,
+            TransactionOutcome::Undecided | TransactionOutcome::Parked { .. } => false,
+        };
+        if let Some(traced) = traced.filter(|_| is_taken) {
+            traced.ended(end);
+        }
         Ok(())
+    }
+
+    fn traced(&self, message: &UndecidedMessage) -> Option<TracedTransaction> {
+        Some(TracedTransaction {
+            tracer: self.client.0.tracer.clone()?,
+            group: self.group.clone(),
+            topic: message.topic.clone(),
+            message_id: message.message_id().to_owned(),
+            tag: message.tag().to_owned(),
+            keys: message.keys().to_owned(),
+            handle: message.handle.clone(),
+            is_asked: true,
+        })
     }
 }
 

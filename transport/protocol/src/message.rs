@@ -267,6 +267,11 @@ impl Message {
         &self.body
     }
 
+    /// Its tag, and its keys separated by spaces; empty = none.
+    pub fn labels(&self) -> (&str, &str) {
+        (&self.tag, &self.keys)
+    }
+
     /// How urgent it is: it goes to the queue for that, and consumers that want it so take it before what is less
     /// urgent. For topics made for it (`quern topic create --type priority`), best of ten queues.
     #[must_use]

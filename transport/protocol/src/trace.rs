@@ -3,6 +3,7 @@
 //! with U+0002. A message of the trace topic has many of them, and their messages' ids as keys.
 
 use crate::ids::{GroupName, TopicName};
+use crate::transaction::TransactionEnd;
 
 /// Where they go unless it is said otherwise; the name is RocketMQ's.
 pub const TRACE_TOPIC: &str = "RMQ_SYS_TRACE_TOPIC";
@@ -30,19 +31,37 @@ pub struct TraceRecord {
 pub enum Traced {
     /// It was sent, and answered or given up.
     Sent(TracedSend),
-    /// A listener got it.
+    /// A consumer of the group got it.
     Begun {
         /// The same when it ends.
         hand_out: String,
-        /// How often the group has given it back.
+        /// How often the group has given it back, or it was given to somebody before.
         attempts: u16,
+        /// Which member, or which client; empty = not said. RocketMQ's clients do not say it.
+        by: String,
     },
-    /// The listener is done with it.
+    /// The consumer is done with it.
     Ended {
         hand_out: String,
         took_ms: u64,
         is_consumed: bool,
     },
+    /// A producer has ended its transaction.
+    TransactionEnded(TracedEnd),
+}
+
+/// How a transaction was ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TracedEnd {
+    pub topic: TopicName,
+    pub tag: String,
+    /// The broker that took it.
+    pub broker: String,
+    /// What the transaction is known by.
+    pub handle: String,
+    pub end: TransactionEnd,
+    /// The broker had asked.
+    pub is_answer: bool,
 }
 
 /// How a message was sent.
@@ -96,16 +115,25 @@ impl TraceRecord {
                 it.place.clone(),
                 it.is_stored.to_string(),
             ],
-            Traced::Begun { hand_out, attempts } => vec![
-                "SubBefore".to_owned(),
-                at.to_string(),
-                REGION.to_owned(),
-                group.to_string(),
-                hand_out.clone(),
-                id.clone(),
-                attempts.to_string(),
-                keys.clone(),
-            ],
+            Traced::Begun {
+                hand_out,
+                attempts,
+                by,
+            } => {
+                let mut fields = vec![
+                    "SubBefore".to_owned(),
+                    at.to_string(),
+                    REGION.to_owned(),
+                    group.to_string(),
+                    hand_out.clone(),
+                    id.clone(),
+                    attempts.to_string(),
+                    keys.clone(),
+                ];
+                // RocketMQ's tools read the fields they know.
+                fields.extend((!by.is_empty()).then(|| by.clone()));
+                fields
+            }
             Traced::Ended {
                 hand_out,
                 took_ms,
@@ -121,11 +149,30 @@ impl TraceRecord {
                 at.to_string(),
                 group.to_string(),
             ],
+            Traced::TransactionEnded(it) => self.transaction(it),
         };
         // What was checked when its message was made has no such characters.
         let separator = FIELD.to_string();
         out.push_str(&fields.join(&separator));
         out.push(END);
+    }
+
+    fn transaction(&self, it: &TracedEnd) -> Vec<String> {
+        vec![
+            "EndTransaction".to_owned(),
+            self.at.to_string(),
+            REGION.to_owned(),
+            self.group.to_string(),
+            it.topic.to_string(),
+            self.message_id.clone(),
+            it.tag.clone(),
+            self.keys.clone(),
+            it.broker.clone(),
+            COMMITTED.to_string(),
+            it.handle.clone(),
+            state(it.end).to_owned(),
+            it.is_answer.to_string(),
+        ]
     }
 
     /// The records of a body; those of kinds that are not known here, or that do not read, are left out.
@@ -136,68 +183,104 @@ impl TraceRecord {
 
     fn read(record: &str) -> Option<Self> {
         let fields: Vec<&str> = record.split(FIELD).collect();
-        match fields[..] {
-            [
-                "Pub",
-                at,
-                _,
-                group,
-                topic,
-                id,
-                tag,
-                keys,
-                broker,
-                bytes,
-                took,
-                kind,
-                place,
-                stored,
-                ..,
-            ] => {
-                let sent = TracedSend {
-                    topic: topic.parse().ok()?,
-                    tag: tag.to_owned(),
-                    broker: broker.to_owned(),
-                    body_bytes: bytes.parse().ok()?,
-                    took_ms: took.parse().ok()?,
-                    kind: match kind {
-                        "1" | "2" => TracedKind::Half,
-                        "3" => TracedKind::Delayed,
-                        _ => TracedKind::Normal,
-                    },
-                    place: place.to_owned(),
-                    is_stored: stored == "true",
-                };
-                Self::new(at, group, id, keys, Traced::Sent(sent))
-            }
-            ["SubBefore", at, _, group, hand_out, id, attempts, keys, ..] => {
-                let begun = Traced::Begun {
-                    hand_out: hand_out.to_owned(),
-                    attempts: attempts.parse().ok()?,
-                };
-                Self::new(at, group, id, keys, begun)
-            }
-            [
-                "SubAfter",
-                hand_out,
-                id,
-                took,
-                consumed,
-                keys,
-                _,
-                at,
-                group,
-                ..,
-            ] => {
-                let ended = Traced::Ended {
-                    hand_out: hand_out.to_owned(),
-                    took_ms: took.parse().ok()?,
-                    is_consumed: consumed == "true",
-                };
-                Self::new(at, group, id, keys, ended)
-            }
+        match fields.split_first()? {
+            (&"Pub", fields) => Self::sent(fields),
+            (&"SubBefore", fields) => Self::begun(fields),
+            (&"SubAfter", fields) => Self::ended(fields),
+            (&"EndTransaction", fields) => Self::transaction_ended(fields),
             _ => None,
         }
+    }
+
+    fn sent(fields: &[&str]) -> Option<Self> {
+        let &[
+            at,
+            _,
+            group,
+            topic,
+            id,
+            tag,
+            keys,
+            broker,
+            bytes,
+            took,
+            kind,
+            place,
+            stored,
+            ..,
+        ] = fields
+        else {
+            return None;
+        };
+        let sent = TracedSend {
+            topic: topic.parse().ok()?,
+            tag: tag.to_owned(),
+            broker: broker.to_owned(),
+            body_bytes: bytes.parse().ok()?,
+            took_ms: took.parse().ok()?,
+            kind: match kind {
+                "1" | "2" => TracedKind::Half,
+                "3" => TracedKind::Delayed,
+                _ => TracedKind::Normal,
+            },
+            place: place.to_owned(),
+            is_stored: stored == "true",
+        };
+        Self::new(at, group, id, keys, Traced::Sent(sent))
+    }
+
+    fn begun(fields: &[&str]) -> Option<Self> {
+        let &[at, _, group, hand_out, id, attempts, keys, ref more @ ..] = fields else {
+            return None;
+        };
+        let begun = Traced::Begun {
+            hand_out: hand_out.to_owned(),
+            attempts: attempts.parse().ok()?,
+            by: more.first().copied().unwrap_or_default().to_owned(),
+        };
+        Self::new(at, group, id, keys, begun)
+    }
+
+    fn ended(fields: &[&str]) -> Option<Self> {
+        let &[hand_out, id, took, consumed, keys, _, at, group, ..] = fields else {
+            return None;
+        };
+        let ended = Traced::Ended {
+            hand_out: hand_out.to_owned(),
+            took_ms: took.parse().ok()?,
+            is_consumed: consumed == "true",
+        };
+        Self::new(at, group, id, keys, ended)
+    }
+
+    fn transaction_ended(fields: &[&str]) -> Option<Self> {
+        let &[
+            at,
+            _,
+            group,
+            topic,
+            id,
+            tag,
+            keys,
+            broker,
+            _,
+            handle,
+            state,
+            is_answer,
+            ..,
+        ] = fields
+        else {
+            return None;
+        };
+        let ended = TracedEnd {
+            topic: topic.parse().ok()?,
+            tag: tag.to_owned(),
+            broker: broker.to_owned(),
+            handle: handle.to_owned(),
+            end: end(state)?,
+            is_answer: is_answer == "true",
+        };
+        Self::new(at, group, id, keys, Traced::TransactionEnded(ended))
     }
 
     fn new(at: &str, group: &str, id: &str, keys: &str, what: Traced) -> Option<Self> {
@@ -208,6 +291,26 @@ impl TraceRecord {
             keys: keys.to_owned(),
             what,
         })
+    }
+}
+
+/// RocketMQ's number for the kind of a message whose transaction ends.
+const COMMITTED: u8 = 2;
+
+/// RocketMQ's words for how a transaction ends.
+fn state(end: TransactionEnd) -> &'static str {
+    match end {
+        TransactionEnd::Commit => "COMMIT_MESSAGE",
+        TransactionEnd::RollBack => "ROLLBACK_MESSAGE",
+    }
+}
+
+/// `None` = whoever wrote it did not know yet, so it has not ended.
+fn end(state: &str) -> Option<TransactionEnd> {
+    match state {
+        "COMMIT_MESSAGE" => Some(TransactionEnd::Commit),
+        "ROLLBACK_MESSAGE" => Some(TransactionEnd::RollBack),
+        _ => None,
     }
 }
 
@@ -235,12 +338,21 @@ mod tests {
         let begun = Traced::Begun {
             hand_out: hand_out.clone(),
             attempts: 2,
+            by: "10.0.0.1@4711".to_owned(),
         };
         let ended = Traced::Ended {
             hand_out,
             took_ms: 7,
             is_consumed: false,
         };
+        let rolled_back = Traced::TransactionEnded(TracedEnd {
+            topic: TopicName::new("orders").unwrap(),
+            tag: "paid".to_owned(),
+            broker: "broker-a".to_owned(),
+            handle: "broker-a/4096".to_owned(),
+            end: TransactionEnd::RollBack,
+            is_answer: true,
+        });
         let record = |what| TraceRecord {
             at: 1_700_000_000_000,
             group: GroupName::new("billing").unwrap(),
@@ -248,7 +360,9 @@ mod tests {
             keys: "k1 k2".to_owned(),
             what,
         };
-        [Traced::Sent(sent), begun, ended].map(record).to_vec()
+        [Traced::Sent(sent), begun, ended, rolled_back]
+            .map(record)
+            .to_vec()
     }
 
     #[test]
@@ -256,10 +370,14 @@ mod tests {
         let mut body = String::new();
         all().iter().for_each(|it| it.encode(&mut body));
         let expected = "Pub|1700000000000|DefaultRegion|billing|orders|0A0B|paid|k1 k2|broker-a|12|3|0|2/300|true;\
-            SubBefore|1700000000000|DefaultRegion|billing|0F|0A0B|2|k1 k2;\
-            SubAfter|0F|0A0B|7|false|k1 k2|4|1700000000000|billing;";
+            SubBefore|1700000000000|DefaultRegion|billing|0F|0A0B|2|k1 k2|10.0.0.1@4711;\
+            SubAfter|0F|0A0B|7|false|k1 k2|4|1700000000000|billing;\
+            EndTransaction|1700000000000|DefaultRegion|billing|orders|0A0B|paid|k1 k2|broker-a|2|broker-a/4096|ROLLBACK_MESSAGE|true;";
         assert_eq!(body.replace(FIELD, "|").replace(END, ";"), expected);
         assert_eq!(TraceRecord::decode(&body), all());
+        // As RocketMQ's clients write who got it: not at all.
+        let theirs = TraceRecord::decode(&body.replace("\u{1}10.0.0.1@4711", ""));
+        assert!(matches!(&theirs[1].what, Traced::Begun { by, .. } if by.is_empty()));
         // One of a kind of a later release does not keep the others from being read.
         let more = format!("Recall\u{1}1\u{2}{body}Pub\u{1}x\u{2}");
         assert_eq!(TraceRecord::decode(&more), all());
@@ -267,7 +385,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_body_panics(body in "(Pub|SubBefore|SubAfter|[0-9a-z \u{1}\u{2}]){0,40}") {
+        fn no_body_panics(body in "(Pub|SubBefore|SubAfter|EndTransaction|COMMIT_MESSAGE|[0-9a-z \u{1}\u{2}]){0,40}") {
             let _ = TraceRecord::decode(&body);
         }
     }

@@ -1,9 +1,10 @@
 //! Samples of how it is told why a group has received a message, or has not.
 
-use quern_protocol::trace::{TraceRecord, Traced, TracedKind, TracedSend};
+use quern_protocol::trace::{TraceRecord, Traced, TracedEnd, TracedKind, TracedSend};
 use quern_protocol::{
     ExplainDelivery, ExplainDeliveryReply, Filter, HiddenMessage, Opinion, OpinionRole,
     PoppedQueue, QueueId, QueueOffset, Said, Stall, TopicGroup, TopicGroups, TopicGroupsReply,
+    TransactionEnd,
 };
 
 use crate::{Samples, group, hex, topic};
@@ -88,9 +89,18 @@ fn written(all: &mut Samples) {
         place: "broker-a/4096".to_owned(),
         is_stored: true,
     };
-    let begun = Traced::Begun {
+    let begun = |by: &str| Traced::Begun {
         hand_out: "0F".to_owned(),
         attempts: 2,
+        by: by.to_owned(),
+    };
+    let committed = TracedEnd {
+        topic: topic(),
+        tag: "paid".to_owned(),
+        broker: "broker-a".to_owned(),
+        handle: "broker-a/4096".to_owned(),
+        end: TransactionEnd::Commit,
+        is_answer: false,
     };
     let ended = Traced::Ended {
         hand_out: "0F".to_owned(),
@@ -99,8 +109,10 @@ fn written(all: &mut Samples) {
     };
     for (name, what) in [
         ("sent", Traced::Sent(sent)),
-        ("begun", begun),
+        ("begun", begun("")),
+        ("begun by", begun("10.0.0.1@4711")),
         ("ended", ended),
+        ("transaction ended", Traced::TransactionEnded(committed)),
     ] {
         let record = TraceRecord {
             at: 1_700_000_000_000,

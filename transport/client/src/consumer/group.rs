@@ -23,6 +23,7 @@ use crate::consumer::{MessageView, PullConsumer};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::routes::MessageQueue;
+use crate::tracer::HandOut;
 
 /// Where a group begins that has committed nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -329,6 +330,26 @@ impl Ready {
     }
 }
 
+/// A message the application has.
+#[derive(Debug)]
+struct AtWork {
+    queue: MessageQueue,
+    offset: QueueOffset,
+    traced: Option<HandOut>,
+}
+
+impl AtWork {
+    fn is(&self, message: &MessageView) -> bool {
+        self.queue == *message.queue() && self.offset == message.offset()
+    }
+
+    fn end(&self, is_consumed: bool) {
+        if let Some(traced) = &self.traced {
+            traced.end(is_consumed);
+        }
+    }
+}
+
 /// Receives the messages of a group, as one of its members. Dropped, it stops without committing, and the
 /// group misses it a second later.
 #[derive(Debug)]
@@ -336,8 +357,8 @@ pub struct Consumer {
     pub(super) shared: Arc<Shared>,
     received: mpsc::Receiver<Result<Batch>>,
     ready: Waiting,
-    /// The queue of the message the application has.
-    at_work: Option<MessageQueue>,
+    /// The message the application has.
+    at_work: Option<AtWork>,
     pub(super) committed_at: Instant,
     membership: JoinHandle<()>,
     stop: Option<oneshot::Sender<()>>,
@@ -373,8 +394,9 @@ impl Consumer {
     /// # });
     /// ```
     pub async fn recv(&mut self) -> Result<MessageView> {
-        if let Some(queue) = self.at_work.take() {
-            self.shared.progress.done(&queue);
+        if let Some(at_work) = self.at_work.take() {
+            self.shared.progress.done(&at_work.queue);
+            at_work.end(true);
         }
         loop {
             if self.committed_at.elapsed() >= limits::COMMIT {
@@ -384,7 +406,11 @@ impl Consumer {
             let commit_at = self.committed_at + limits::COMMIT;
             if let Ok(ready) = tokio::time::timeout_at(commit_at, self.ready()).await {
                 let message = ready?.message;
-                self.at_work = Some(message.queue().clone());
+                self.at_work = Some(AtWork {
+                    queue: message.queue().clone(),
+                    offset: message.offset(),
+                    traced: self.shared.hand_out(&message),
+                });
                 return Ok(message);
             }
         }
@@ -455,12 +481,19 @@ impl Consumer {
     /// # });
     /// ```
     pub async fn give_back(&self, message: &MessageView, reason: &str) -> Result<ReconsumeReply> {
-        self.shared.give_back(message, reason, None).await
+        let given = self.shared.give_back(message, reason, None).await?;
+        match self.at_work.as_ref().filter(|it| it.is(message)) {
+            Some(at_work) => at_work.end(false),
+            None => self.shared.took_back(message),
+        }
+        Ok(given)
     }
 
     /// Counts what was received so far as consumed and commits it; durable when this returns.
     pub async fn commit(&mut self) -> Result<()> {
-        self.at_work = None;
+        if let Some(at_work) = self.at_work.take() {
+            at_work.end(true);
+        }
         self.shared.progress.all_done();
         self.committed_at = Instant::now();
         self.shared.commit(self.shared.progress.due(|_| true)).await

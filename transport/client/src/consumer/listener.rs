@@ -20,7 +20,6 @@ use super::membership::Shared;
 use crate::consumer::MessageView;
 use crate::error::Result;
 use crate::limits;
-use crate::tracer::TracedListening;
 
 impl Consumer {
     /// Hands messages to a listener, at most `workers` at a time, in no order, until `until` resolves; then
@@ -126,8 +125,7 @@ impl Work {
         F: Future<Output = std::result::Result<(), String>>,
     {
         let message = &self.ready.message;
-        let (client, group) = (&self.shared.client, &self.shared.group);
-        let traced = TracedListening::begin(client, group, message);
+        let traced = self.shared.hand_out(message);
         let judged = judge(listener, message.clone(), self.shared.flow.consume_timeout).await;
         if let Some(traced) = traced {
             traced.end(judged.is_ok());

@@ -28,6 +28,7 @@ use crate::connections::again_if_lost;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::routes::MessageQueue;
+use crate::tracer::{HandOut, Receiver};
 
 /// What all tasks of one consumer share.
 #[derive(Debug)]
@@ -54,6 +55,26 @@ impl Shared {
         let mut all = self.subscriptions.iter();
         let found = all.find(|(it, _)| it == topic);
         found.map_or(Filter::All, |(_, filter)| filter.clone())
+    }
+
+    fn receiver(&self) -> Receiver<'_> {
+        Receiver {
+            client: &self.client,
+            group: &self.group,
+            id: &self.member,
+        }
+    }
+
+    /// The application gets a message: to be told of, if the client traces.
+    pub(super) fn hand_out(&self, message: &MessageView) -> Option<HandOut> {
+        HandOut::begin(self.receiver(), message, message.attempts())
+    }
+
+    /// The application does not consume a message that counted as consumed.
+    pub(super) fn took_back(&self, message: &MessageView) {
+        if let Some(hand_out) = HandOut::unseen(self.receiver(), message) {
+            hand_out.end(false);
+        }
     }
 
     /// A request that the broker may hold for `wait_ms`, and that says the same when it is said twice.

@@ -17,7 +17,6 @@ use crate::consumer::MessageView;
 use crate::error::Result;
 use crate::limits;
 use crate::routes::MessageQueue;
-use crate::tracer::TracedListening;
 
 /// Messages of one queue, in their order.
 #[derive(Default)]
@@ -149,7 +148,7 @@ where
     let (queue, offset) = (message.queue(), message.offset());
     let mut attempts = 0u16;
     loop {
-        let traced = TracedListening::begin(&shared.client, &shared.group, &message);
+        let traced = shared.hand_out(&message);
         let judged = judge(&listener, message.clone(), shared.flow.consume_timeout).await;
         if let Some(traced) = traced {
             traced.end(judged.is_ok());

@@ -22,6 +22,7 @@ use crate::consumer::MessageView;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::routes::MessageQueue;
+use crate::tracer::{HandOut, Receiver};
 
 /// Settings of a [`SimpleConsumer`].
 #[derive(Debug, Clone)]
@@ -159,7 +160,7 @@ impl SimpleConsumer {
             while let Some(delivery) = self.ready.pop() {
                 // One that lay here for too long is somebody else's by now.
                 if delivery.until > Instant::now() {
-                    return Ok(delivery);
+                    return Ok(delivery.handed_out());
                 }
             }
             let taken = self.taken.recv().await;
@@ -187,9 +188,27 @@ pub struct Delivery {
     receipt: Receipt,
     attempts: u16,
     until: Instant,
+    traced: Option<Arc<HandOut>>,
 }
 
 impl Delivery {
+    /// The application gets it.
+    fn handed_out(mut self) -> Self {
+        let to = Receiver {
+            client: &self.client,
+            group: &self.group,
+            id: self.client.id(),
+        };
+        self.traced = HandOut::begin(to, &self.message, self.attempts).map(Arc::new);
+        self
+    }
+
+    fn end(&self, is_consumed: bool) {
+        if let Some(traced) = &self.traced {
+            traced.end(is_consumed);
+        }
+    }
+
     /// The message.
     pub fn message(&self) -> &MessageView {
         &self.message
@@ -203,12 +222,16 @@ impl Delivery {
     /// It is consumed, and never given again; durable when this returns. `Q-3003` when its time was over
     /// and somebody else was given it.
     pub async fn ack(self) -> Result<()> {
-        self.tell(None).await
+        self.tell(None).await?;
+        self.end(true);
+        Ok(())
     }
 
     /// It is given again after so long, to anybody of the group.
     pub async fn nack(self, delay: Duration) -> Result<()> {
-        self.tell(Some(delay)).await
+        self.tell(Some(delay)).await?;
+        self.end(false);
+        Ok(())
     }
 
     /// The work takes longer: it stays hidden for so long from now on.
@@ -395,6 +418,7 @@ impl Taker {
                 receipt: popped.receipt,
                 attempts: popped.attempts,
                 until,
+                traced: None,
             });
         }
         Ok(deliveries)
