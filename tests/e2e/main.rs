@@ -9,6 +9,7 @@ mod config;
 mod delay;
 mod disk;
 mod first_message;
+mod giving_back;
 mod groups;
 mod health;
 mod kill;

@@ -17,6 +17,7 @@ mod durability;
 mod explain;
 mod filters;
 mod find;
+mod giving;
 mod group_admin;
 mod group_settings;
 mod groups;
@@ -75,6 +76,7 @@ use crate::cold::ColdReads;
 pub use crate::config::{Config, Delays, Transactions};
 use crate::filters::Filters;
 use crate::groups::Groups;
+use crate::giving::Givings;
 use crate::health::Health;
 use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
@@ -131,6 +133,7 @@ pub struct Broker {
     checks: Checks,
     replies: Replies,
     metrics: Metrics,
+    givings: Givings,
     started_at: u64,
     topic_gate: Semaphore,
     group_gate: Semaphore,
@@ -183,6 +186,7 @@ impl Broker {
             checks: Checks::default(),
             replies: Replies::default(),
             metrics: Metrics::default(),
+            givings: Givings::default(),
             started_at: store.now_ms(),
             topic_gate: Semaphore::new(1),
             group_gate: Semaphore::new(1),

@@ -78,6 +78,8 @@ pub(crate) const RETRY_DELAYS: [u32; 16] = [
 pub(crate) const RETRY_DELAY_COUNT: usize = 64;
 /// … and the longest, ms.
 pub(crate) const RETRY_DELAY: u32 = 24 * 60 * 60 * 1000;
+/// Messages given back again for want of an answer whose first time may still be on its way.
+pub(crate) const GIVEN_AGAIN: usize = 1_024;
 /// Dead letters sent back at once, and bytes, the last apart.
 pub(crate) const RESEND: u32 = 256;
 pub(crate) const RESEND_BYTES: usize = 4 * 1024 * 1024;

@@ -100,6 +100,7 @@ async fn bury(
             delay_ms: 0,
             reason: message.why.clone(),
             dead_after: None,
+            giving: None,
         };
         let one = retry::dead_letter(&target, &back, None, &message.record)?;
         pending.push(broker.store.submit_one(one));

@@ -367,6 +367,7 @@ impl Turn<'_> {
                     delay_ms: 0,
                     reason: format!("popped {} times and not acknowledged", hidden.times),
                     dead_after: Some(hidden.times),
+                    giving: None,
                 };
                 retry::bury(broker, &back, hidden.times).await?;
                 over.push(receipt);

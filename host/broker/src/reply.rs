@@ -149,3 +149,11 @@ pub(crate) fn delivery_stopped() -> WireError {
         "the broker's delivery threads have stopped; see its log",
     )
 }
+
+/// A task of ours has panicked: a bug, told once where it happened.
+pub(crate) fn broke_off() -> WireError {
+    WireError::new(
+        Code::INTERNAL,
+        "the request broke off; see the broker's log",
+    )
+}

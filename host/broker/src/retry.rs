@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quern_protocol::block::Pairs;
 use quern_protocol::retry::{
-    ORIGIN_OFFSET, ORIGIN_QUEUE, ORIGIN_TOPIC, REASON, dead_letter_topic, retry_topic,
+    GIVING, ORIGIN_OFFSET, ORIGIN_QUEUE, ORIGIN_TOPIC, REASON, dead_letter_topic, retry_topic,
 };
 use quern_protocol::{
     Code, CreateTopic, GroupName, QueueId, QueueOffset, QueuePosition, Reconsume, ReconsumeReply,
@@ -19,7 +19,7 @@ use quern_store::{AppendOne, ReadError};
 
 use crate::offsets::Commit;
 use crate::topics::Topic;
-use crate::{Broker, admin, limits, reply};
+use crate::{Broker, admin, giving, limits, reply};
 
 pub(crate) async fn reconsume(
     broker: &Arc<Broker>,
@@ -35,6 +35,16 @@ pub(crate) async fn reconsume(
             request.delay_ms
         )));
     }
+    match request.giving {
+        Some(giving) => giving::once(broker, request, giving).await,
+        None => give_back(broker, &request).await,
+    }
+}
+
+pub(crate) async fn give_back(
+    broker: &Arc<Broker>,
+    request: &Reconsume,
+) -> Result<ReconsumeReply, WireError> {
     let (retry, _) = topics_of(&request.group)?;
     let topic = broker.topic(&request.topic)?;
     let record = record(broker, &topic, request.queue, request.offset).await?;
@@ -53,7 +63,7 @@ pub(crate) async fn reconsume(
         .dead_after
         .or_else(|| (attempts > settings.retries).then_some(attempts));
     if let Some(attempts) = dead_after {
-        let dead = bury_record(broker, &request, attempts, &record).await?;
+        let dead = bury_record(broker, request, attempts, &record).await?;
         return Ok(ReconsumeReply {
             topic: dead,
             attempts,
@@ -67,7 +77,7 @@ pub(crate) async fn reconsume(
         queue: QueueId(0),
         block: record.slice(view.header.size()..),
         attempts,
-        notes: notes(&request, is_again.then_some(view.notes)).into(),
+        notes: notes(request, is_again.then_some(view.notes)).into(),
         due_at: Some(due_at),
     };
     let appended = broker.store.submit_one(one).await;
@@ -150,14 +160,17 @@ fn notes(request: &Reconsume, before: Option<Pairs<'_>>) -> Vec<u8> {
     let reason = &request.reason[..request.reason.floor_char_boundary(wire::REASON)];
     let (queue, offset) = (request.queue.to_string(), request.offset.to_string());
     let origin = match &before {
-        Some(notes) => notes.iter().filter(|(name, _)| *name != REASON).collect(),
+    let is_of_then = |name: &str| name == REASON || name == GIVING;
+        Some(notes) => notes.iter().filter(|(name, _)| !is_of_then(name)).collect(),
         None => vec![
             (ORIGIN_TOPIC, request.topic.as_str()),
             (ORIGIN_QUEUE, &queue),
             (ORIGIN_OFFSET, &offset),
         ],
     };
-    Pairs::encode(origin.into_iter().chain([(REASON, reason)]))
+    let giving = request.giving.map(giving::note);
+    let giving = giving.iter().map(|it| (GIVING, it.as_str()));
+    Pairs::encode(origin.into_iter().chain([(REASON, reason)]).chain(giving))
 }
 
 /// A topic that only the broker writes to.
@@ -193,7 +206,7 @@ pub(crate) async fn stored(
     found.map_err(|error| reply::read_failed(&error))
 }
 
-async fn record(
+pub(crate) async fn record(
     broker: &Broker,
     topic: &Topic,
     queue: QueueId,

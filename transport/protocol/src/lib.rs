@@ -106,7 +106,7 @@ pub use pull::{Filter, PluginFilter, Pull, PullReply, Stall};
 pub use record::{Extensions, Origin, ProducerStamp, RecordHeader, RecordKind, RecordView};
 pub use request::{FetchReplies, FetchRepliesReply, Replied, Reply, ReplyOutcome, ReplyReply};
 pub use retry::{
-    FilterFailure, GroupSetting, Reconsume, ReconsumeReply, ResendDeadLetters,
+    FilterFailure, GivingBack, GroupSetting, Reconsume, ReconsumeReply, ResendDeadLetters,
     ResendDeadLettersReply, SetGroup, SetGroupReply,
 };
 pub use route::{

@@ -187,7 +187,7 @@ operations! {
     75 DeleteGroup    Header => DeleteGroupReply    Header;
     76 Reply          Header => ReplyReply          Header;
     77 FetchReplies   Header => FetchRepliesReply   Table;
-    80 Reconsume      Header => ReconsumeReply      Header, version 2 appends 1;
+    80 Reconsume      Header => ReconsumeReply      Header, version 2 appends 1, version 3 appends 1;
     81 SetGroup       Header => SetGroupReply       Header;
     82 ResendDeadLetters Header => ResendDeadLettersReply Header;
     90 DescribeConfig Header => DescribeConfigReply Table;

@@ -19,6 +19,8 @@ pub const ORIGIN_TOPIC: &str = "RETRY_TOPIC";
 pub const ORIGIN_QUEUE: &str = "REAL_QID";
 /// Its offset there.
 pub const ORIGIN_OFFSET: &str = "__ORIGIN_OFFSET";
+/// The number under which it was given back last, in hexadecimal: see [`GivingBack`].
+pub const GIVING: &str = "__RETRY_ID";
 /// Why it was given back last.
 pub const REASON: &str = "__RETRY_REASON";
 /// The code of the error for which no filter has judged it.
@@ -47,7 +49,7 @@ pub fn is_retry_topic(topic: &TopicName) -> bool {
 }
 
 /// Gives a message back. Answered when it is durable that it comes again; whoever hears no answer and
-/// asks again may get it twice.
+/// says so again gets it twice, unless it says that it is again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reconsume {
     pub group: GroupName,
@@ -62,11 +64,26 @@ pub struct Reconsume {
     /// It is a dead letter at once, after so many attempts where it is; `None` = as the group has it. Since
     /// version 2.
     pub dead_after: Option<u16>,
+    /// By which the broker recognises it when it comes again; `None` = it does not. Since version 3.
+    pub giving: Option<GivingBack>,
+}
+
+/// One time that a message is given back, however often that has to be said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivingBack {
+    /// Drawn at random.
+    pub id: u64,
+    /// It was said before, and no answer came.
+    pub is_again: bool,
 }
 
 impl Reconsume {
     pub(crate) fn says_more_than_version_1(&self) -> bool {
-        self.dead_after.is_some()
+        self.dead_after.is_some() || self.says_more_than_version_2()
+    }
+
+    pub(crate) fn says_more_than_version_2(&self) -> bool {
+        self.giving.is_some()
     }
 }
 

@@ -11,8 +11,8 @@ use quern_protocol::retry::{
     ORIGIN_OFFSET, ORIGIN_QUEUE, ORIGIN_TOPIC, REASON, dead_letter_topic, retry_topic,
 };
 use quern_protocol::{
-    Code, CreateTopic, Filter, GroupName, GroupSetting, OffsetRange, Pull, QueueId, QueueOffset,
-    Reconsume, RecordView, ResendDeadLetters, Send, SetGroup, TopicName,
+    Code, CreateTopic, Filter, GivingBack, GroupName, GroupSetting, OffsetRange, Pull, QueueId,
+    QueueOffset, Reconsume, RecordView, ResendDeadLetters, Send, SetGroup, TopicName,
 };
 use quern_quic::Connection;
 use quern_store::sim::SimFs;
@@ -37,6 +37,7 @@ fn back(topic: &TopicName, offset: u64, reason: &str) -> Reconsume {
         delay_ms: 0,
         reason: reason.to_owned(),
         dead_after: None,
+        giving: None,
     }
 }
 
@@ -184,6 +185,44 @@ async fn a_broker_that_starts_again_knows_what_waits_and_what_is_set() {
     assert_eq!((&seen[0].0[..], seen[0].1), ("b", 1));
     let reply = ask(&connection, &back(&retry, 0, "again")).await;
     assert_eq!((reply.attempts, reply.due_at), (2, 0), "what was set holds");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_given_back_again_for_want_of_an_answer_is_given_back_once() {
+    let (dir, fs) = (tempfile::tempdir().unwrap(), SimFs::default());
+    let connection = broker(dir.path(), &fs).await;
+    set(&connection, 1, 100).await;
+    create(&connection, 1).await;
+    let send = Send::new(topic(), QueueId(0), 1);
+    send_one(&connection, send).await.unwrap();
+    let (retry, dead) = (
+        retry_topic(&group()).unwrap(),
+        dead_letter_topic(&group()).unwrap(),
+    );
+    let given = |from: &TopicName, id, is_again| Reconsume {
+        giving: Some(GivingBack { id, is_again }),
+        ..back(from, 0, "why")
+    };
+    let first = ask(&connection, &given(&topic(), 1, false)).await;
+    assert_eq!(ask(&connection, &given(&topic(), 1, true)).await, first);
+    assert_eq!(read(&connection, &retry, 0).await.len(), 1);
+    // It is found when it waits no more, and by a broker that was not there then.
+    assert_eq!(ask(&connection, &given(&topic(), 1, true)).await, first);
+    drop(connection);
+    let connection = broker(dir.path(), &fs.crash(1)).await;
+    assert_eq!(ask(&connection, &given(&topic(), 1, true)).await, first);
+    // Another time is another, and what was said first may be heard last.
+    let again = ask(&connection, &given(&topic(), 2, true)).await;
+    assert!(again.due_at > first.due_at);
+    assert_eq!(ask(&connection, &given(&topic(), 2, false)).await, again);
+    let second = read(&connection, &retry, 1).await;
+    assert_eq!((second.len(), second[0].1), (1, 1));
+    // A dead letter is one.
+    let letter = ask(&connection, &given(&retry, 3, false)).await;
+    assert_eq!((letter.attempts, letter.due_at), (2, 0));
+    assert_eq!(ask(&connection, &given(&retry, 3, true)).await, letter);
+    assert_eq!(end(&connection, &dead).await, 1);
+    assert_eq!(end(&connection, &retry).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

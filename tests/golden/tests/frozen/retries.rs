@@ -2,7 +2,7 @@
 
 use quern_protocol::retry::retry_topic;
 use quern_protocol::{
-    FilterFailure, GroupSetting, QueueId, QueueOffset, Reconsume, ReconsumeReply,
+    FilterFailure, GivingBack, GroupSetting, QueueId, QueueOffset, Reconsume, ReconsumeReply,
     ResendDeadLetters, ResendDeadLettersReply, SetGroup, SetGroupReply,
 };
 
@@ -17,6 +17,7 @@ pub(crate) fn retries(all: &mut Samples) {
         delay_ms: 500,
         reason: "no stock".to_owned(),
         dead_after: None,
+        giving: None,
     };
     let given = ReconsumeReply {
         topic: retry_topic(&group()).unwrap(),
@@ -26,9 +27,17 @@ pub(crate) fn retries(all: &mut Samples) {
     all.add(&back, &given);
     let dead = Reconsume {
         dead_after: Some(300),
-        ..back
+        ..back.clone()
     };
     all.request(&dead, "request of a dead letter");
+    let again = Reconsume {
+        giving: Some(GivingBack {
+            id: 0x0102_0304_0506_0708,
+            is_again: true,
+        }),
+        ..back
+    };
+    all.request(&again, "request that comes again");
     let settings = vec![
         GroupSetting::Retries(300),
         GroupSetting::RetryDelays(vec![10_000, 30_000]),

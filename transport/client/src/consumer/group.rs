@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::broadcast::Broadcast;
 use super::local::LocalOffsets;
-use super::membership::{Membership, Presence, Shared};
+use super::membership::{Giving, Membership, Presence, Shared};
 use super::progress::{Hold, Progress, Threshold};
 use super::puller::{Batch, survives};
 use super::ready::Waiting;
@@ -341,6 +341,8 @@ struct AtWork {
 impl AtWork {
     fn is(&self, message: &MessageView) -> bool {
         self.queue == *message.queue() && self.offset == message.offset()
+    /// If it is given back.
+    giving: Giving,
     }
 
     fn end(&self, is_consumed: bool) {
@@ -414,6 +416,7 @@ impl Consumer {
                 return Ok(message);
             }
         }
+                    giving: Giving::new(),
     }
 
     /// The next message that may be handed out, and is now. Nothing is lost when it is not waited for.
@@ -465,7 +468,8 @@ impl Consumer {
 
     /// Gives a message back: it comes again to some member of the group later, the later the more often
     /// it was given back, and becomes a dead letter when that was too often. It counts as consumed like
-    /// any other. The reason is for whoever looks into it.
+    /// any other. The reason is for whoever looks into it. It is said until a broker answers or the request
+    /// time-out is over; a message given back once comes again once.
     ///
     /// ```
     /// # quernstone::testing::run(async |client| {
@@ -481,8 +485,24 @@ impl Consumer {
     /// # });
     /// ```
     pub async fn give_back(&self, message: &MessageView, reason: &str) -> Result<ReconsumeReply> {
-        let given = self.shared.give_back(message, reason, None).await?;
-        match self.at_work.as_ref().filter(|it| it.is(message)) {
+        let at_work = self.at_work.as_ref().filter(|it| it.is(message));
+        let anew = Giving::new();
+        let giving = at_work.map_or(&anew, |it| &it.giving);
+        let until = Instant::now() + self.shared.client.0.within;
+        let mut backoff = Backoff::new();
+        let given = loop {
+            let said = self.shared.give_back(message, (reason, None), giving);
+            let error = match said.await {
+                Ok(given) => break given,
+                Err(error) => error,
+            };
+            if !survives(&error) || Instant::now() >= until {
+                return Err(error);
+            }
+            self.shared.pull.forget_route(&message.queue().topic);
+            tokio::time::sleep(backoff.next(fastrand::f64())).await;
+        };
+        match at_work {
             Some(at_work) => at_work.end(false),
             None => self.shared.took_back(message),
         }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::group::{Consumer, Ready};
-use super::membership::Shared;
+use super::membership::{Giving, Shared};
 use crate::consumer::MessageView;
 use crate::error::Result;
 use crate::limits;
@@ -141,13 +141,13 @@ impl Work {
 
     /// Whether the message is the broker's again, or nobody's any more. If not, the commit never passes it.
     pub(super) async fn give_back(&self, why: &str) -> bool {
-        let mut backoff = Backoff::new();
+        let (mut backoff, giving) = (Backoff::new(), Giving::new());
+        let message = &self.ready.message;
         loop {
-            match self
+            let given = self
                 .shared
-                .give_back(&self.ready.message, why, self.dead_after)
-                .await
-            {
+                .give_back(message, (why, self.dead_after), &giving);
+            match given.await {
                 Ok(_) => return true,
                 Err(error) if error.coded() == quern_protocol::Code::NOT_FOUND => {
                     tracing::error!(%error, why, "a message is not consumed and cannot come again");
@@ -159,9 +159,7 @@ impl Work {
                 }
                 Err(error) => {
                     tracing::warn!(%error, why, "not given back; trying again");
-                    self.shared
-                        .pull
-                        .forget_route(&self.ready.message.queue().topic);
+                    self.shared.pull.forget_route(&message.queue().topic);
                     tokio::time::sleep(backoff.next(fastrand::f64())).await;
                 }
             }

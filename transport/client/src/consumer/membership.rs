@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quern_protocol::retry::retry_topic;
 use quern_protocol::{
-    BrokerEntry, BrokerName, BrokerRoute, Code, CommitOffsets, Filter, GroupName, GroupSetting,
-    JoinGroup, JoinGroupReply, LeaseQueues, LeaseQueuesReply, LeaveGroup, Operation, QueueOffset,
-    QueuePosition, ReadQueues, Reconsume, ReconsumeReply, Selector, Share, Subscription, TopicName,
-    group, limits as wire,
+    BrokerEntry, BrokerName, BrokerRoute, Code, CommitOffsets, Filter, GivingBack, GroupName,
+    GroupSetting, JoinGroup, JoinGroupReply, LeaseQueues, LeaseQueuesReply, LeaveGroup, Operation,
+    QueueOffset, QueuePosition, ReadQueues, Reconsume, ReconsumeReply, Selector, Share,
+    Subscription, TopicName, group, limits as wire,
 };
 use quern_quic::Backoff;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -29,6 +30,29 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::routes::MessageQueue;
 use crate::tracer::{HandOut, Receiver};
+
+/// One time that a message is given back, however often that has to be said.
+#[derive(Debug)]
+pub(super) struct Giving {
+    id: u64,
+    is_said: AtomicBool,
+}
+
+impl Giving {
+    pub(super) fn new() -> Self {
+        Self {
+            id: fastrand::u64(..),
+            is_said: AtomicBool::new(false),
+        }
+    }
+
+    fn say(&self) -> GivingBack {
+        GivingBack {
+            id: self.id,
+            is_again: self.is_said.swap(true, Ordering::Relaxed),
+        }
+    }
+}
 
 /// What all tasks of one consumer share.
 #[derive(Debug)]
@@ -113,8 +137,8 @@ impl Shared {
     pub(super) async fn give_back(
         &self,
         message: &MessageView,
-        reason: &str,
-        dead_after: Option<u16>,
+        (reason, dead_after): (&str, Option<u16>),
+        giving: &Giving,
     ) -> Result<ReconsumeReply> {
         if self.local.is_some() {
             let why = "what is broadcast is given back to nobody: every consumer has its own";
@@ -132,6 +156,7 @@ impl Shared {
         };
         let broker = self.client.0.routes.broker(queue).await?;
         self.client.call(&broker.address, &request).await
+            giving: Some(giving.say()),
     }
 
     /// How often a message is tried again before it is a dead letter, as the brokers have it.
