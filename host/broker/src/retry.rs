@@ -237,39 +237,89 @@ pub(crate) async fn resend(
     }
     let (_, dead) = topics_of(&request.group)?;
     let dead = broker.topic(&dead)?;
-    // So that nobody else sends the same ones.
-    let _one_change_at_a_time = broker.group_changes().await;
-    let (group, queue) = (request.group, QueueId(0));
-    let (min, end) = broker.store.range(dead.id, queue);
-    let committed = broker.state.offsets.next(&group, dead.id, queue);
-    let first = committed.unwrap_or(min).max(min);
-    let most = u64::from(request.messages.min(limits::RESEND));
-    let (mut next, mut bytes, mut pending) = (first, 0, Vec::new());
-    while next < end && next.0 - first.0 < most && bytes < limits::RESEND_BYTES {
-        let record = record(broker, &dead, queue, next).await?;
-        bytes += record.len();
-        let appended = broker.store.submit_one(back(broker, &record)?);
-        pending.push(appended);
-        next = next.plus(1);
+    let most = request.messages.min(limits::RESEND) as usize;
+    loop {
+        let letters = letters(broker, &dead, &request.group, most).await?;
+        // So that nobody else sends the same ones. What is read takes its time, and others change groups meanwhile.
+        let one_change_at_a_time = broker.group_changes().await;
+        if first_letter(broker, &dead, &request.group) == letters.first {
+            return send_back(broker, &dead, request.group, letters).await;
+        }
+        drop(one_change_at_a_time);
+    }
+}
+
+/// Dead letters, the oldest that nobody has dealt with first.
+struct Letters {
+    first: QueueOffset,
+    records: Vec<Bytes>,
+}
+
+/// All of them are in one queue.
+const LETTERS: QueueId = QueueId(0);
+
+fn first_letter(broker: &Broker, dead: &Topic, group: &GroupName) -> QueueOffset {
+    let (min, _) = broker.store.range(dead.id, LETTERS);
+    let committed = broker.state.offsets.next(group, dead.id, LETTERS);
+    committed.unwrap_or(min).max(min)
+}
+
+async fn letters(
+    broker: &Arc<Broker>,
+    dead: &Topic,
+    group: &GroupName,
+    most: usize,
+) -> Result<Letters, WireError> {
+    let first = first_letter(broker, dead, group);
+    let (store, id) = (broker.store.clone(), dead.id);
+    let read = move || -> Result<Vec<Bytes>, ReadError> {
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for entry in store.entries(id, LETTERS, first, most)? {
+            if bytes >= limits::RESEND_BYTES {
+                break;
+            }
+            let record = store.record(&entry)?;
+            bytes += record.len();
+            records.push(record);
+        }
+        Ok(records)
+    };
+    let records = broker.cold.run(&None, read).await?;
+    let records = records.map_err(|error| reply::read_failed(&error))?;
+    Ok(Letters { first, records })
+}
+
+/// Whoever calls this has the gate of group changes.
+async fn send_back(
+    broker: &Broker,
+    dead: &Topic,
+    group: GroupName,
+    Letters { first, records }: Letters,
+) -> Result<ResendDeadLettersReply, WireError> {
+    let mut pending = Vec::with_capacity(records.len());
+    for record in &records {
+        pending.push(broker.store.submit_one(back(broker, record)?));
     }
     for appended in pending {
         let appended = appended.await;
         appended.map_err(|error| reply::append_failed(&error))?;
     }
     if next > first {
+    let next = first.plus(records.len() as u64);
         let commit = Commit {
             group,
             topic: dead.id,
             offsets: vec![QueuePosition {
-                queue,
+                queue: LETTERS,
                 offset: next,
             }],
         };
         broker.log(RecordKind::OffsetCommit, &commit).await?;
     }
     Ok(ResendDeadLettersReply {
-        resent: (next.0 - first.0) as u32,
-        left: end.0 - next.0,
+    let (_, end) = broker.store.range(dead.id, LETTERS);
+        resent: records.len() as u32,
+        left: end.0.saturating_sub(next.0),
     })
 }
 
