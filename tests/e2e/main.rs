@@ -8,6 +8,7 @@ mod compression;
 mod config;
 mod delay;
 mod disk;
+mod figures;
 mod first_message;
 mod giving_back;
 mod groups;

@@ -151,6 +151,7 @@ async fn due(
             broker.checks.not_asked(position, now);
             break;
         }
+        broker.metrics.waits.checks.add(1);
         checks.push(TransactionCheck {
             topic: topic.name.clone(),
             position,
@@ -244,6 +245,7 @@ async fn park(broker: &Arc<Broker>, half: Half) -> Result<(), WireError> {
         let parked = parked.await;
         parked.map_err(|error| reply::append_failed(&error))?;
         broker.checks.forget(position);
+        broker.metrics.waits.parked.add(1);
         tracing::warn!(topic = %topic.name, %position, group,
             "nobody says how a transaction ended: its message is set aside");
     }

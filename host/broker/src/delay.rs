@@ -85,6 +85,7 @@ pub(crate) async fn recall(
     let decided = broker.store.cancel_timer(request.position);
     let decided = decided.ok_or_else(gone)?.await;
     decided.map_err(|error| reply::append_failed(&error))?;
+    broker.metrics.waits.recalled.add(1);
     Ok(RecallMessageReply { message })
 }
 
@@ -180,26 +181,25 @@ async fn fire(broker: &Arc<Broker>, due: Vec<Waiting>) -> Result<(), WireError> 
     let reader = Arc::clone(broker);
     let read = move || {
         let fired = due.into_iter().map(|timer| {
-            let position = timer.position;
-            (
-                position,
-                reader.store.fire(position, |it| place(&reader, it)),
-            )
+            let fired = reader.store.fire(timer.position, |it| place(&reader, it));
+            (timer, fired)
         });
         fired.collect::<Vec<_>>()
     };
     let mut outcome = Ok(());
-    for (position, fired) in broker.cold.run(&None, read).await? {
+    for (timer, fired) in broker.cold.run(&None, read).await? {
         match fired {
             Ok(None) => {}
-            Ok(Some(decided)) => {
-                if let Err(error) = decided.await {
-                    outcome = Err(reply::append_failed(&error));
+            Ok(Some(decided)) => match decided.await {
+                Ok(_) => {
+                    let late = &broker.metrics.waits.late;
+                    late.delivered(timer.due_at, broker.store.now_ms());
                 }
-            }
+                Err(error) => outcome = Err(reply::append_failed(&error)),
+            },
             Err(error @ ReadError::Damaged { .. }) => {
                 tracing::error!(code = "Q-4007", %error, "a message that waited is lost");
-                broker.store.forget_timer(position);
+                broker.store.forget_timer(timer.position);
             }
             Err(error) => outcome = Err(reply::read_failed(&error)),
         }

@@ -58,6 +58,7 @@ mod transactions;
 mod trials;
 mod upload;
 mod users;
+mod wait_figures;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,8 +76,8 @@ use crate::checks::Checks;
 use crate::cold::ColdReads;
 pub use crate::config::{Config, Delays, Transactions};
 use crate::filters::Filters;
-use crate::groups::Groups;
 use crate::giving::Givings;
+use crate::groups::Groups;
 use crate::health::Health;
 use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
@@ -132,8 +133,8 @@ pub struct Broker {
     pop_gates: Gates,
     checks: Checks,
     replies: Replies,
-    metrics: Metrics,
     givings: Givings,
+    metrics: Metrics,
     started_at: u64,
     topic_gate: Semaphore,
     group_gate: Semaphore,
@@ -185,8 +186,8 @@ impl Broker {
             pop_gates: Gates::default(),
             checks: Checks::default(),
             replies: Replies::default(),
-            metrics: Metrics::default(),
             givings: Givings::default(),
+            metrics: Metrics::default(),
             started_at: store.now_ms(),
             topic_gate: Semaphore::new(1),
             group_gate: Semaphore::new(1),

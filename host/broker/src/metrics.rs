@@ -1,6 +1,8 @@
-//! Counters of one broker, since it started. Read by `Status`.
+//! Counters of one broker, since it started. Read by `Status` and `WaitFigures`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::wait_figures::Waits;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -24,4 +26,5 @@ pub(crate) struct Metrics {
     pub(crate) messages_skipped: Counter,
     /// Replies that came, or would have been fetched, after the request's time.
     pub(crate) replies_late: Counter,
+    pub(crate) waits: Waits,
 }

@@ -14,13 +14,13 @@ use quern_protocol::{
     ListTopics, ListTransactions, OffsetAt, OffsetRange, PluginFallBacks, PluginHealth, PluginLogs,
     PluginUsers, PollTransactions, QueryOffsets, RecallMessage, Reconsume, Reply, Request,
     ResendDeadLetters, ResendMessage, RestoreTopic, Send, SendSelected, SetGroup, SetTopic, Status,
-    TopicGroups, TopicSettings, TrialMoves, UploadChunk, WireError,
+    TopicGroups, TopicSettings, TrialMoves, UploadChunk, WaitFigures, WireError,
 };
 
 use crate::{
     Broker, admin, bindings, checks, delay, durability, explain, find, group_admin, group_settings,
     health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, replies, retry, select,
-    send, session, status, topic_deletion, transactions, trials, upload, users,
+    send, session, status, topic_deletion, transactions, trials, upload, users, wait_figures,
 };
 
 /// Answers one frame.
@@ -119,6 +119,7 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
             reply::<ResendDeadLetters>(retry::resend(broker, it).await?)
         }
 
+        Request::WaitFigures(_) => reply::<WaitFigures>(wait_figures::figures(broker)),
         Request::Status(_) => reply::<Status>(status::status(broker)),
         Request::DescribeConfig(_) => reply::<DescribeConfig>(status::config(broker)),
 

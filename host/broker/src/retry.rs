@@ -82,6 +82,7 @@ pub(crate) async fn give_back(
     };
     let appended = broker.store.submit_one(one).await;
     appended.map_err(|error| reply::append_failed(&error))?;
+    broker.metrics.waits.delayed.add(1);
     Ok(ReconsumeReply {
         topic: target.name.clone(),
         attempts,
@@ -159,8 +160,8 @@ pub(crate) fn topics_of(group: &GroupName) -> Result<(TopicName, TopicName), Wir
 fn notes(request: &Reconsume, before: Option<Pairs<'_>>) -> Vec<u8> {
     let reason = &request.reason[..request.reason.floor_char_boundary(wire::REASON)];
     let (queue, offset) = (request.queue.to_string(), request.offset.to_string());
-    let origin = match &before {
     let is_of_then = |name: &str| name == REASON || name == GIVING;
+    let origin = match &before {
         Some(notes) => notes.iter().filter(|(name, _)| !is_of_then(name)).collect(),
         None => vec![
             (ORIGIN_TOPIC, request.topic.as_str()),
@@ -304,8 +305,8 @@ async fn send_back(
         let appended = appended.await;
         appended.map_err(|error| reply::append_failed(&error))?;
     }
-    if next > first {
     let next = first.plus(records.len() as u64);
+    if next > first {
         let commit = Commit {
             group,
             topic: dead.id,
@@ -316,8 +317,8 @@ async fn send_back(
         };
         broker.log(RecordKind::OffsetCommit, &commit).await?;
     }
-    Ok(ResendDeadLettersReply {
     let (_, end) = broker.store.range(dead.id, LETTERS);
+    Ok(ResendDeadLettersReply {
         resent: records.len() as u32,
         left: end.0.saturating_sub(next.0),
     })

@@ -47,6 +47,9 @@ pub(crate) async fn send(
     let pending = delay::submit(broker, append, request.later.as_ref())?;
     let (status, appended) = durability::reached(pending, acknowledge, late).await?;
     broker.metrics.messages_in.add(request.messages.into());
+    if let Some(later) = &request.later {
+        broker.metrics.waits.stored(later, request.messages.into());
+    }
     Ok(SendReply {
         status,
         first: appended.first,

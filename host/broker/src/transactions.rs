@@ -139,12 +139,19 @@ async fn decide(
     let appended = decided.await;
     let appended = appended.map_err(|error| reply::append_failed(&error))?;
     broker.checks.forget(position);
+    let waits = &broker.metrics.waits;
     Ok(Some(match end {
-        TransactionEnd::RollBack => TransactionOutcome::RolledBack,
-        TransactionEnd::Commit => TransactionOutcome::Committed {
-            queue,
-            offset: appended.first,
-        },
+        TransactionEnd::RollBack => {
+            waits.rolled_back.add(1);
+            TransactionOutcome::RolledBack
+        }
+        TransactionEnd::Commit => {
+            waits.committed.add(1);
+            TransactionOutcome::Committed {
+                queue,
+                offset: appended.first,
+            }
+        }
     }))
 }
 

@@ -1,7 +1,9 @@
 //! `quern delay …`: messages that wait for their time: ls, cancel.
 
+use std::collections::BTreeMap;
+
 use clap::Subcommand;
-use quern_client::{BrokerName, DelayedMessage, MessageHandle};
+use quern_client::{BrokerName, DelayFigures, DelayedMessage, MessageHandle};
 use serde::Serialize;
 
 use crate::connect::Options;
@@ -16,6 +18,11 @@ pub(crate) enum Command {
         /// So many at the most.
         #[arg(short = 'n', long = "max", value_name = "COUNT", default_value_t = 100)]
         max: usize,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// How many messages wait on each broker, retries too, what became of others since it started, and how late they came.
+    Stats {
         #[command(flatten)]
         options: Options,
     },
@@ -37,6 +44,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             max,
             options,
         } => ls(&topic, max, &options).await,
+        Command::Stats { options } => stats(&options).await,
         Command::Cancel {
             topic,
             handles,
@@ -99,6 +107,99 @@ async fn ls(topic: &str, max: usize, options: &Options) -> Result<(), Failure> {
     let found = client.admin().list_delayed(topic, max).await?.into_iter();
     let rows: Vec<_> = found.map(|(broker, it)| Row::new(broker, it)).collect();
     show(&rows, options, "no message waits")
+}
+
+#[derive(Serialize)]
+struct Stats {
+    broker: String,
+    waiting: u64,
+    next_due: Option<u64>,
+    by_topic: BTreeMap<String, u64>,
+    taken: u64,
+    delivered: u64,
+    recalled: u64,
+    late: Vec<Late>,
+    latest_ms: u64,
+}
+
+/// Delivered within so many ms of their time, and not within fewer.
+#[derive(Serialize)]
+struct Late {
+    within_ms: Option<u64>,
+    messages: u64,
+}
+
+impl Stats {
+    fn new(broker: &BrokerName, it: DelayFigures) -> Self {
+        let late = it.late.into_iter().map(|(within, messages)| Late {
+            within_ms: (within < u64::MAX).then_some(within),
+            messages,
+        });
+        Self {
+            broker: broker.to_string(),
+            waiting: it.waiting,
+            next_due: (it.next_due > 0).then_some(it.next_due),
+            by_topic: output::by_topic(it.by_topic),
+            taken: it.taken,
+            delivered: it.delivered,
+            recalled: it.recalled,
+            late: late.collect(),
+            latest_ms: it.latest_ms,
+        }
+    }
+
+    /// Within how many ms so many in a hundred were delivered, as far as the steps tell.
+    fn within(&self, percent: u64) -> String {
+        let mut seen = 0;
+        let reached = self.late.iter().find(|it| {
+            seen += it.messages;
+            seen > 0 && seen * 100 >= self.delivered * percent
+        });
+        match reached {
+            None => String::new(),
+            Some(it) => match it.within_ms {
+                Some(ms) => format!("{} ms", ms.min(self.latest_ms.max(1))),
+                None => format!("{} ms", self.latest_ms),
+            },
+        }
+    }
+}
+
+async fn stats(options: &Options) -> Result<(), Failure> {
+    let client = options.connect.client().await?;
+    let figures = client.admin().wait_figures().await?.into_iter();
+    let rows: Vec<_> = figures
+        .map(|(broker, it)| Stats::new(&broker, it.delays))
+        .collect();
+    output::rows(
+        options.output,
+        &rows,
+        &[
+            "BROKER",
+            "WAITING",
+            "NEXT DUE",
+            "TAKEN",
+            "DELIVERED",
+            "TAKEN BACK",
+            "LATE P50",
+            "P99",
+            "MAX",
+        ],
+        |row| {
+            vec![
+                row.broker.clone(),
+                row.waiting.to_string(),
+                row.next_due.map_or_else(String::new, time::shown),
+                row.taken.to_string(),
+                row.delivered.to_string(),
+                row.recalled.to_string(),
+                row.within(50),
+                row.within(99),
+                format!("{} ms", row.latest_ms),
+            ]
+        },
+        "no broker is there",
+    )
 }
 
 /// Each for itself: one that is too late does not keep the others from being taken back.

@@ -1,8 +1,10 @@
 //! Results on stdout: a table for people, JSON for programs.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
+use quern_client::TopicWaits;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -86,6 +88,14 @@ pub(crate) fn confirm(what: &str, name: &str, yes: bool) -> Result<(), Failure> 
         true => Ok(()),
         false => Err(Failure::new(1, "nothing was done")),
     }
+}
+
+/// What waits, by its topic.
+pub(crate) fn by_topic(waits: Vec<TopicWaits>) -> BTreeMap<String, u64> {
+    let waits = waits.into_iter();
+    waits
+        .map(|it| (it.topic.to_string(), it.messages))
+        .collect()
 }
 
 pub(crate) fn json<T: Serialize>(value: &T) -> Result<String, Failure> {

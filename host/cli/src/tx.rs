@@ -1,5 +1,6 @@
 //! `quern tx …`: transactions: those that are open, how one ended, ending one by hand, answering for a group.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::Subcommand;
@@ -22,6 +23,11 @@ pub(crate) enum Command {
         /// So many at the most.
         #[arg(short = 'n', long = "max", value_name = "COUNT", default_value_t = 100)]
         max: usize,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// What each broker has counted of transactions since it started, and how many are open.
+    Stats {
         #[command(flatten)]
         options: Options,
     },
@@ -70,6 +76,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             max,
             options,
         } => ls(topic.as_deref(), max, &options).await,
+        Command::Stats { options } => stats(&options).await,
         Command::Show { which } => end(&which, None).await,
         Command::Commit { which } => end(&which, Some(TransactionEnd::Commit)).await,
         Command::Rollback { which } => end(&which, Some(TransactionEnd::RollBack)).await,
@@ -127,6 +134,65 @@ async fn ls(topic: Option<&str>, max: usize, options: &Options) -> Result<(), Fa
             ]
         },
         "no transaction is open",
+    )
+}
+
+#[derive(Serialize)]
+struct Stats {
+    broker: String,
+    open: u64,
+    oldest: Option<u64>,
+    by_topic: BTreeMap<String, u64>,
+    begun: u64,
+    committed: u64,
+    rolled_back: u64,
+    set_aside: u64,
+    asked: u64,
+}
+
+async fn stats(options: &Options) -> Result<(), Failure> {
+    let client = options.connect.client().await?;
+    let figures = client.admin().wait_figures().await?.into_iter();
+    let rows = figures.map(|(broker, it)| {
+        let it = it.transactions;
+        Stats {
+            broker: broker.to_string(),
+            open: it.open,
+            oldest: (it.oldest > 0).then_some(it.oldest),
+            by_topic: output::by_topic(it.by_topic),
+            begun: it.begun,
+            committed: it.committed,
+            rolled_back: it.rolled_back,
+            set_aside: it.parked,
+            asked: it.checks,
+        }
+    });
+    output::rows(
+        options.output,
+        &rows.collect::<Vec<_>>(),
+        &[
+            "BROKER",
+            "OPEN",
+            "SINCE",
+            "BEGUN",
+            "COMMITTED",
+            "ROLLED BACK",
+            "SET ASIDE",
+            "ASKED",
+        ],
+        |row| {
+            vec![
+                row.broker.clone(),
+                row.open.to_string(),
+                row.oldest.map_or_else(String::new, time::shown),
+                row.begun.to_string(),
+                row.committed.to_string(),
+                row.rolled_back.to_string(),
+                row.set_aside.to_string(),
+                row.asked.to_string(),
+            ]
+        },
+        "no broker is there",
     )
 }
 

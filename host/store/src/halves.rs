@@ -65,4 +65,9 @@ impl Store {
     pub fn halves(&self) -> usize {
         self.0.halves.count()
     }
+
+    /// The same of each topic that has some, in no order.
+    pub fn halves_by_topic(&self) -> Vec<(TopicId, usize)> {
+        self.0.halves.by_topic()
+    }
 }

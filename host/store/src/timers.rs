@@ -94,4 +94,9 @@ impl Store {
     pub fn timers(&self) -> usize {
         self.0.timers.count()
     }
+
+    /// The same of each topic that has some, in no order.
+    pub fn timers_by_topic(&self) -> Vec<(TopicId, usize)> {
+        self.0.timers.by_topic()
+    }
 }

@@ -8,7 +8,7 @@
 //! message's identity. While a copy or a decision is under way nobody else may begin another, so what
 //! comes last in the log is what holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -97,6 +97,8 @@ impl Row {
 struct Table {
     by_position: BTreeMap<LogPosition, Row>,
     by_due: BTreeSet<(u64, LogPosition)>,
+    /// How many of each topic; none has zero.
+    by_topic: HashMap<TopicId, usize>,
     /// Those whose record is not the first one.
     carried: usize,
     /// Who wants to know when nothing is under way any more for one of them.
@@ -109,6 +111,12 @@ impl Table {
         if let Some(waiting) = self.by_position.remove(&position) {
             self.by_due.remove(&(waiting.due_at, position));
             self.carried -= usize::from(waiting.at != position);
+            if let Some(count) = self.by_topic.get_mut(&waiting.topic) {
+                *count -= 1;
+                if *count == 0 {
+                    self.by_topic.remove(&waiting.topic);
+                }
+            }
         }
     }
 
@@ -122,6 +130,7 @@ impl Table {
         self.remove(waiting.position);
         self.by_due.insert((waiting.due_at, waiting.position));
         self.carried += usize::from(at != waiting.position);
+        *self.by_topic.entry(waiting.topic).or_default() += 1;
         let row = Row {
             due_at: waiting.due_at,
             at,
@@ -295,6 +304,13 @@ impl WaitList {
 
     pub(crate) fn count(&self) -> usize {
         self.table().by_position.len()
+    }
+
+    /// How many of each topic, in no order.
+    pub(crate) fn by_topic(&self) -> Vec<(TopicId, usize)> {
+        let table = self.table();
+        let all = table.by_topic.iter();
+        all.map(|(topic, count)| (*topic, *count)).collect()
     }
 
     /// All of them, each with the place of its record.

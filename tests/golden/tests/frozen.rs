@@ -430,6 +430,7 @@ fn the_wire_is_as_it_was() {
     groups::groups(&mut all, lease);
     replies::replies(&mut all);
     retries::retries(&mut all);
+    transactions::figures(&mut all);
     config::config(&mut all);
     assert_eq!(all.1, Kind::ALL, "every operation has a sample");
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use quern_protocol::{
     BrokerEntry, BrokerName, BrokerRoute, Code, ConfigEntry, CreateTopic, DelayedMessage,
-    DeleteGroup, DeleteTopic, DeletedTopic, DescribeConfig, DescribeGroup, DescribeGroupReply,
-    DescribeTopic, DescribeTopicReply, EndTransaction, GroupSetting, GroupSummary, ListDelayed,
-    ListDeletedTopics, ListGroups, ListTopics, ListTransactions, LogPosition, MessageHandle,
-    OpenTransaction, Operation, ResendDeadLetters, RestoreTopic, SetGroup, SetTopic, Status,
-    StatusReply, TopicName, TopicSetting, TopicSettings, TopicSummary, TransactionEnd,
-    TransactionOutcome,
+    DeleteGroup, DeleteTopic, DeletedTopic, DescribeConfig, DescribeGroup, DescribeGroupReply, DescribeTopic,
+    DescribeTopicReply, EndTransaction, GroupSetting, GroupSummary, ListDelayed, ListDeletedTopics, ListGroups,
+    ListTopics, ListTransactions, LogPosition, MessageHandle, OpenTransaction, Operation,
+    ResendDeadLetters, RestoreTopic, SetGroup, SetTopic, Status, StatusReply, TopicName, TopicSetting,
+    TopicSettings, TopicSummary, TransactionEnd, TransactionOutcome,
+WaitFigures, WaitFiguresReply,
 };
 
 use crate::client::{self, Client};
@@ -259,6 +259,11 @@ impl Admin {
         all.sort_by_key(|(_, it)| (it.stored_at, it.position));
         all.truncate(most);
         Ok(all)
+    }
+
+    /// What waits on each broker, for its transaction or for its time, and what became of what has waited.
+    pub async fn wait_figures(&self) -> Result<Vec<(BrokerName, WaitFiguresReply)>> {
+        self.ask_those_who_have_it(&WaitFigures {}).await
     }
 
     /// Ends a transaction in place of its producer, or only tells how it ended. Returns its message's id, and

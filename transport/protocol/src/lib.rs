@@ -45,6 +45,7 @@ mod topic;
 mod topic_deletion;
 mod topic_rules;
 mod trial_moves;
+mod wait_figures;
 
 pub use binding::{
     BindingChange, ChangeBindings, ChangeBindingsReply, GroupBindings, ListBindings,
@@ -131,3 +132,6 @@ pub use transaction::{
     PollTransactions, PollTransactionsReply, TransactionCheck, TransactionEnd, TransactionOutcome,
 };
 pub use trial_moves::{TrialMove, TrialMoves, TrialMovesReply};
+pub use wait_figures::{
+    DelayFigures, TopicWaits, TransactionFigures, WaitFigures, WaitFiguresReply,
+};

@@ -190,6 +190,7 @@ operations! {
     80 Reconsume      Header => ReconsumeReply      Header, version 2 appends 1, version 3 appends 1;
     81 SetGroup       Header => SetGroupReply       Header;
     82 ResendDeadLetters Header => ResendDeadLettersReply Header;
+    83 WaitFigures    Header => WaitFiguresReply    Table;
     90 DescribeConfig Header => DescribeConfigReply Table;
 }
 

@@ -1,9 +1,10 @@
 //! Samples of how transactions are asked about and ended.
 
 use quern_protocol::{
-    EndTransaction, EndTransactionReply, ListTransactions, ListTransactionsReply, LogPosition,
-    OpenTransaction, PollTransactions, PollTransactionsReply, QueueId, QueueOffset,
-    TransactionCheck, TransactionEnd, TransactionOutcome,
+    DelayFigures, EndTransaction, EndTransactionReply, ListTransactions, ListTransactionsReply,
+    LogPosition, OpenTransaction, PollTransactions, PollTransactionsReply, QueueId, QueueOffset,
+    TopicWaits, TransactionCheck, TransactionEnd, TransactionFigures, TransactionOutcome,
+    WaitFigures, WaitFiguresReply,
 };
 
 use crate::{Samples, group, topic};
@@ -67,4 +68,36 @@ pub(crate) fn transactions(all: &mut Samples) {
     };
     let transactions = vec![open];
     all.add(&list, &ListTransactionsReply { transactions });
+}
+
+pub(crate) fn figures(all: &mut Samples) {
+    let by_topic = |messages| {
+        vec![TopicWaits {
+            topic: topic(),
+            messages,
+        }]
+    };
+    let figures = WaitFiguresReply {
+        transactions: TransactionFigures {
+            open: 3,
+            by_topic: by_topic(3),
+            oldest: 1_700_000_000_001,
+            begun: 300,
+            committed: 200,
+            rolled_back: 90,
+            parked: 7,
+            checks: 40,
+        },
+        delays: DelayFigures {
+            waiting: 1_000,
+            by_topic: by_topic(1_000),
+            next_due: 1_700_000_000_500,
+            taken: 5_000,
+            delivered: 3_990,
+            recalled: 10,
+            late: vec![(1, 3_900), (10, 80), (u64::MAX, 10)],
+            latest_ms: 61_000,
+        },
+    };
+    all.add(&WaitFigures {}, &figures);
 }
