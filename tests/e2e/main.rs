@@ -29,6 +29,7 @@ mod plugins;
 mod pop;
 mod priority;
 mod requests;
+mod refusals;
 mod retries;
 mod sdk;
 mod sending;

@@ -21,9 +21,12 @@ const KILLS: usize = 4;
 /// Acknowledged between two kills.
 const BETWEEN: usize = 2_000;
 
-/// Sends numbered bodies until told to stop; what became of each.
+/// Keys of messages whose queue the broker chooses.
+const KEYS: usize = 40;
+
+/// Sends numbered bodies until told to stop, with order keys or without; what became of each.
 async fn load(
-    producer: Producer,
+    (producer, by_key): (Producer, bool),
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicUsize>,
 ) -> Vec<(String, quern_client::Result<()>)> {
@@ -33,7 +36,11 @@ async fn load(
     loop {
         while under_way.len() < UNDER_WAY && !stop.load(Ordering::Relaxed) {
             let body = format!("{next}");
-            let sending = producer.send(Message::new("t", body.clone()));
+            let message = Message::new("t", body.clone());
+            let sending = producer.send(match by_key {
+                true => message.order_by(format!("k{}", next % KEYS)),
+                false => message,
+            });
             under_way.push(async move { (body, sending.await.map(drop)) });
             next += 1;
         }
@@ -47,25 +54,35 @@ async fn load(
 
 /// How often each body is stored.
 async fn stored(client: &Client) -> Result<HashMap<String, usize>> {
-    let pull = client.pull_consumer();
     let mut stored = HashMap::new();
-    for queue in pull.queues("t").await? {
-        let (mut at, end) = pull.offset_range(&queue).await?;
-        while at < end {
-            let pulled = pull.pull(&queue, at, &PullOptions::default()).await?;
-            for message in &pulled.messages {
-                let body = String::from_utf8(message.body().to_vec())?;
-                *stored.entry(body).or_default() += 1;
-            }
-            ensure!(pulled.next > at, "{queue:?} comes to no end");
-            at = pulled.next;
-        }
+    for body in in_queues(client).await?.into_iter().flatten() {
+        *stored.entry(body).or_default() += 1;
     }
     Ok(stored)
 }
 
-#[test]
-fn a_broker_killed_under_load_stores_what_it_acknowledged_once() -> Result<()> {
+/// The bodies of each queue, in their order.
+async fn in_queues(client: &Client) -> Result<Vec<Vec<String>>> {
+    let pull = client.pull_consumer();
+    let mut queues = Vec::new();
+    for queue in pull.queues("t").await? {
+        let (mut at, end) = pull.offset_range(&queue).await?;
+        let mut bodies = Vec::new();
+        while at < end {
+            let pulled = pull.pull(&queue, at, &PullOptions::default()).await?;
+            for message in &pulled.messages {
+                bodies.push(String::from_utf8(message.body().to_vec())?);
+            }
+            ensure!(pulled.next > at, "{queue:?} comes to no end");
+            at = pulled.next;
+        }
+        queues.push(bodies);
+    }
+    Ok(queues)
+}
+
+/// Kills the broker again and again under a load; what is in the queues in the end.
+fn killed_under_load(by_key: bool, between: usize) -> Result<Vec<Vec<String>>> {
     let (world, mut node) = world_with_node(&[])?;
     let runtime = Runtime::new()?;
     let client = runtime.block_on(connect(&world, &node))?;
@@ -75,10 +92,14 @@ fn a_broker_killed_under_load_stores_what_it_acknowledged_once() -> Result<()> {
         producer.start().await
     })?;
     let (stop, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-    let load = load(producer, Arc::clone(&stop), Arc::clone(&acknowledged));
+    let load = load(
+        (producer, by_key),
+        Arc::clone(&stop),
+        Arc::clone(&acknowledged),
+    );
     let load = runtime.spawn(load);
     for _ in 0..KILLS {
-        let until = acknowledged.load(Ordering::Relaxed) + BETWEEN;
+        let until = acknowledged.load(Ordering::Relaxed) + between;
         wait_until("messages to be acknowledged", || {
             Ok(acknowledged.load(Ordering::Relaxed) >= until)
         })?;
@@ -99,7 +120,29 @@ fn a_broker_killed_under_load_stores_what_it_acknowledged_once() -> Result<()> {
     }
     ensure!(stored.len() == outcomes.len());
     eprintln!("{} messages, {KILLS} kills, each stored once", stored.len());
+    let queues = runtime.block_on(in_queues(&client))?;
     runtime.block_on(client.close());
+    Ok(queues)
+}
+
+#[test]
+fn a_broker_killed_under_load_stores_what_it_acknowledged_once() -> Result<()> {
+    killed_under_load(false, BETWEEN)?;
+    Ok(())
+}
+
+#[test]
+fn what_has_an_order_key_is_stored_once_and_in_order_though_the_broker_is_killed() -> Result<()> {
+    let mut last = HashMap::new();
+    for (queue, bodies) in killed_under_load(true, BETWEEN / 4)?.iter().enumerate() {
+        for body in bodies {
+            let n: usize = body.parse()?;
+            let before = last.insert(n % KEYS, (queue, n));
+            let is_in_order = before.is_none_or(|(of, before)| of == queue && before < n);
+            ensure!(is_in_order, "{n} is in queue {queue} behind {before:?}");
+        }
+    }
+    ensure!(last.len() == KEYS, "{last:?}");
     Ok(())
 }
 
@@ -128,8 +171,20 @@ fn without_numbers_a_lost_answer_is_told_and_with_them_it_is_asked_for_again() -
     runtime.block_on(sent)?;
     let produce = ["produce", "t", "cli", "--no-idempotence", "--namesrv"];
     world.ok(&[&produce[..], &[&node.namesrv]].concat())?;
+    // Where the broker chooses the queue as well.
+    let by_key = |body: &str| Message::new("t", body.to_owned()).order_by("k");
+    runtime.block_on(numbered.send(by_key("before")))?;
+    node.kill()?;
+    let sent = numbered.send(by_key("after, by key"));
+    node.start(&world, &[])?;
+    runtime.block_on(sent)?;
     let stored = runtime.block_on(stored(&client))?;
-    let expected = [("before", 2), ("after", 1), ("cli", 1)];
+    let expected = [
+        ("before", 3),
+        ("after", 1),
+        ("cli", 1),
+        ("after, by key", 1),
+    ];
     let expected = expected.map(|(body, times)| (body.to_owned(), times));
     ensure!(stored == HashMap::from(expected), "{stored:?}");
     Ok(())

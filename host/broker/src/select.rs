@@ -1,5 +1,5 @@
 //! `SendSelected`: check the blocks, have a plugin choose their queues, hand each queue's to the log,
-//! answer when they are as durable as they have to be.
+//! answer when they are as durable as they have to be. Or only choose: the sender stores them by `Send`.
 //!
 //! The guest runs on a delivery thread, so requests of one stream may overtake each other; a sender
 //! that wants its order kept waits for each answer, as our client does.
@@ -39,6 +39,7 @@ pub(crate) async fn send_selected(
     own_queues(broker, &topic, &mut request.route);
     let deciding = broker.deciding(&request.selector.plugin, Kind::QueueSelector);
     let deciding = deciding.await?;
+    let choose_only = request.choose_only;
     let chosen = {
         let (broker_, topic, body) = (Arc::clone(broker), Arc::clone(&topic), body.clone());
         let work = move |worker: &mut Worker| {
@@ -52,7 +53,11 @@ pub(crate) async fn send_selected(
         trouble,
     } = chosen;
     trouble.act(broker);
-    let placements = store(broker, &topic, &body, choices, (acknowledge, patience)).await;
+    let choices = choices.into_iter().map(placement);
+    let placements = match choose_only {
+        true => choices.collect(),
+        false => store(broker, &topic, &body, choices, (acknowledge, patience)).await,
+    };
     Ok(SendSelectedReply {
         selector: by,
         placements,
@@ -68,48 +73,54 @@ fn own_queues(broker: &Broker, topic: &Topic, route: &mut Vec<WriteQueues>) {
     });
 }
 
+/// What is chosen, before anything is stored.
+fn placement(choice: Result<Choice, WireError>) -> Placement {
+    match choice {
+        Err(error) => Placement {
+            fell_back: false,
+            placed: Placed::Refused(error),
+        },
+        Ok(Choice {
+            broker,
+            queue,
+            fell_back,
+        }) => Placement {
+            fell_back,
+            placed: Placed::Elsewhere { broker, queue },
+        },
+    }
+}
+
 /// Messages of one queue are appended together, in their order.
 async fn store(
     broker: &Broker,
     topic: &Topic,
     body: &Bytes,
-    choices: Vec<Result<Choice, WireError>>,
+    chosen: impl Iterator<Item = Placement>,
     (acknowledge, patience): (Acknowledge, Duration),
 ) -> Vec<Placement> {
-    let mut placements = Vec::with_capacity(choices.len());
+    let mut placements = Vec::new();
     // Of each queue: its blocks, and which messages they are.
     let mut groups: Vec<(QueueId, BytesMut, Vec<usize>)> = Vec::new();
     let mut rest = &body[..];
-    for (index, choice) in choices.into_iter().enumerate() {
+    for (index, placement) in chosen.enumerate() {
         let Ok(block) = Block::lengths(rest) else {
             break;
         };
         let (bytes, after) = rest.split_at(block.bytes().len());
         rest = after;
-        placements.push(match choice {
-            Err(error) => Placement {
-                fell_back: false,
-                placed: Placed::Refused(error),
-            },
-            Ok(choice) => {
-                if choice.broker == broker.config.name {
-                    let known = groups.iter().position(|(queue, ..)| *queue == choice.queue);
-                    let group = known.unwrap_or_else(|| {
-                        groups.push((choice.queue, BytesMut::new(), Vec::new()));
-                        groups.len() - 1
-                    });
-                    groups[group].1.extend_from_slice(bytes);
-                    groups[group].2.push(index);
-                }
-                Placement {
-                    fell_back: choice.fell_back,
-                    placed: Placed::Elsewhere {
-                        broker: choice.broker,
-                        queue: choice.queue,
-                    },
-                }
-            }
-        });
+        if let Placed::Elsewhere { broker: of, queue } = &placement.placed
+            && *of == broker.config.name
+        {
+            let known = groups.iter().position(|(it, ..)| it == queue);
+            let group = known.unwrap_or_else(|| {
+                groups.push((*queue, BytesMut::new(), Vec::new()));
+                groups.len() - 1
+            });
+            groups[group].1.extend_from_slice(bytes);
+            groups[group].2.push(index);
+        }
+        placements.push(placement);
     }
     // All are handed over before any is waited for: they share a sync.
     let pending: Vec<_> = groups

@@ -97,6 +97,12 @@ impl Error {
                         | Code::NO_NAME_SERVER
                 ))
     }
+
+    /// A broker will not do it, and only another one might.
+    pub(crate) fn is_refusal(&self) -> bool {
+        // One that shuts down may be back in a moment.
+        self.code.retry == Retry::Elsewhere && self.code != Code::GOING_AWAY
+    }
 }
 
 impl fmt::Display for Error {

@@ -4,13 +4,15 @@
 //! One that failed is left alone for a second, twice as long each time, up to half a minute; then it is asked for a
 //! heartbeat, and no message is risked on it before it answers. One that was slow is left alone, if the
 //! application wants that, for 20 times as long as it took, up to five minutes, and then simply gets messages again.
+//! One that refuses messages of a topic, because the topic is closed there or its disk is full, gets none of the topic
+//! for a second; when all have refused, the send is told.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use quern_protocol::{BrokerName, BrokerRoute, Heartbeat};
+use quern_protocol::{BrokerName, BrokerRoute, Heartbeat, TopicName};
 use tokio::time::Instant;
 
 use crate::client::Client;
@@ -21,6 +23,8 @@ use crate::limits;
 pub(crate) struct Health {
     avoids_slow: bool,
     avoided: Mutex<HashMap<BrokerName, Avoided>>,
+    /// Until when a broker is asked for nothing of a topic it has refused.
+    refused: Mutex<HashMap<(TopicName, BrokerName), Instant>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +42,7 @@ impl Health {
         Self {
             avoids_slow,
             avoided: Mutex::default(),
+            refused: Mutex::default(),
         }
     }
 
@@ -78,16 +83,58 @@ impl Health {
         avoided.insert(broker.clone(), it);
     }
 
-    /// The brokers of a route that there is nothing against; all of them, if there is something against all. One whose
-    /// time is over after it failed is asked whether it is back.
+    fn refused(&self) -> MutexGuard<'_, HashMap<(TopicName, BrokerName), Instant>> {
+        self.refused.lock().expect(POISONED)
+    }
+
+    /// A broker took nothing for this topic.
+    pub(crate) fn has_refused(&self, topic: &TopicName, broker: &BrokerName) {
+        let (mut refused, now) = (self.refused(), Instant::now());
+        refused.retain(|_, until| *until > now);
+        let until = now + limits::AVOID_REFUSED;
+        refused.insert((topic.clone(), broker.clone()), until);
+    }
+
+    /// Those of a route that have refused nothing of the topic of late, if any of them can be written to.
+    fn open<'a>(
+        &self,
+        topic: &TopicName,
+        route: &'a [BrokerRoute],
+    ) -> Option<Cow<'a, [BrokerRoute]>> {
+        let (refused, now) = (self.refused(), Instant::now());
+        let is_open = |broker: &BrokerRoute| {
+            let until = refused.get(&(topic.clone(), broker.broker.clone()));
+            until.is_none_or(|until| *until <= now)
+        };
+        let open = match refused.is_empty() {
+            true => Cow::Borrowed(route),
+            false => route.iter().filter(|it| is_open(it)).cloned().collect(),
+        };
+        open.iter().any(|it| it.write_queues > 0).then_some(open)
+    }
+
+    /// Whether any broker of a route might take what another has refused.
+    pub(crate) fn is_open(&self, topic: &TopicName, route: &[BrokerRoute]) -> bool {
+        self.open(topic, route).is_some()
+    }
+
+    /// The brokers of a topic's route that there is nothing against; all of them, if there is something against all.
+    /// One whose time is over after it failed is asked whether it is back.
     pub(crate) fn preferred<'a>(
         &self,
         client: &Client,
+        topic: &TopicName,
         route: &'a [BrokerRoute],
     ) -> Cow<'a, [BrokerRoute]> {
+        let open = self.open(topic, route).unwrap_or(Cow::Borrowed(route));
+        self.healthy(client, &open).map_or(open, Cow::Owned)
+    }
+
+    /// `None` = as many as there are, or none that can be written to.
+    fn healthy(&self, client: &Client, route: &[BrokerRoute]) -> Option<Vec<BrokerRoute>> {
         let (mut avoided, now) = (self.avoided(), Instant::now());
         if avoided.is_empty() {
-            return Cow::Borrowed(route);
+            return None;
         }
         let good = route.iter().filter(|broker| {
             let Some(it) = avoided.get_mut(&broker.broker) else {
@@ -101,10 +148,7 @@ impl Health {
             it.failures == 0 && is_over
         });
         let good: Vec<_> = good.cloned().collect();
-        match good.iter().any(|it| it.write_queues > 0) {
-            true => Cow::Owned(good),
-            false => Cow::Borrowed(route),
-        }
+        good.iter().any(|it| it.write_queues > 0).then_some(good)
     }
 }
 

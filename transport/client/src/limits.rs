@@ -14,6 +14,8 @@ pub(crate) const AVOID_FAILED: Duration = Duration::from_secs(1);
 pub(crate) const AVOID_FAILED_MOST: Duration = Duration::from_secs(30);
 /// … and has so long to answer.
 pub(crate) const ASK_HEALTH: Duration = Duration::from_secs(1);
+/// A broker that refuses messages of a topic gets none of it for so long while there are others.
+pub(crate) const AVOID_REFUSED: Duration = Duration::from_secs(1);
 /// A send that takes longer makes its broker one that is slow, which is left alone for 20 times that, …
 pub(crate) const SLOW: Duration = Duration::from_millis(500);
 /// … at most so long.

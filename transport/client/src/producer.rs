@@ -95,8 +95,8 @@ impl ProducerBuilder {
     }
 
     /// Whether a send whose answer is lost is sent again, and recognised by the broker if it is stored
-    /// already. Without, such a send ends at once with [`crate::ErrorKind::Unknown`]; so does, for now, one
-    /// whose queue a selector chooses. Default: yes.
+    /// already. Without, such a send ends at once with [`crate::ErrorKind::Unknown`]. A queue that a selector
+    /// chooses is asked for first, and then the message is sent there; without, both are one request. Default: yes.
     #[must_use]
     pub fn idempotent(mut self, is_idempotent: bool) -> Self {
         self.is_idempotent = is_idempotent;

@@ -2,7 +2,8 @@
 //!
 //! The sender tells the route it knows, so that every broker chooses among the same queues and comes
 //! to the same answer. What is chosen here is stored here; what another broker has is not stored, and
-//! the sender sends it there.
+//! the sender sends it there. A sender that numbers its batches has the queues only chosen, and sends what is for
+//! each under the number that it has there.
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,9 @@ pub struct SendSelected {
     pub route: Vec<WriteQueues>,
     /// `None` = as the topic says. Since version 2.
     pub durability: Option<Durability>,
+    /// Nothing is stored: every message is answered with the queue that is chosen, as if it were another
+    /// broker's. Since version 3.
+    pub choose_only: bool,
 }
 
 impl SendSelected {
@@ -77,11 +81,16 @@ impl SendSelected {
             zone: String::new(),
             route: Vec::new(),
             durability: None,
+            choose_only: false,
         }
     }
 
     pub(crate) fn says_more_than_version_1(&self) -> bool {
-        self.durability.is_some()
+        self.durability.is_some() || self.says_more_than_version_2()
+    }
+
+    pub(crate) fn says_more_than_version_2(&self) -> bool {
+        self.choose_only
     }
 
     /// What is beyond a limit, in words.
@@ -116,7 +125,7 @@ pub enum Placed {
         /// By the log's clock, ms since 1970.
         stored_at: u64,
     },
-    /// Not stored: the chosen queue is another broker's.
+    /// Not stored: the chosen queue is another broker's, or it was only to be chosen.
     Elsewhere { broker: BrokerName, queue: QueueId },
     /// Not stored.
     Refused(WireError),

@@ -139,6 +139,7 @@ async fn select(
         zone: String::new(),
         route: Vec::new(),
         durability: None,
+        choose_only: false,
     };
     let sent = connection.call(&request, blocks.collect(), WITHIN).await?;
     Ok(sent.0)
@@ -236,6 +237,25 @@ async fn queues_of_another_broker_are_chosen_among_and_told_of() {
         queue: QueueId(2),
     };
     assert_eq!(sent.0.placements[0].placed, elsewhere);
+    // Its own queues are only named when it shall only choose, and nothing is stored.
+    for (choose_only, is_stored) in [(true, false), (false, true)] {
+        let request = SendSelected {
+            choose_only,
+            ..SendSelected::new(topic(), 1, Selector::named("hash"))
+        };
+        let block = Message::new("t", "x").order_by("k").encode("id", 0);
+        let sent = connection
+            .call(&request, vec![block.unwrap()], WITHIN)
+            .await
+            .unwrap();
+        let placed = &sent.0.placements[0].placed;
+        assert_eq!(
+            matches!(placed, Placed::Stored { .. }),
+            is_stored,
+            "{placed:?}"
+        );
+        assert_eq!(matches!(placed, Placed::Elsewhere { .. }), !is_stored);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,6 +60,7 @@ pub(crate) fn selected(all: &mut Samples) {
             queues: 4,
         }],
         durability: None,
+        choose_only: false,
     };
     let stored = Placed::Stored {
         queue,
@@ -89,6 +90,11 @@ pub(crate) fn selected(all: &mut Samples) {
         ..selected
     };
     all.request(&selected, "request");
+    let choose = SendSelected {
+        choose_only: true,
+        ..selected
+    };
+    all.request(&choose, "request that only chooses");
     let late = Placed::NotYetDurable {
         status: SendStatus::FlushDiskTimeout,
         queue,

@@ -17,15 +17,21 @@ use crate::error::{Error, Result};
 use crate::routes::MessageQueue;
 
 /// What all attempts of a frame share.
-struct Frame<'a> {
-    client: &'a Client,
-    topic: &'a TopicName,
-    later: Option<&'a Later>,
-    sender: &'a Sender,
-    blocks: Vec<Bytes>,
-    until: Instant,
+pub(super) struct Frame<'a> {
+    pub(super) client: &'a Client,
+    pub(super) topic: &'a TopicName,
+    pub(super) later: Option<&'a Later>,
+    pub(super) sender: &'a Sender,
+    pub(super) blocks: Vec<Bytes>,
+    pub(super) until: Instant,
     /// Brokers that could have it, this one included.
-    brokers: usize,
+    pub(super) brokers: usize,
+}
+
+/// Those of one frame were handed over within moments.
+pub(super) fn deadline(jobs: &[Job]) -> Instant {
+    let deadlines = jobs.iter().map(|job| job.deadline);
+    deadlines.max().unwrap_or_else(Instant::now)
 }
 
 /// Sends one frame until it is stored, certain not to be, or its time is over. The error says which:
@@ -39,7 +45,7 @@ pub(super) async fn try_send(
 ) -> Result<(MessageQueue, SendReply)> {
     let (topic, later) = (&to.topic, to.later.as_ref());
     let route = client.0.routes.of(topic, true).await?;
-    let route = client.0.health.preferred(client, &route);
+    let route = client.0.health.preferred(client, topic, &route);
     let frame = Frame {
         brokers: route.len(),
         client,
@@ -47,12 +53,7 @@ pub(super) async fn try_send(
         later,
         sender,
         blocks: jobs.iter().map(|job| job.block.clone()).collect(),
-        // Those of one frame were handed over within moments.
-        until: jobs
-            .iter()
-            .map(|job| job.deadline)
-            .max()
-            .unwrap_or_else(Instant::now),
+        until: deadline(jobs),
     };
     let taken = timeout_at(frame.until, numbers.take(to, &route, turn)).await;
     let (broker, number) = taken.unwrap_or_else(|_| Err(no_queue(topic)))?;
@@ -65,6 +66,19 @@ fn no_queue(topic: &TopicName) -> Error {
 }
 
 impl Frame<'_> {
+    /// Sends it to a queue that is chosen already; the error as of [`try_send`].
+    pub(super) async fn send_to(
+        &self,
+        numbers: &Numbers,
+        broker: BrokerRoute,
+        queue: &MessageQueue,
+    ) -> Result<SendReply> {
+        let taken = timeout_at(self.until, numbers.take_of(queue)).await;
+        let number = taken.map_err(|_| no_queue(self.topic))?;
+        let sent = self.send(numbers, broker, &number).await;
+        sent.map(|(_, reply)| reply)
+    }
+
     async fn send(
         &self,
         numbers: &Numbers,
@@ -80,8 +94,9 @@ impl Frame<'_> {
                 }
                 Err(failure) => failure,
             };
-            let is_deleted = error.coded() == Code::TOPIC_DELETED;
-            let hopeless = setback == Setback::NotTaken && (is_deleted || !error.is_retryable());
+            // A closed or deleted topic does not even say whether it has the frame.
+            let is_shut = [Code::TOPIC_CLOSED, Code::TOPIC_DELETED].contains(&error.coded());
+            let hopeless = setback == Setback::NotTaken && (is_shut || !error.is_retryable());
             let mut verdict = numbers.judge(number, setback);
             if verdict == Verdict::Again
                 && (hopeless || !self.wait(numbers, number, setback, pause).await)
@@ -142,10 +157,12 @@ impl Frame<'_> {
         let left = self.until.saturating_duration_since(Instant::now());
         let within = left.clamp(LEAST, self.client.0.within.max(LEAST));
         let call = live.sends.call(&request, self.blocks.clone(), within);
-        answer(self.client, broker, call).await.map_err(|error| {
-            let setback = setback(&error);
-            (setback, error.into())
-        })
+        answer(self.client, (self.topic, broker), call)
+            .await
+            .map_err(|error| {
+                let setback = setback(&error);
+                (setback, error.into())
+            })
     }
 
     /// The broker as it is known now: one that started again may have another address.
@@ -161,7 +178,7 @@ impl Frame<'_> {
 }
 
 /// The shortest time a broker is given to answer.
-const LEAST: Duration = Duration::from_millis(10);
+pub(super) const LEAST: Duration = Duration::from_millis(10);
 
 fn setback(error: &CallError) -> Setback {
     match error {

@@ -93,6 +93,23 @@ impl Numbers {
         }
     }
 
+    /// Resolves to a number of this queue, once it takes frames.
+    pub(super) async fn take_of(&self, queue: &MessageQueue) -> Number {
+        loop {
+            let changed = self.changed.notified();
+            let taken = {
+                let mut windows = self.windows();
+                let window = windows.entry(queue.clone()).or_insert_with(Window::new);
+                window.take()
+            };
+            if let Some(batch) = taken {
+                let queue = queue.clone();
+                return Number { queue, batch };
+            }
+            changed.await;
+        }
+    }
+
     /// Resolves when a frame may go again: all before it are over, or it is known not to be stored.
     pub(super) async fn turn(&self, number: &Number) {
         loop {

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 use super::job::Job;
 use super::numbered;
 use super::numbers::Numbers;
-use super::selected::{self, Sender, Stored};
+use super::selected::{self, Selected, Sender};
 use super::sent::How;
 use crate::client::Client;
 use crate::connections::Live;
@@ -63,7 +63,7 @@ struct Answered {
 enum Outcome {
     Stored(MessageQueue, SendReply),
     /// Each message for itself.
-    Placed(Vec<Result<Stored>>),
+    Placed(Vec<selected::Outcome>),
     /// Certainly not stored; another queue may take it.
     Again(Error),
     Failed(Error),
@@ -264,12 +264,17 @@ impl Task {
                 }
             },
             Outcome::Placed(outcomes) => {
+                let mut again = Vec::new();
                 for (job, outcome) in answered.jobs.into_iter().zip(outcomes) {
                     match outcome {
-                        Ok(it) => job.stored(it.queue, &it.reply, How::Selected(it.selector)),
-                        Err(error) => job.answered(Err(error)),
+                        selected::Outcome::Stored(it) => {
+                            job.stored(it.queue, &it.reply, How::Selected(it.selector));
+                        }
+                        selected::Outcome::Again(error) => again.push((job, error)),
+                        selected::Outcome::Failed(error) => job.answered(Err(error)),
                     }
                 }
+                self.again(answered.destination, again);
             }
             Outcome::Failed(error) => {
                 for job in answered.jobs {
@@ -277,17 +282,26 @@ impl Task {
                 }
             }
             Outcome::Again(error) => {
-                let now = Instant::now();
-                let topic = self.topics.entry(answered.destination).or_default();
-                // Before those that wait, or a retry would change their order.
-                for mut job in answered.jobs.into_iter().rev() {
-                    job.attempts += 1;
-                    if job.deadline <= now {
-                        job.answered(Err(error.clone()));
-                    } else {
-                        topic.push_front(job);
-                    }
-                }
+                let jobs = answered.jobs.into_iter();
+                let jobs = jobs.map(|job| (job, error.clone())).collect();
+                self.again(answered.destination, jobs);
+            }
+        }
+    }
+
+    /// Those that have time left go once more, before those that wait, or a retry would change their order.
+    fn again(&mut self, destination: Destination, jobs: Vec<(Job, Error)>) {
+        if jobs.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let topic = self.topics.entry(destination).or_default();
+        for (mut job, error) in jobs.into_iter().rev() {
+            job.attempts += 1;
+            if job.deadline <= now {
+                job.answered(Err(error));
+            } else {
+                topic.push_front(job);
             }
         }
     }
@@ -311,27 +325,21 @@ async fn send(
     jobs: Vec<Job>,
 ) -> Answered {
     let attempts = jobs.iter().map(|job| job.attempts).max().unwrap_or(0);
+    let pause = FIRST_PAUSE * (1 << attempts.min(4));
     let topic = &destination.topic;
-    let stored = |(queue, reply)| Outcome::Stored(queue, reply);
-    let tried = match (&destination.selector, &numbers) {
-        (None, None) => {
-            let sent = try_send(&client, &destination, &sender, nth, &jobs).await;
-            sent.map(stored)
+    let who = (&client, &sender);
+    let outcome = match try_once(who, numbers.as_deref(), &destination, nth, &jobs).await {
+        Ok(Outcome::Placed(outcomes)) => {
+            let is_again = |it: &selected::Outcome| matches!(it, selected::Outcome::Again(_));
+            if outcomes.iter().any(is_again) {
+                client.0.routes.forget(topic);
+                tokio::time::sleep(pause).await;
+            }
+            Outcome::Placed(outcomes)
         }
-        (None, Some(numbers)) => {
-            let what = (&destination, &sender);
-            let sent = numbered::try_send(&client, numbers, what, nth, &jobs).await;
-            sent.map(stored)
-        }
-        (Some(selector), _) => {
-            let who = (&**selector, &sender);
-            let sent = selected::try_send(&client, topic, who, nth, &jobs).await;
-            sent.map(Outcome::Placed)
-        }
-    };
-    let outcome = match tried {
         Ok(outcome) => outcome,
         Err(error) if error.is_worth_another_route() => {
+            let is_refused = error.is_refusal() && !has_another(&client, topic).await;
             client.0.routes.forget(topic);
             // An unknown topic is asked for twice: the first answer may have come from a memory. One that
             // had a route may only lack it until its broker is back.
@@ -339,10 +347,10 @@ async fn send(
                 Code::NO_ROUTE => !was_known,
                 code => code == Code::NOT_FOUND || code == Code::TOPIC_DELETED,
             };
-            if hopeless && attempts > 0 {
+            if is_refused || hopeless && attempts > 0 {
                 Outcome::Failed(error)
             } else {
-                tokio::time::sleep(FIRST_PAUSE * (1 << attempts.min(4))).await;
+                tokio::time::sleep(pause).await;
                 Outcome::Again(error)
             }
         }
@@ -355,6 +363,46 @@ async fn send(
     }
 }
 
+/// `Err` = nothing was stored, unless it says so.
+async fn try_once(
+    (client, sender): (&Client, &Sender),
+    numbers: Option<&Numbers>,
+    destination: &Destination,
+    turn: usize,
+    jobs: &[Job],
+) -> Result<Outcome> {
+    let selected = destination.selector.as_deref().map(|selector| Selected {
+        client,
+        topic: &destination.topic,
+        selector,
+        sender,
+        jobs,
+    });
+    let stored = |(queue, reply)| Outcome::Stored(queue, reply);
+    match (selected, numbers) {
+        (None, None) => {
+            let sent = try_send(client, destination, sender, turn, jobs).await;
+            sent.map(stored)
+        }
+        (None, Some(numbers)) => {
+            let what = (destination, sender);
+            let sent = numbered::try_send(client, numbers, what, turn, jobs).await;
+            sent.map(stored)
+        }
+        (Some(selected), Some(numbers)) => {
+            let sent = selected.send_numbered(numbers, turn).await;
+            sent.map(Outcome::Placed)
+        }
+        (Some(selected), None) => selected.send_once(turn).await.map(Outcome::Placed),
+    }
+}
+
+/// Whether another broker might take what one has refused.
+async fn has_another(client: &Client, topic: &TopicName) -> bool {
+    let route = client.0.routes.of(topic, true).await;
+    route.is_ok_and(|route| client.0.health.is_open(topic, &route))
+}
+
 async fn try_send(
     client: &Client,
     destination: &Destination,
@@ -364,7 +412,7 @@ async fn try_send(
 ) -> Result<(MessageQueue, SendReply)> {
     let (topic, later) = (&destination.topic, destination.later.as_ref());
     let route = client.0.routes.of(topic, true).await?;
-    let route = client.0.health.preferred(client, &route);
+    let route = client.0.health.preferred(client, topic, &route);
     let (broker, queue) = lane_for(&route, destination.priority, turn)?;
     let live = connect(client, broker, route.len()).await?;
     let request = Send {
@@ -373,11 +421,8 @@ async fn try_send(
         ..Send::new(topic.clone(), queue, jobs.len() as u32)
     };
     let body = jobs.iter().map(|job| job.block.clone()).collect();
-    let reply = answer(
-        client,
-        broker,
-        live.sends.call(&request, body, client.0.within),
-    );
+    let call = live.sends.call(&request, body, client.0.within);
+    let reply = answer(client, (topic, broker), call);
     let reply = reply.await.map_err(outcome_of)?;
     let queue = MessageQueue {
         topic: topic.clone(),
@@ -403,10 +448,10 @@ pub(super) async fn connect(client: &Client, broker: &BrokerRoute, of: usize) ->
     live.inspect_err(|_| client.0.health.failed(&broker.broker))
 }
 
-/// The answer to a send; how long it took, or that there was none, is remembered of the broker.
+/// The answer to a send; how long it took, that there was none, or that it was a refusal, is remembered of the broker.
 pub(super) async fn answer<T>(
     client: &Client,
-    broker: &BrokerRoute,
+    (topic, broker): (&TopicName, &BrokerRoute),
     call: impl Future<Output = std::result::Result<(T, Bytes), CallError>>,
 ) -> std::result::Result<T, CallError> {
     let began = Instant::now();
@@ -416,6 +461,11 @@ pub(super) async fn answer<T>(
         Ok(_) | Err(CallError::Remote(_)) => health.answered(&broker.broker, began.elapsed()),
         Err(CallError::Lost(_) | CallError::Deadline(_)) => health.failed(&broker.broker),
         Err(CallError::Reply(_) | CallError::TooLarge(_)) => {}
+    }
+    if let Err(CallError::Remote(error)) = &answer
+        && Error::from(error.clone()).is_refusal()
+    {
+        health.has_refused(topic, &broker.broker);
     }
     answer.map(|(reply, _)| reply)
 }
