@@ -14,6 +14,7 @@ mod giving_back;
 mod groups;
 mod health;
 mod kill;
+mod lite_pull;
 mod msg;
 mod orderly;
 mod plugin_author;

@@ -122,7 +122,8 @@ fn kind(code: Code) -> ErrorKind {
         | Code::TOPIC_DELETED
         | Code::NO_GROUP
         | Code::MESSAGE_NOT_FOUND
-        | Code::NOT_BOUND => ErrorKind::NotFound,
+        | Code::NOT_BOUND
+        | Code::QUEUE_NOT_HELD => ErrorKind::NotFound,
         Code::ALREADY_EXISTS | Code::BROKER_NAME_TAKEN | Code::PLUGIN_IN_USE => ErrorKind::Exists,
         Code::FORBIDDEN | Code::UNTRUSTED | Code::TOPIC_CLOSED | Code::GROUP_CLOSED => {
             ErrorKind::Permission

@@ -47,8 +47,8 @@ mod transaction;
 pub use crate::admin::Admin;
 pub use crate::client::{Client, ClientBuilder};
 pub use crate::consumer::{
-    Consumer, ConsumerBuilder, Delivery, From, MessageView, PullConsumer, PullOptions, PullResult,
-    SimpleConsumer, SimpleConsumerBuilder,
+    Consumer, ConsumerBuilder, ConsumerSwitch, Delivery, From, LitePullConsumer, MessageView,
+    PullConsumer, PullOptions, PullResult, SimpleConsumer, SimpleConsumerBuilder,
 };
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::find::{Found, FoundMessages, MessageSearch};

@@ -166,6 +166,9 @@ codes! {
     3009 WRONG_TYPE Never
         "The topic takes another type of message: a fifo topic only messages with an order key, a normal one only those without, a delay one only those for later. Nothing was stored."
         "Give the message an order key or leave it out; or let the topic take both: `quern topic set NAME --type mixed`.";
+    3011 QUEUE_NOT_HELD Here
+        "The queue is not one of those that this member of the group has now."
+        "`LitePullConsumer::positions` tells which it has. Queues move as members come and go; for queues of one's own choice there is the pull consumer.";
     3021 OTHER_OUTCOME Never
         "The transaction has ended otherwise than asked for: another producer, the broker or an operator was first. The first end holds."
         "The text says how it ended. A rolled-back message that is to be sent after all is sent anew.";

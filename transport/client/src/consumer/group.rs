@@ -228,6 +228,10 @@ impl ConsumerBuilder {
         self
     }
 
+    pub(super) fn is_broadcast(&self) -> bool {
+        self.offsets.is_some()
+    }
+
     /// Joins the group and begins to take messages. An error when the topics are not there, or other
     /// members want something else (`Q-2008`).
     pub async fn start(self) -> Result<Consumer> {

@@ -68,6 +68,8 @@ impl Holder {
         loop {
             let mut moved = pin!(shared.progress.moved());
             moved.as_mut().enable();
+            let mut sought = pin!(shared.progress.sought());
+            sought.as_mut().enable();
             let is_over = self.wanted.has_changed().is_err();
             let wanted = match is_over {
                 true => Wanted::new(),
@@ -86,6 +88,7 @@ impl Holder {
                 () = tokio::time::sleep(pause) => {}
                 _ = self.wanted.changed(), if !is_over => {}
                 () = moved, if self.is_leaving() => {}
+                () = sought => {}
             }
         }
     }

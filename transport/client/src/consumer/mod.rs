@@ -8,6 +8,7 @@ mod broadcast;
 mod group;
 mod holder;
 mod listener;
+mod lite_pull;
 mod local;
 mod membership;
 mod message;
@@ -20,5 +21,6 @@ mod simple;
 
 pub use group::{Consumer, ConsumerBuilder, From};
 pub use message::MessageView;
+pub use lite_pull::LitePullConsumer;
 pub use pull::{PullConsumer, PullOptions, PullResult};
 pub use simple::{Delivery, SimpleConsumer, SimpleConsumerBuilder};

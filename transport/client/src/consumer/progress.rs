@@ -94,6 +94,8 @@ pub(super) struct Progress {
     places: Mutex<HashMap<MessageQueue, Place>>,
     holds: AtomicU64,
     moved: Notify,
+    /// A queue is to be read from elsewhere.
+    sought: Notify,
 }
 
 const POISONED: &str = "no code that can panic runs under the progress lock";
@@ -133,6 +135,37 @@ impl Progress {
         let places = self.places.lock().expect(POISONED);
         let place = places.get(queue).filter(|it| it.has_gap)?;
         Some(place.done().or(place.committed))
+    }
+
+    /// The application wants to go on elsewhere in a queue of ours: what has been read of it is not handed out, and it
+    /// is read anew from there once that is committed. `None` = it is not ours, or about to go.
+    pub(super) fn seek(&self, queue: &MessageQueue, to: QueueOffset) -> Option<Due> {
+        let mut places = self.places.lock().expect(POISONED);
+        let place = places.get_mut(queue)?;
+        if place.is_leaving || place.until <= Instant::now() {
+            return None;
+        }
+        place.finish_all();
+        place.handed = Some(to);
+        place.has_gap = true;
+        Some(Due {
+            queue: queue.clone(),
+            lease: Lease {
+                queue: queue.queue,
+                epoch: place.epoch,
+            },
+            offset: to,
+        })
+    }
+
+    /// Those who hold leases are to look for such queues now.
+    pub(super) fn read_anew(&self) {
+        self.sought.notify_waiters();
+    }
+
+    /// Resolves when they are. Enable it before looking.
+    pub(super) fn sought(&self) -> Notified<'_> {
+        self.sought.notified()
     }
 
     pub(super) fn renew(&self, queue: &MessageQueue, until: Instant) {
@@ -398,6 +431,23 @@ mod tests {
         progress.committed(&due);
         assert!(progress.due(|_| true).is_empty());
         assert_eq!(progress.positions(), [(queue, Some(QueueOffset(2)))]);
+    }
+
+    #[test]
+    fn what_is_sought_is_where_the_queue_is_read_anew() {
+        let (progress, queue) = (Progress::default(), queue());
+        assert!(progress.seek(&queue, QueueOffset(3)).is_none(), "not ours");
+        let soon = Instant::now() + Duration::from_secs(60);
+        let hold = progress.begin(&queue, 7, soon, Some(QueueOffset(5)));
+        assert!(progress.hand(&queue, hold, QueueOffset(5), QueueOffset(6)));
+        let due = progress.seek(&queue, QueueOffset(3)).unwrap();
+        assert_eq!((due.offset, due.lease.epoch), (QueueOffset(3), 7));
+        assert!(progress.is_settled(&queue));
+        let is_handed = progress.hand(&queue, hold, QueueOffset(6), QueueOffset(7));
+        assert!(!is_handed, "read before");
+        assert_eq!(progress.gap(&queue), Some(Some(QueueOffset(3))));
+        progress.leave(&queue);
+        assert!(progress.seek(&queue, QueueOffset(4)).is_none(), "it goes");
     }
 
     #[test]
