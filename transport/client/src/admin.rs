@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use quern_protocol::{
     BrokerEntry, BrokerName, BrokerRoute, Code, ConfigEntry, CreateTopic, DelayedMessage,
-    DeleteGroup, DeleteTopic, DeletedTopic, DescribeConfig, DescribeGroup, DescribeGroupReply, DescribeTopic,
-    DescribeTopicReply, EndTransaction, GroupSetting, GroupSummary, ListDelayed, ListDeletedTopics, ListGroups,
-    ListTopics, ListTransactions, LogPosition, MessageHandle, OpenTransaction, Operation,
-    ResendDeadLetters, RestoreTopic, SetGroup, SetTopic, Status, StatusReply, TopicName, TopicSetting,
-    TopicSettings, TopicSummary, TransactionEnd, TransactionOutcome,
-WaitFigures, WaitFiguresReply,
+    DeleteGroup, DeleteTopic, DeletedTopic, DescribeConfig, DescribeGroup, DescribeGroupReply,
+    DescribeTopic, DescribeTopicReply, EndTransaction, GroupSetting, GroupSummary, ListDelayed,
+    ListDeletedTopics, ListGroups, ListTopics, ListTransactions, LogPosition, MessageHandle,
+    OpenTransaction, Operation, ResendDeadLetters, RestoreTopic, SetGroup, SetTopic, Status,
+    StatusReply, TopicName, TopicSetting, TopicSettings, TopicSummary, TransactionEnd,
+    TransactionOutcome, WaitFigures, WaitFiguresReply,
 };
 
 use crate::client::{self, Client};

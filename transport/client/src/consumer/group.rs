@@ -267,6 +267,7 @@ impl ConsumerBuilder {
             flow: self.flow,
             local,
             shares: watch::Sender::new(None),
+            suspended: watch::Sender::new(false),
         });
         let (started, start) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
@@ -340,13 +341,13 @@ struct AtWork {
     queue: MessageQueue,
     offset: QueueOffset,
     traced: Option<HandOut>,
+    /// If it is given back.
+    giving: Giving,
 }
 
 impl AtWork {
     fn is(&self, message: &MessageView) -> bool {
         self.queue == *message.queue() && self.offset == message.offset()
-    /// If it is given back.
-    giving: Giving,
     }
 
     fn end(&self, is_consumed: bool) {
@@ -415,12 +416,12 @@ impl Consumer {
                 self.at_work = Some(AtWork {
                     queue: message.queue().clone(),
                     offset: message.offset(),
+                    giving: Giving::new(),
                     traced: self.shared.hand_out(&message),
                 });
                 return Ok(message);
             }
         }
-                    giving: Giving::new(),
     }
 
     /// The next message that may be handed out, and is now. Nothing is lost when it is not waited for.
@@ -437,6 +438,7 @@ impl Consumer {
     /// is not waited for.
     pub(super) async fn read(&mut self) -> Result<Ready> {
         loop {
+            self.goes_on().await;
             while self.ready.may_be_overtaken()
                 && let Ok(batch) = self.received.try_recv()
             {

@@ -72,6 +72,8 @@ pub(super) struct Shared {
     pub(super) local: Option<LocalOffsets>,
     /// The queues this member shall have; `None` = it has not joined yet.
     pub(super) shares: watch::Sender<Option<Vec<MessageQueue>>>,
+    /// Nothing is handed out.
+    pub(super) suspended: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -134,6 +136,7 @@ impl Shared {
         })
     }
 
+    /// Says once that a message is given back.
     pub(super) async fn give_back(
         &self,
         message: &MessageView,
@@ -153,10 +156,10 @@ impl Shared {
             delay_ms: 0,
             reason: reason[..reason.floor_char_boundary(wire::REASON)].to_owned(),
             dead_after,
+            giving: Some(giving.say()),
         };
         let broker = self.client.0.routes.broker(queue).await?;
         self.client.call(&broker.address, &request).await
-            giving: Some(giving.say()),
     }
 
     /// How often a message is tried again before it is a dead letter, as the brokers have it.

@@ -18,9 +18,11 @@ mod pull;
 mod puller;
 mod ready;
 mod simple;
+mod switch;
 
 pub use group::{Consumer, ConsumerBuilder, From};
-pub use message::MessageView;
 pub use lite_pull::LitePullConsumer;
+pub use message::MessageView;
 pub use pull::{PullConsumer, PullOptions, PullResult};
 pub use simple::{Delivery, SimpleConsumer, SimpleConsumerBuilder};
+pub use switch::ConsumerSwitch;

@@ -70,6 +70,7 @@ impl Consumer {
         let mut lines: HashMap<MessageQueue, Line> = HashMap::new();
         let mut tasks = JoinSet::new();
         let mut until = std::pin::pin!(until);
+        let mut suspended = self.shared.suspended.subscribe();
         loop {
             let commit_at = self.committed_at + limits::COMMIT;
             tokio::select! {
@@ -86,6 +87,7 @@ impl Consumer {
                         tracing::warn!(%error, "not committed; trying again");
                     }
                 }
+                _ = suspended.changed() => {}
                 read = self.read() => match read {
                     Ok(ready) => {
                         let line = lines.entry(ready.message.queue().clone()).or_default();
@@ -95,7 +97,8 @@ impl Consumer {
                 },
             }
             for (queue, line) in &mut lines {
-                let Some(ready) = line.next(&self.shared, tasks.len() < workers.max(1)) else {
+                let is_free = tasks.len() < workers.max(1) && !*suspended.borrow();
+                let Some(ready) = line.next(&self.shared, is_free) else {
                     continue;
                 };
                 let work = Work {
