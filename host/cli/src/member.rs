@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quern_client::{
-    Client, Consumer, Filter, From, MessageQueue, MessageView, PullOptions, QueueOffset, Selector,
+    Client, Consumer, ErrorKind, Filter, From, MessageQueue, MessageView, PullOptions, QueueOffset,
+    Selector,
 };
 
 use quern_protocol::GroupName;
@@ -48,7 +49,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 impl Member {
     pub(crate) async fn join(client: &Client, part: &Part) -> Result<Self, Failure> {
-        try_filter(client, part).await?;
+        try_filter(client, &part.group, (&part.topic, &part.filter)).await?;
         let mut builder = client.consumer(&part.group);
         builder = builder.subscribe(&part.topic, part.filter.clone());
         builder = builder.from(match part.begin {
@@ -145,18 +146,32 @@ impl Member {
     }
 }
 
+/// The first who asks for a filter waits for its compiler, which may take longer than a pull.
+const FILTER_TRIES: usize = 4;
+
 /// A filter that is refused is told before anybody joins.
-async fn try_filter(client: &Client, part: &Part) -> Result<(), Failure> {
+pub(crate) async fn try_filter(
+    client: &Client,
+    group: &str,
+    (topic, filter): (&str, &Filter),
+) -> Result<(), Failure> {
     let pull = client.pull_consumer();
-    if let Some(queue) = pull.queues(&part.topic).await?.first() {
+    if let Some(queue) = pull.queues(topic).await?.first() {
         let (_, end) = pull.offset_range(queue).await?;
         let options = PullOptions {
-            filter: part.filter.clone(),
+            filter: filter.clone(),
             ..PullOptions::default()
         };
-        let group = GroupName::new(&part.group);
+        let group = GroupName::new(group);
         let group = group.map_err(|error| Failure::usage(error.to_string()))?;
-        pull.pull_for(Some(&group), queue, end, &options).await?;
+        let mut tries = FILTER_TRIES;
+        loop {
+            tries -= 1;
+            match pull.pull_for(Some(&group), queue, end, &options).await {
+                Err(error) if error.kind() == ErrorKind::Timeout && tries > 0 => {}
+                tried => break tried.map(drop)?,
+            }
+        }
     }
     Ok(())
 }

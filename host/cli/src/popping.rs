@@ -8,6 +8,7 @@ use quern_client::{Client, Delivery, Filter, SimpleConsumer};
 use crate::consume::Printing;
 use crate::exec;
 use crate::failure::Failure;
+use crate::member::try_filter;
 use crate::read::Begin;
 use crate::start::Stop;
 
@@ -30,6 +31,8 @@ pub(crate) async fn run(
     plan: Plan,
     printing: &mut Printing,
 ) -> Result<(), Failure> {
+    // Or nothing might be there before the filter is refused, which may take its compiler a while.
+    try_filter(client, &plan.group, (&plan.topic, &plan.filter)).await?;
     let mut consumer = client.simple_consumer(&plan.group);
     consumer = match plan.begin {
         Begin::First => consumer,
