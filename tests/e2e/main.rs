@@ -29,6 +29,7 @@ mod plugin_users;
 mod plugins;
 mod pop;
 mod priority;
+mod push;
 mod refusals;
 mod requests;
 mod retries;

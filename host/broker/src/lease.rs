@@ -74,9 +74,10 @@ async fn take(
             topic: topic.id,
             member: request.member.clone(),
             epoch: leases.next_epoch(broker.store.now_ms()),
-            queues: std::mem::take(&mut look.free),
+            queues: look.free.clone(),
         };
         broker.log(RecordKind::Group, &grant).await?;
+        tell_subscribers(broker, topic, &look.free);
         // The term begins when the grant is told.
         let now = broker.store.steady_ms();
         look = leases.look(now, of, &request.member, &wanted);
@@ -121,7 +122,16 @@ pub(crate) async fn take_back(
     let released = GroupChange::Released {
         group: group.clone(),
         topic: topic.id,
-        queues,
+        queues: queues.clone(),
     };
-    broker.log(RecordKind::Group, &released).await
+    broker.log(RecordKind::Group, &released).await?;
+    tell_subscribers(broker, topic, &queues);
+    Ok(())
+}
+
+/// Those whose lease is over are to hear it now, not with the next message.
+fn tell_subscribers(broker: &Broker, topic: &Topic, queues: &[QueueId]) {
+    for queue in queues {
+        broker.waits.wake(topic.id, *queue);
+    }
 }

@@ -228,6 +228,14 @@ impl Leases {
         valid.map(|lease| lease.queue).collect()
     }
 
+    /// Whether a lease is still what it says.
+    pub(crate) fn is_valid(&self, group: &GroupName, topic: TopicId, lease: Lease) -> bool {
+        let table = self.table.lock().expect(POISONED);
+        let held = table.groups.get(group).and_then(|it| it.get(&topic));
+        let held = held.and_then(|held| held.get(&lease.queue));
+        held.is_some_and(|held| held.epoch == lease.epoch)
+    }
+
     /// Who has which queue of a topic, by the last grant, its term over or not.
     pub(crate) fn owners(&self, group: &GroupName, topic: TopicId) -> BTreeMap<QueueId, String> {
         let table = self.table.lock().expect(POISONED);

@@ -52,6 +52,7 @@ mod session;
 mod shelf;
 mod state;
 mod status;
+mod subscribe;
 mod topic_deletion;
 mod topics;
 mod transactions;

@@ -20,6 +20,10 @@ pub(crate) const COLD_QUEUE: usize = 1_024;
 pub(crate) const SEARCHES: usize = 2;
 /// Groups whose share is remembered when they do not read.
 pub(crate) const COLD_READERS: usize = 1_024;
+/// Bytes of one frame of a subscription, unless its first message alone is larger.
+pub(crate) const DELIVERY_BYTES: usize = 256 * 1024;
+/// A subscriber is told at the latest after this long how far it is, when the filter lets nothing through.
+pub(crate) const TELL_PROGRESS: Duration = Duration::from_secs(5);
 /// Scans waiting for a delivery thread; beyond, a pull waits its turn.
 pub(crate) const SCAN_QUEUE: usize = 1_024;
 /// Subscriptions, selectors and strategies kept, of each so many; all are made anew when there are more.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quern_protocol::frame::Outgoing;
-use quern_protocol::{Permission, Pull, PullReply, WireError, limits as wire};
+use quern_protocol::{
+    Operation, Permission, Pull, PullReply, QueueId, TopicId, WireError, limits as wire,
+};
 
 use crate::filters;
 use crate::scan::{Scan, Scanned, look};
@@ -42,7 +44,7 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
         let (min, max) = broker.store.range(topic.id, request.queue);
         if !(min..=max).contains(&scan.from) {
             let next = scan.from.clamp(min, max);
-            return answer(broker, &scan, Scanned::nothing(next), true);
+            return answered(broker, &scan, Scanned::nothing(next), true);
         }
         if scan.from < max {
             let now = match known {
@@ -55,7 +57,7 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
             let scanned = look(broker, &scan, now).await?;
             let advanced = scanned.next > scan.from;
             if !scanned.records.is_empty() || scanned.stalled.is_some() {
-                return answer(broker, &scan, scanned, false);
+                return answered(broker, &scan, scanned, false);
             }
             scan.from = scanned.next;
             if advanced && !over.is_elapsed() {
@@ -70,7 +72,7 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
             };
         if !rung {
             let next = scan.from;
-            return answer(broker, &scan, Scanned::nothing(next), false);
+            return answered(broker, &scan, Scanned::nothing(next), false);
         }
     }
 }
@@ -96,24 +98,39 @@ fn check(request: &Pull) -> Result<(), WireError> {
     }
 }
 
-fn answer(
+fn answered(
     broker: &Broker,
     scan: &Scan,
     scanned: Scanned,
     moved: bool,
 ) -> Result<Outgoing, WireError> {
-    let (min, max) = broker.store.range(scan.topic.id, scan.view.queue);
+    let place = (scan.topic.id, scan.view.queue);
+    Ok(answer::<Pull>(broker, place, scanned, moved)?.0)
+}
+
+/// What a look has brought, as it is told; and how long to wait where delivery stands still.
+pub(crate) fn answer<O: Operation<Reply = PullReply>>(
+    broker: &Broker,
+    (topic, queue): (TopicId, QueueId),
+    scanned: Scanned,
+    moved: bool,
+) -> Result<(Outgoing, Option<Duration>), WireError> {
+    let (min, max) = broker.store.range(topic, queue);
     broker
         .metrics
         .messages_out
         .add(scanned.records.len() as u64);
+    let stall = scanned.stalled.map(|it| it.told(broker.store.steady_ms()));
+    let pause = stall
+        .as_ref()
+        .map(|it| Duration::from_millis(it.retry_ms.into()));
     let header = PullReply {
         messages: scanned.records.len() as u32,
         next: scanned.next,
         min,
         max,
         moved,
-        stall: scanned.stalled.map(|it| it.told(broker.store.steady_ms())),
+        stall,
     };
-    Ok(Outgoing::reply::<Pull>(&header, scanned.records)?)
+    Ok((Outgoing::reply::<O>(&header, scanned.records)?, pause))
 }

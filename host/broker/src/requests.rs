@@ -123,8 +123,10 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::Status(_) => reply::<Status>(status::status(broker)),
         Request::DescribeConfig(_) => reply::<DescribeConfig>(status::config(broker)),
 
-        // Taken by the transport, or a name server's.
+        // Taken by the transport, answered by `subscribe.rs` with many frames, or a name server's.
         it @ (Request::Cancel(_)
+        | Request::Credit(_)
+        | Request::Subscribe(_)
         | Request::RegisterBroker(_)
         | Request::PublishTopics(_)
         | Request::Route(_)

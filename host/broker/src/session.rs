@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::{HeartbeatReply, Hello, HelloReply, Role, WireError};
-use quern_quic::{Connection, Handler};
+use quern_quic::{Answers, Connection, Credit, Handler};
 
-use crate::{Broker, requests};
+use crate::{Broker, requests, subscribe};
 
 /// What a connection's streams are served by.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ impl Handler for Session {
     async fn handle(&self, frame: Frame) -> Outgoing {
         let _under_way = self.broker.count_request();
         requests::handle(&self.broker, frame).await
+    }
+
+    fn subscribe(&self, frame: Frame, credit: Arc<Credit>) -> Answers {
+        subscribe::subscribe(&self.broker, &frame, credit)
     }
 
     /// The log's queue is full: read no more frames until it has room.

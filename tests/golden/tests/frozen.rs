@@ -44,6 +44,8 @@ mod replies;
 mod retries;
 #[path = "frozen/sending.rs"]
 mod sending;
+#[path = "frozen/subscribing.rs"]
+mod subscribing;
 #[path = "frozen/topics.rs"]
 mod topics;
 #[path = "frozen/transactions.rs"]
@@ -426,6 +428,7 @@ fn the_wire_is_as_it_was() {
         plugins: vec![plugin],
     };
     all.add(&Status {}, &status);
+    subscribing::subscribing(&mut all, &pull, &pulled);
     plugins::plugins(&mut all, &pull);
     groups::groups(&mut all, lease);
     replies::replies(&mut all);

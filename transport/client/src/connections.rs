@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use quern_protocol::{Code, Hello, Role};
-use quern_quic::{CloseReason, Connection, Connector, Lane};
+use quern_protocol::{Code, Hello, Role, Subscribe};
+use quern_quic::{CloseReason, Connection, Connector, Lane, Subscription};
+use tokio::sync::OnceCell;
 
 use crate::error::{Error, Result};
 use crate::limits;
@@ -16,6 +17,16 @@ pub(crate) struct Live {
     pub(crate) connection: Connection,
     pub(crate) sends: Lane,
     pub(crate) polls: Lane,
+    /// Made with the first subscription: who only sends needs none.
+    subscriptions: Arc<OnceCell<Lane>>,
+}
+
+impl Live {
+    pub(crate) async fn subscribe(&self, request: &Subscribe) -> Result<Subscription> {
+        let open = || async { Lane::open(&self.connection).await.map_err(lost) };
+        let lane = self.subscriptions.get_or_try_init(open).await?;
+        Ok(lane.subscribe(request).await?)
+    }
 }
 
 type Place = Arc<tokio::sync::Mutex<Option<Live>>>;
@@ -65,6 +76,7 @@ impl Connections {
                 connection: connection.clone(),
                 sends,
                 polls,
+                subscriptions: Arc::default(),
             })
         };
         let opened: Result<Live> = open.await;

@@ -39,6 +39,8 @@ pub(crate) const BATCHES: usize = 1_024;
 pub(crate) const PULL_BYTES: u32 = 1024 * 1024;
 /// Messages one pull asks for.
 pub(crate) const PULL_MESSAGES: u32 = 1_024;
+/// Bytes of a queue that may be on their way to a consumer at once.
+pub(crate) const GRANTED_BYTES: i64 = 2 * 1024 * 1024;
 /// A route is asked for again after this long.
 pub(crate) const ROUTE_AGE: Duration = Duration::from_secs(30);
 /// The next name server is asked too when one has not answered for this long.

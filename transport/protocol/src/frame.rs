@@ -33,11 +33,17 @@ pub struct Flags(u8);
 impl Flags {
     pub const NONE: Self = Self(0);
     pub const ERROR: Self = Self(1);
+    pub const MORE: Self = Self(2);
     pub const ONE_WAY: Self = Self(4);
     const KNOWN: u8 = 1 | 2 | 4;
 
     pub fn is_error(self) -> bool {
         self.0 & Self::ERROR.0 != 0
+    }
+
+    /// Another frame answers the same request.
+    pub fn has_more(self) -> bool {
+        self.0 & Self::MORE.0 != 0
     }
 
     pub fn is_one_way(self) -> bool {
@@ -242,6 +248,13 @@ impl Outgoing {
     #[must_use]
     pub fn one_way(mut self) -> Self {
         self.flags = Flags::ONE_WAY;
+        self
+    }
+
+    /// Another frame answers the same request.
+    #[must_use]
+    pub fn more(mut self) -> Self {
+        self.flags = Flags::MORE;
         self
     }
 

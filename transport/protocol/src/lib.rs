@@ -41,6 +41,7 @@ mod route;
 mod select;
 mod send;
 mod session;
+mod subscribe;
 mod topic;
 mod topic_deletion;
 mod topic_rules;
@@ -117,6 +118,7 @@ pub use route::{
 pub use select::{Placed, Placement, Selector, SendSelected, SendSelectedReply, WriteQueues};
 pub use send::{ProducerBatch, Send, SendReply, SendStatus};
 pub use session::{Cancel, Hello, HelloReply, MINOR, Role};
+pub use subscribe::{Credit, Subscribe};
 pub use topic::{
     CreateTopic, CreateTopicReply, DescribeTopic, DescribeTopicReply, ListTopics, ListTopicsReply,
     QueueReport, SetTopic, SetTopicReply, TopicSetting, TopicSettings, TopicSettingsReply,

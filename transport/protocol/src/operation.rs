@@ -166,6 +166,8 @@ operations! {
     48 ExplainDelivery Header => ExplainDeliveryReply Table;
     49 TopicGroups    Header => TopicGroupsReply   Table;
     50 Status         Header => StatusReply         Table;
+    51 Subscribe      Header => PullReply           Header;
+    52 Credit         Header => Credit              Header;
     55 TrialMoves     Header => TrialMovesReply     Table;
     56 PluginFallBacks Header => PluginFallBacksReply Table;
     58 PluginUsers    Header => PluginUsersReply   Table;

@@ -259,6 +259,13 @@ impl Link {
         }
     }
 
+    /// Lets as much be under way to the other side as to one that has a lane.
+    pub(crate) fn widen_way_out(&self) {
+        if !self.windows.fixed {
+            self.quinn.set_send_window(limits::SEND_WINDOW);
+        }
+    }
+
     /// Makes room for one more lane. `Err` when the process has none left to give.
     pub(crate) fn widen(self: &Arc<Self>) -> Result<LaneWindow, PoolEmpty> {
         self.windows.open(&self.quinn)?;

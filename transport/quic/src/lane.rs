@@ -37,6 +37,12 @@ struct Handle {
     shared: Arc<Shared>,
 }
 
+impl Lane {
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         let mut state = self.shared.state();
@@ -46,20 +52,20 @@ impl Drop for Handle {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
     /// One permit a call and for each further 4 KiB of its frame.
-    room: Arc<Semaphore>,
+    pub(crate) room: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
-struct State {
-    slots: Slots,
+pub(crate) struct State {
+    pub(crate) slots: Slots,
     next: Batch,
-    /// Permits of calls given up whose frames are in `next`: they return with its writing.
+    /// Permits of frames in `next` whose call is given up, or that belong to none: they return with its writing.
     owed: usize,
     driver: Option<Waker>,
-    ended: Option<Lost>,
+    pub(crate) ended: Option<Lost>,
     unused: bool,
 }
 
@@ -69,10 +75,17 @@ impl State {
             driver.wake();
         }
     }
+
+    /// Writes a frame whose permits return once it is written.
+    pub(crate) fn write(&mut self, frame: Outgoing, permits: usize) {
+        self.next.push(frame);
+        self.owed += permits;
+        self.wake_driver();
+    }
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no one panics holding it")
     }
 
@@ -168,7 +181,7 @@ impl Lane {
 }
 
 /// Permits a frame takes.
-fn cost(frame: &Outgoing) -> u32 {
+pub(crate) fn cost(frame: &Outgoing) -> u32 {
     let unit = limits::LANE_BYTES / limits::LANE_CALLS;
     u32::try_from(1 + frame.wire_len() / unit).unwrap_or(u32::MAX)
 }

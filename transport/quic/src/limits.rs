@@ -54,6 +54,10 @@ pub const PEER_IDLE: Duration = Duration::from_secs(5);
 pub const PEER_KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// Requests one stream of a server may have under way.
 pub const STREAM_REQUESTS: usize = 1_024;
+/// Subscriptions one stream of a server may have: every queue of a thousand topics, and more.
+pub const STREAM_SUBSCRIPTIONS: usize = 16 * 1024;
+/// Frames of one subscription that wait to be taken; a broker that obeys the credit stays far below.
+pub const UNREAD_FRAMES: usize = 64 * 1024;
 /// Replies one stream gathers before it insists on writing.
 pub const BATCH_BYTES: usize = 64 * 1024;
 pub const BATCH_FRAMES: usize = 256;

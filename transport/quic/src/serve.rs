@@ -20,8 +20,10 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use crate::batch::Batch;
 use crate::connection::Connection;
+use crate::credit::{Answers, Credit};
 use crate::error::{CloseReason, Lost, StreamError};
 use crate::limits;
+use crate::serve_many::Subscriptions;
 use crate::stream::{FrameReceiver, FrameSender};
 
 /// What answers requests.
@@ -31,6 +33,14 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Resolves when another request may be read.
     fn ready(&self) -> impl Future<Output = ()> + Send;
+
+    /// Answers a request to subscribe, for as long as there is credit. Dropped when the request is cancelled.
+    fn subscribe(&self, frame: Frame, credit: Arc<Credit>) -> Answers {
+        let _ = credit;
+        let text = "there is nothing to subscribe to here";
+        let refused = Outgoing::error(frame.kind, &WireError::new(Code::UNSUPPORTED, text));
+        Box::pin(futures_util::stream::once(async { refused }))
+    }
 }
 
 /// Serves a connection until it ends. Its first frame must be a hello.
@@ -165,6 +175,7 @@ struct Exchange<'a, H, W> {
     receiver: &'a mut FrameReceiver,
     queued: VecDeque<Frame>,
     running: FuturesUnordered<Running<W>>,
+    subscriptions: Subscriptions,
     batch: Batch,
     /// The handler's leave to read on, while it is being waited for.
     leave: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
@@ -188,6 +199,7 @@ impl<'a, H: Handler> Exchange<'a, H, ()> {
             receiver: &mut stream.receiver,
             queued: stream.first.take().into_iter().collect(),
             running: FuturesUnordered::new(),
+            subscriptions: Subscriptions::default(),
             batch: Batch::new(),
             leave: None,
             is_session: stream.is_session,
@@ -237,6 +249,8 @@ impl<'a, H: Handler, W: Future<Output = Outgoing> + Send + 'a> Exchange<'a, H, W
                     Poll::Ready(Ok(Some(frame))) => frame,
                     Poll::Ready(Ok(None)) => {
                         self.at_end = true;
+                        // No more will be granted.
+                        self.subscriptions = Subscriptions::default();
                         return Ok(true);
                     }
                     Poll::Ready(Err(error)) => return Err(error),
@@ -272,10 +286,24 @@ impl<'a, H: Handler, W: Future<Output = Outgoing> + Send + 'a> Exchange<'a, H, W
             one_way: frame.flags.is_one_way(),
             deadline_ms: frame.deadline_ms,
         };
-        if frame.kind == Kind::Cancel as u16 {
+        const TO_THE_STREAM: [u16; 2] = [Kind::Cancel as u16, Kind::Credit as u16];
+        if TO_THE_STREAM.contains(&frame.kind) {
             match Request::decode(&frame) {
                 Ok(Request::Cancel(cancel)) => self.cancel(cancel.correlation),
+                Ok(Request::Credit(credit)) => self.subscriptions.grant(&credit),
                 Ok(_) => {}
+                Err(error) => self.reply(ask, Outgoing::error(frame.kind, &error)),
+            }
+            return;
+        }
+        if frame.kind == Kind::Subscribe as u16 {
+            match self.subscriptions.room_for(frame.correlation) {
+                Ok(credit) => {
+                    // What comes on such a stream is small, and needs no share of the windows.
+                    self.receiver.link().widen_way_out();
+                    let answers = self.handler.subscribe(frame, Arc::clone(&credit));
+                    self.subscriptions.begin(ask.correlation, credit, answers);
+                }
                 Err(error) => self.reply(ask, Outgoing::error(frame.kind, &error)),
             }
             return;
@@ -316,6 +344,7 @@ impl<'a, H: Handler, W: Future<Output = Outgoing> + Send + 'a> Exchange<'a, H, W
                 running.as_mut().get_mut().cancel();
             }
         }
+        self.subscriptions.cancel(correlation);
     }
 
     fn gather_replies(&mut self, cx: &mut Context<'_>) -> bool {
@@ -328,6 +357,12 @@ impl<'a, H: Handler, W: Future<Output = Outgoing> + Send + 'a> Exchange<'a, H, W
             if let Some(reply) = reply {
                 self.reply(ask, reply);
             }
+        }
+        while !self.batch.is_full()
+            && let Some(answer) = self.subscriptions.poll(cx)
+        {
+            moved = true;
+            self.batch.push(answer);
         }
         moved
     }

@@ -1,12 +1,14 @@
 //! The calls of a lane, found by their correlation ids: `turn << 32 | index`. A slot that is used
 //! again has another turn, so a late reply to the call before it is recognised and dropped.
 
+use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 use quern_protocol::frame::Frame;
 use tokio::time::Instant;
 
-use crate::error::Lost;
+use crate::error::{CloseReason, EndedBy, Lost};
+use crate::limits;
 
 /// What became of a call.
 #[derive(Debug)]
@@ -20,7 +22,8 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 struct Slot {
     turn: u32,
-    deadline: Instant,
+    /// `None` = it is waited for as long as it takes.
+    deadline: Option<Instant>,
     call: Call,
 }
 
@@ -29,6 +32,39 @@ enum Call {
     None,
     Waiting(Option<Waker>),
     Done(Outcome),
+    /// A subscription.
+    Many(Many),
+}
+
+/// Frames that have come and are not taken yet.
+#[derive(Debug, Default)]
+struct Many {
+    frames: VecDeque<Frame>,
+    /// Bytes of bodies that may still come.
+    granted: i64,
+    /// Nothing follows the frames: how it ended, if not by itself.
+    end: Option<Option<Lost>>,
+    waker: Option<Waker>,
+}
+
+impl Many {
+    fn take_in(&mut self, frame: Frame) {
+        if self.end.is_some() {
+            return;
+        }
+        let is_too_much = !frame.body.is_empty() && self.granted <= 0;
+        if is_too_much || self.frames.len() >= limits::UNREAD_FRAMES {
+            let text = "more was sent for a subscription than was asked for";
+            let lost = Lost::new(EndedBy::Us, Some(CloseReason::Protocol), text);
+            self.end = Some(Some(lost));
+            return;
+        }
+        self.granted -= frame.body.len() as i64;
+        if !frame.flags.has_more() {
+            self.end = Some(None);
+        }
+        self.frames.push_back(frame);
+    }
 }
 
 /// A table that only grows to the most calls ever under way at once, which the lane bounds.
@@ -52,6 +88,55 @@ impl Slots {
     /// A correlation id for a new call.
     pub(crate) fn take(&mut self, deadline: Instant) -> u64 {
         self.earliest = Some(self.earliest.map_or(deadline, |at| at.min(deadline)));
+        self.occupy(Some(deadline), Call::Waiting(None))
+    }
+
+    /// The same for a subscription that so many bytes are granted to.
+    pub(crate) fn take_many(&mut self, bytes: u32) -> u64 {
+        let many = Many {
+            granted: bytes.into(),
+            ..Many::default()
+        };
+        self.occupy(None, Call::Many(many))
+    }
+
+    /// So many bytes more may come.
+    pub(crate) fn grant(&mut self, correlation: u64, bytes: u32) {
+        if let Some(Slot {
+            call: Call::Many(many),
+            ..
+        }) = self.find(correlation)
+        {
+            many.granted += i64::from(bytes);
+        }
+    }
+
+    /// The next frame of a subscription; `None` = nothing follows, `Some(Err)` = it is lost.
+    pub(crate) fn poll_many(
+        &mut self,
+        correlation: u64,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<Frame, Lost>>> {
+        let Some(Slot {
+            call: Call::Many(many),
+            ..
+        }) = self.find(correlation)
+        else {
+            return Poll::Ready(None);
+        };
+        if let Some(frame) = many.frames.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match &many.end {
+            Some(end) => Poll::Ready(end.clone().map(Err)),
+            None => {
+                many.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn occupy(&mut self, deadline: Option<Instant>, call: Call) -> u64 {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 turn: 0,
@@ -64,7 +149,7 @@ impl Slots {
         // Zero is the correlation id of streams with one request.
         slot.turn = slot.turn.wrapping_add(1).max(1);
         slot.deadline = deadline;
-        slot.call = Call::Waiting(None);
+        slot.call = call;
         u64::from(slot.turn) << 32 | u64::from(index)
     }
 
@@ -77,7 +162,11 @@ impl Slots {
         let Some(slot) = self.find(correlation) else {
             return true;
         };
-        let answered = !matches!(slot.call, Call::Waiting(_));
+        let answered = match &slot.call {
+            Call::Waiting(_) => false,
+            Call::Many(many) => many.end.is_some(),
+            Call::None | Call::Done(_) => true,
+        };
         slot.call = Call::None;
         self.free.push(correlation as u32);
         answered
@@ -102,8 +191,8 @@ impl Slots {
                 self.release(correlation);
                 Poll::Ready(outcome)
             }
-            Call::None => {
-                slot.call = Call::None;
+            other @ (Call::None | Call::Many(_)) => {
+                slot.call = other;
                 Poll::Ready(Outcome::Late)
             }
         }
@@ -112,6 +201,10 @@ impl Slots {
     /// Hands a reply to its call, and says whom to wake. No one waits for a cancelled call's.
     pub(crate) fn complete(&mut self, frame: Frame) -> Option<Waker> {
         let slot = self.find(frame.correlation)?;
+        if let Call::Many(many) = &mut slot.call {
+            many.take_in(frame);
+            return many.waker.take();
+        }
         slot.finish(Outcome::Reply(frame))
     }
 
@@ -119,7 +212,13 @@ impl Slots {
     pub(crate) fn end_all(&mut self, lost: &Lost) -> Vec<Waker> {
         self.slots
             .iter_mut()
-            .filter_map(|slot| slot.finish(Outcome::Lost(lost.clone())))
+            .filter_map(|slot| match &mut slot.call {
+                Call::Many(many) => {
+                    many.end.get_or_insert_with(|| Some(lost.clone()));
+                    many.waker.take()
+                }
+                _ => slot.finish(Outcome::Lost(lost.clone())),
+            })
             .collect()
     }
 
@@ -135,10 +234,12 @@ impl Slots {
             if !matches!(slot.call, Call::Waiting(_)) {
                 continue;
             }
-            if slot.deadline <= now {
+            let Some(deadline) = slot.deadline else {
+                continue;
+            };
+            if deadline <= now {
                 late.extend(slot.finish(Outcome::Late));
             } else {
-                let deadline = slot.deadline;
                 self.earliest = Some(self.earliest.map_or(deadline, |at| at.min(deadline)));
             }
         }

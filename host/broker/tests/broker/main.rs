@@ -9,6 +9,7 @@ mod failures;
 mod groups;
 mod plugins;
 mod retry;
+mod subscribe;
 mod topics;
 
 use std::path::Path;

@@ -78,6 +78,8 @@ pub(super) struct Flow {
     pub(super) consume_timeout: Duration,
     /// A queue whose message was not consumed in order stands still for so long.
     pub(super) suspend: Duration,
+    /// Messages are asked for, not sent as they come.
+    pub(super) pulls: bool,
 }
 
 impl Default for Flow {
@@ -90,6 +92,7 @@ impl Default for Flow {
             },
             consume_timeout: Duration::from_secs(15 * 60),
             suspend: Duration::from_secs(1),
+            pulls: false,
         }
     }
 }
@@ -171,6 +174,15 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn suspend_time(mut self, time: Duration) -> Self {
         self.flow.suspend = time;
+        self
+    }
+
+    /// Asks for messages again and again (long polling), as older releases did, instead of having them sent as they
+    /// come. What is delivered is the same; it costs a request for each batch. Brokers that know no subscriptions are
+    /// polled by themselves.
+    #[must_use]
+    pub fn polling(mut self) -> Self {
+        self.flow.pulls = true;
         self
     }
 

@@ -5,14 +5,15 @@
 //! has two owners at work. A message counts as consumed when the application asks for the next one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use quern_protocol::{Lease, QueueOffset};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
+use crate::limits;
 use crate::routes::MessageQueue;
 
 /// One time that this consumer has a queue, from taking its lease to losing it, or to reading it anew under the same.
@@ -38,6 +39,26 @@ struct Place {
     ahead_bytes: usize,
     /// Behind the last that was read.
     read: QueueOffset,
+    /// What a subscription may still send; `None` = the queue is pulled.
+    granted: Option<Granted>,
+}
+
+/// What is on its way, at most.
+#[derive(Debug)]
+struct Granted {
+    messages: usize,
+    /// Below zero when the last message was larger than what was left.
+    bytes: i64,
+    threshold: Threshold,
+    /// Rung when there is room for more.
+    bell: Arc<Notify>,
+}
+
+/// More that a subscription may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Grant {
+    pub(super) messages: u32,
+    pub(super) bytes: u32,
 }
 
 /// How far a queue is read ahead of the application.
@@ -69,14 +90,48 @@ impl Place {
     /// Messages that may be read now: none before half of what was there is done with, so that they come in
     /// batches.
     fn room(&self, threshold: &Threshold) -> usize {
-        let oldest = self.ahead.keys().next().copied();
-        let span = oldest.map_or(0, |oldest| self.read.0.saturating_sub(oldest.0));
         let is_full = self.ahead.len() > threshold.messages / 2
             || self.ahead_bytes > threshold.bytes / 2
-            || span >= threshold.span;
+            || self.span() >= threshold.span;
         match is_full {
             true => 0,
             false => threshold.messages - self.ahead.len(),
+        }
+    }
+
+    fn span(&self) -> u64 {
+        let oldest = self.ahead.keys().next();
+        oldest.map_or(0, |oldest| self.read.0.saturating_sub(oldest.0))
+    }
+
+    /// What may be granted besides what is on its way, so that both together stay within the threshold. Nothing
+    /// before half of it is free.
+    fn grant(&self) -> Option<Grant> {
+        let granted = self.granted.as_ref()?;
+        let threshold = &granted.threshold;
+        let span = i64::try_from(threshold.span).unwrap_or(i64::MAX);
+        let most = (threshold.messages as i64).min(span);
+        let free = (most - self.ahead.len() as i64).min(span - self.span() as i64);
+        let messages = free - granted.messages as i64;
+        // Bodies may be larger here than on their way, so not all there is room for is let go at once.
+        let most_bytes = (threshold.bytes as i64).min(limits::GRANTED_BYTES);
+        let free_bytes = (threshold.bytes as i64 - self.ahead_bytes as i64).min(most_bytes);
+        let bytes = free_bytes - granted.bytes;
+        if messages < most - most / 2 && bytes < most_bytes - most_bytes / 2 {
+            return None;
+        }
+        let at_most = |room: i64| u32::try_from(room.max(0)).unwrap_or(u32::MAX);
+        Some(Grant {
+            messages: at_most(messages),
+            bytes: at_most(bytes),
+        })
+    }
+
+    fn ring(&self) {
+        if let Some(granted) = &self.granted
+            && self.grant().is_some()
+        {
+            granted.bell.notify_one();
         }
     }
 }
@@ -122,6 +177,7 @@ impl Progress {
             ahead: BTreeMap::new(),
             ahead_bytes: 0,
             read: QueueOffset(0),
+            granted: None,
         };
         self.places
             .lock()
@@ -240,6 +296,48 @@ impl Progress {
         }
     }
 
+    /// A subscription begins, to which nothing is granted yet. Who sees to it waits for the bell.
+    pub(super) fn subscribe(
+        &self,
+        queue: &MessageQueue,
+        hold: Hold,
+        threshold: Threshold,
+    ) -> Arc<Notify> {
+        let bell = Arc::new(Notify::new());
+        let mut places = self.places.lock().expect(POISONED);
+        if let Some(place) = places.get_mut(queue).filter(|it| it.hold == hold) {
+            place.granted = Some(Granted {
+                messages: 0,
+                bytes: 0,
+                threshold,
+                bell: Arc::clone(&bell),
+            });
+        }
+        bell
+    }
+
+    /// What is to be granted to the subscription now, taken for granted then.
+    pub(super) fn grant(&self, queue: &MessageQueue, hold: Hold) -> Option<Grant> {
+        let mut places = self.places.lock().expect(POISONED);
+        let place = places.get_mut(queue).filter(|it| it.hold == hold)?;
+        let grant = place.grant()?;
+        let granted = place.granted.as_mut()?;
+        granted.messages += grant.messages as usize;
+        granted.bytes += i64::from(grant.bytes);
+        Some(grant)
+    }
+
+    /// So much of what was granted has been sent.
+    pub(super) fn sent(&self, queue: &MessageQueue, hold: Hold, messages: usize, bytes: usize) {
+        let mut places = self.places.lock().expect(POISONED);
+        if let Some(place) = places.get_mut(queue).filter(|it| it.hold == hold)
+            && let Some(granted) = &mut place.granted
+        {
+            granted.messages = granted.messages.saturating_sub(messages);
+            granted.bytes -= bytes as i64;
+        }
+    }
+
     /// Waits until more of a queue may be read; how many messages. The queue may go meanwhile.
     pub(super) async fn room(&self, queue: &MessageQueue, threshold: &Threshold) -> usize {
         loop {
@@ -297,6 +395,7 @@ impl Progress {
             let mut places = self.places.lock().expect(POISONED);
             if let Some(place) = places.get_mut(queue) {
                 settle(place);
+                place.ring();
             }
         }
         self.moved.notify_waiters();
@@ -306,6 +405,7 @@ impl Progress {
     pub(super) fn all_done(&self) {
         for place in self.places.lock().expect(POISONED).values_mut() {
             place.finish_all();
+            place.ring();
         }
         self.moved.notify_waiters();
     }
@@ -366,6 +466,7 @@ impl Progress {
 mod tests {
     use super::*;
     use quern_protocol::{BrokerName, QueueId, TopicName};
+    use std::future::Future as _;
     use std::time::Duration;
 
     fn queue() -> MessageQueue {
@@ -471,5 +572,54 @@ mod tests {
         assert_eq!(done(), Some(4));
         progress.finish(&queue, hold, QueueOffset(4));
         assert_eq!(done(), Some(9));
+    }
+
+    #[test]
+    fn what_is_granted_and_what_is_read_stay_within_the_thresholds() {
+        let (progress, queue) = (Progress::default(), queue());
+        let soon = Instant::now() + Duration::from_secs(60);
+        let hold = progress.begin(&queue, 1, soon, None);
+        let threshold = Threshold {
+            messages: 10,
+            bytes: 1_000,
+            span: 12,
+        };
+        assert_eq!(progress.grant(&queue, hold), None, "nothing is subscribed");
+        let bell = progress.subscribe(&queue, hold, threshold);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut rings = || {
+            let rung = std::pin::pin!(bell.notified());
+            rung.poll(&mut context).is_ready()
+        };
+        let all = Grant {
+            messages: 10,
+            bytes: 1_000,
+        };
+        assert_eq!(progress.grant(&queue, hold), Some(all));
+        assert_eq!(progress.grant(&queue, hold), None);
+        let come = |offsets: std::ops::Range<u64>, bytes: usize| {
+            let count = offsets.clone().count();
+            progress.sent(&queue, hold, count, count * bytes);
+            let next = QueueOffset(offsets.end);
+            let messages = offsets.map(|at| (QueueOffset(at), bytes));
+            progress.read(&queue, hold, messages, next);
+        };
+        let finish = |offset| progress.finish(&queue, hold, QueueOffset(offset));
+        come(0..8, 10);
+        assert_eq!(progress.grant(&queue, hold), None, "what was read counts");
+        (1..5).for_each(finish);
+        assert!(!rings(), "half of it is not free");
+        finish(5);
+        assert!(!rings(), "the first message holds the span up");
+        finish(0);
+        assert!(rings());
+        let granted = |messages, bytes| Some(Grant { messages, bytes });
+        assert_eq!(progress.grant(&queue, hold), granted(6, 60));
+        // A large message may go over; what it took is made up for by what is granted next.
+        come(8..9, 1_500);
+        assert_eq!(progress.grant(&queue, hold), None);
+        finish(8);
+        assert_eq!(progress.grant(&queue, hold), granted(1, 1_500));
+        assert_eq!(progress.grant(&queue, Hold(7)), None, "nobody's");
     }
 }

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use quern_protocol::record::{RecordError, records};
 use quern_protocol::{
     Code, CommitOffsets, Filter, GroupName, OffsetAt, OffsetRange, Pull, PullReply, QueryOffsets,
-    QueueId, QueueOffset, QueuePosition, RecordHeader, Stall, TopicName,
+    QueueId, QueueOffset, QueuePosition, RecordHeader, Stall, Subscribe, TopicName,
 };
+use quern_quic::Subscription;
 
 use crate::client::{self, Client};
 use crate::consumer::MessageView;
@@ -141,6 +142,16 @@ impl PullConsumer {
         unpack(queue, reply, &body)
     }
 
+    /// Has the messages of a queue sent from an offset on.
+    pub(crate) async fn subscribe(
+        &self,
+        queue: &MessageQueue,
+        request: &Subscribe,
+    ) -> Result<Subscription> {
+        let broker = self.0.0.routes.broker(queue).await?;
+        self.0.live(&broker).await?.subscribe(request).await
+    }
+
     /// A queue's first message and its end.
     pub async fn offset_range(&self, queue: &MessageQueue) -> Result<(QueueOffset, QueueOffset)> {
         let broker = self.0.0.routes.broker(queue).await?;
@@ -227,7 +238,7 @@ impl PullConsumer {
     }
 }
 
-fn unpack(queue: &MessageQueue, reply: PullReply, body: &Bytes) -> Result<PullResult> {
+pub(super) fn unpack(queue: &MessageQueue, reply: PullReply, body: &Bytes) -> Result<PullResult> {
     let bad = |error: RecordError| Error::new(Code::BAD_CHECKSUM, error.to_string());
     let mut messages = Vec::with_capacity(reply.messages as usize);
     for record in records(body) {

@@ -1,16 +1,18 @@
-//! Reads one queue ahead of the application, for as long as its lease is held.
+//! Reads one queue ahead of the application, for as long as its lease is held: has its messages sent, and grants more
+//! as the application is done with them. From a broker that knows no subscriptions, or if it is told to, it pulls.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use quern_protocol::retry::is_retry_topic;
-use quern_protocol::{Lease, QueueOffset};
+use quern_protocol::{Code, Lease, QueueOffset, Subscribe};
 use quern_quic::Backoff;
 use tokio::time::Instant;
 
 use super::membership::Shared;
 use super::progress::{Due, Hold};
-use super::{From, MessageView, PullConsumer, PullOptions};
+use super::pull::unpack;
+use super::{From, MessageView, PullConsumer, PullOptions, PullResult};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::routes::MessageQueue;
@@ -38,10 +40,21 @@ impl Puller {
     pub(super) async fn run(self) {
         let mut backoff = Backoff::new();
         let mut from = None;
+        let mut pulls = self.shared.flow.pulls;
         loop {
             let began = Instant::now();
-            match self.step(&mut from).await {
+            let ended = match pulls {
+                true => self.step(&mut from).await,
+                false => self.follow(&mut from).await,
+            };
+            match ended {
                 Ok(None) => return,
+                Err(error) if error.coded() == Code::UNSUPPORTED && !pulls => pulls = true,
+                // Who holds the lease hears of it soon, and ends this or begins anew.
+                Err(error) if error.coded() == Code::FENCED => {
+                    tracing::debug!(queue = ?self.queue, %error, "not ours any more");
+                    tokio::time::sleep(backoff.next(fastrand::f64())).await;
+                }
                 Ok(Some(wait)) => {
                     backoff.healthy(began.elapsed());
                     tokio::time::sleep(wait).await;
@@ -52,19 +65,60 @@ impl Puller {
                         return;
                     }
                     self.shared.pull.forget_route(&self.queue.topic);
-                    tracing::debug!(queue = ?self.queue, %error, "pull failed; trying again");
+                    tracing::debug!(queue = ?self.queue, %error, "not read; trying again");
                     tokio::time::sleep(backoff.next(fastrand::f64())).await;
                 }
             }
         }
     }
 
+    /// Has the messages sent, until the broker ends it. Returns how long to wait before the next time; `None` = nobody
+    /// listens any more.
+    async fn follow(&self, from: &mut Option<QueueOffset>) -> Result<Option<Duration>> {
+        let at = self.at(from).await?;
+        let (progress, threshold) = (&self.shared.progress, self.shared.flow.threshold);
+        let bell = progress.subscribe(&self.queue, self.hold, threshold);
+        let first = progress.grant(&self.queue, self.hold);
+        let (topic, filter) = (&self.queue.topic, self.shared.filter(&self.queue.topic));
+        let request = Subscribe {
+            group: Some(self.shared.group.clone()),
+            topic: topic.clone(),
+            queue: self.queue.queue,
+            epoch: self.shared.local.is_none().then_some(self.epoch),
+            from: at,
+            filter,
+            messages: first.map_or(0, |it| it.messages),
+            bytes: first.map_or(0, |it| it.bytes),
+        };
+        let subscribing = self.shared.pull.subscribe(&self.queue, &request);
+        let mut subscription = subscribing.await?;
+        loop {
+            let delivery = tokio::select! {
+                delivery = subscription.next() => Some(delivery),
+                () = bell.notified() => None,
+            };
+            match delivery {
+                None => {}
+                Some(None) => return Ok(Some(Duration::ZERO)),
+                Some(Some(delivery)) => {
+                    let (reply, body) = delivery?;
+                    let count = reply.messages as usize;
+                    progress.sent(&self.queue, self.hold, count, body.len());
+                    let pulled = unpack(&self.queue, reply, &body)?;
+                    if !self.take(pulled, from).await {
+                        return Ok(None);
+                    }
+                }
+            }
+            if let Some(grant) = progress.grant(&self.queue, self.hold) {
+                subscription.grant(grant.messages, grant.bytes).await;
+            }
+        }
+    }
+
     /// Reads on. Returns how long to wait before the next time; `None` = nobody listens any more.
     async fn step(&self, from: &mut Option<QueueOffset>) -> Result<Option<Duration>> {
-        let at = match *from {
-            Some(at) => at,
-            None => *from.insert(self.start().await?),
-        };
+        let at = self.at(from).await?;
         let threshold = &self.shared.flow.threshold;
         let room = self.shared.progress.room(&self.queue, threshold).await;
         let options = PullOptions {
@@ -76,8 +130,25 @@ impl Puller {
         let group = Some(&self.shared.group);
         let pull = self.shared.pull.pull_for(group, &self.queue, at, &options);
         let pulled = pull.await?;
+        let retry = pulled.stall.as_ref().map(|it| it.retry_ms);
+        match self.take(pulled, from).await {
+            true => Ok(Some(Duration::from_millis(retry.unwrap_or(0).into()))),
+            false => Ok(None),
+        }
+    }
+
+    async fn at(&self, from: &mut Option<QueueOffset>) -> Result<QueueOffset> {
+        Ok(match *from {
+            Some(at) => at,
+            None => *from.insert(self.start().await?),
+        })
+    }
+
+    /// Hands on what has been read; whether anybody listens.
+    async fn take(&self, pulled: PullResult, from: &mut Option<QueueOffset>) -> bool {
+        let is_news = *from != Some(pulled.next);
         *from = Some(pulled.next);
-        if pulled.next != at {
+        if is_news {
             let sizes = pulled.messages.iter().map(|it| (it.offset(), it.size()));
             let progress = &self.shared.progress;
             progress.read(&self.queue, self.hold, sizes, pulled.next);
@@ -88,17 +159,16 @@ impl Puller {
                 next: pulled.next,
             };
             if self.shared.batches.send(Ok(batch)).await.is_err() {
-                return Ok(None);
+                return false;
             }
         }
-        let Some(stall) = pulled.stall else {
-            return Ok(Some(Duration::ZERO));
-        };
-        tracing::warn!(
-            topic = %self.queue.topic, queue = %self.queue.queue, offset = %stall.offset,
-            code = stall.code, "delivery waits: {}", stall.message
-        );
-        Ok(Some(Duration::from_millis(stall.retry_ms.into())))
+        if let Some(stall) = pulled.stall {
+            tracing::warn!(
+                topic = %self.queue.topic, queue = %self.queue.queue, offset = %stall.offset,
+                code = stall.code, "delivery waits: {}", stall.message
+            );
+        }
+        true
     }
 
     /// Where the group has stopped. A group that has committed nothing commits where it begins, so that

@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Request;
-use quern_protocol::{Code, Heartbeat, HeartbeatReply, Hello, HelloReply, Role, WireError};
+use quern_protocol::{
+    Code, Filter, Heartbeat, HeartbeatReply, Hello, HelloReply, PullReply, QueueId, QueueOffset,
+    Role, Subscribe, TopicName, WireError,
+};
 use quern_quic::{
-    CallError, CloseReason, Connection, Connector, DevAuthority, Door, Handler, Lane, ListenConfig,
-    Listener, Lost, serve,
+    Answers, CallError, CloseReason, Connection, Connector, Credit, DevAuthority, Door, Handler,
+    Lane, ListenConfig, Listener, Lost, serve,
 };
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
@@ -52,6 +55,40 @@ impl Handler for Echo {
         }
     }
 
+    /// By its topic: `endless`, `two`, or anything else, which is refused. A delivery has ten bytes.
+    fn subscribe(&self, frame: Frame, credit: Arc<Credit>) -> Answers {
+        let Ok(Request::Subscribe(request)) = Request::decode(&frame) else {
+            panic!("only subscriptions come here");
+        };
+        let last = match request.topic.as_str() {
+            "endless" => u64::MAX,
+            "two" => 2,
+            _ => {
+                let refused = WireError::new(Code::UNSUPPORTED, "not here");
+                let refused = Outgoing::error(frame.kind, &refused);
+                return Box::pin(futures_util::stream::once(async { refused }));
+            }
+        };
+        credit.grant(request.messages, request.bytes);
+        self.hanging.fetch_add(1, Ordering::SeqCst);
+        let here = Hanging(self.hanging.clone());
+        let answers = futures_util::stream::unfold((credit, 0, here), move |state| async move {
+            let (credit, sent, here) = state;
+            if sent == last {
+                return None;
+            }
+            credit.some().await;
+            credit.spend(1, 10);
+            let delivery = delivery(sent + 1);
+            let delivery = match sent + 1 == last {
+                true => delivery,
+                false => delivery.more(),
+            };
+            Some((delivery, (credit, sent + 1, here)))
+        });
+        Box::pin(answers)
+    }
+
     async fn ready(&self) {
         if let Some(gate) = &self.gate {
             // A gate whose keeper is gone stands open.
@@ -81,6 +118,32 @@ impl Echo {
             time_ms: number as u64,
         };
         Outgoing::reply::<Heartbeat>(&reply, vec![body]).expect("no larger than it came")
+    }
+}
+
+fn delivery(next: u64) -> Outgoing {
+    let reply = PullReply {
+        messages: 1,
+        next: QueueOffset(next),
+        min: QueueOffset(0),
+        max: QueueOffset(next),
+        moved: false,
+        stall: None,
+    };
+    let body = vec![Bytes::from_static(b"0123456789")];
+    Outgoing::reply::<Subscribe>(&reply, body).expect("small")
+}
+
+pub(crate) fn subscribe(topic: &str, messages: u32, bytes: u32) -> Subscribe {
+    Subscribe {
+        group: None,
+        topic: TopicName::new(topic).expect("a good name"),
+        queue: QueueId(0),
+        epoch: None,
+        from: QueueOffset(0),
+        filter: Filter::All,
+        messages,
+        bytes,
     }
 }
 
