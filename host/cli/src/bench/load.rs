@@ -1,26 +1,32 @@
 //! The loads a broker is measured under.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use quern_client::{Client, Filter, Message, Producer, Sending};
+use quern_client::{Client, Filter, From, Message, Producer, Sending};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::TOPIC;
+use super::end_to_end::Way;
 use crate::failure::Failure;
 use crate::read::{Begin, Plan, Reader};
 
 /// Longest one request may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+#[derive(Debug, Clone)]
 pub(crate) struct Load {
     pub(crate) client: Client,
     /// The broker's.
     pub(crate) address: String,
     pub(crate) size: usize,
     pub(crate) lasting: Duration,
+    /// Groups used so far.
+    pub(crate) groups: Arc<AtomicU64>,
 }
 
 /// How long things took, µs.
@@ -55,33 +61,24 @@ pub(crate) struct Consumed {
     pub(crate) broker_cpu_us: f64,
 }
 
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct EndToEnd {
-    /// Messages a second asked for; none = 256 in flight.
-    pub(crate) asked_per_s: Option<u64>,
-    pub(crate) messages: u64,
-    pub(crate) per_s: f64,
-    pub(crate) latency: Latency,
-}
-
 /// Processor time and memory at one moment.
-struct Usage {
-    broker_us: u64,
-    client_us: u64,
+pub(crate) struct Usage {
+    pub(crate) broker_us: u64,
+    pub(crate) client_us: u64,
     rss: u64,
 }
 
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     // Nanoseconds up to a minute.
     Histogram::new_with_max(60_000_000_000, 3).expect("these bounds are legal")
 }
 
-fn record(histogram: &mut Histogram<u64>, took: Duration) {
+pub(crate) fn record(histogram: &mut Histogram<u64>, took: Duration) {
     histogram.saturating_record(took.as_nanos().min(u128::from(u64::MAX)) as u64);
 }
 
 impl Latency {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
         Self {
             p50_us: at(0.5),
@@ -99,7 +96,7 @@ fn client_us() -> u64 {
 }
 
 impl Load {
-    async fn usage(&self) -> Result<Usage, Failure> {
+    pub(crate) async fn usage(&self) -> Result<Usage, Failure> {
         let status = self.client.admin().status(&self.address).await?;
         Ok(Usage {
             broker_us: status.cpu_us,
@@ -117,7 +114,7 @@ impl Load {
         Message::new(TOPIC, body.clone()).tag(tag)
     }
 
-    async fn producer(&self) -> Result<Producer, Failure> {
+    pub(crate) async fn producer(&self) -> Result<Producer, Failure> {
         Ok(self.client.producer("quern-bench").start().await?)
     }
 
@@ -170,9 +167,7 @@ impl Load {
             latest: None,
             follow: false,
         };
-        let topic = self.client.admin().describe_topic(TOPIC).await?;
-        let queues = topic.iter().flat_map(|(_, topic)| &topic.queues);
-        let there: u64 = queues.map(|queue| queue.max.0 - queue.min.0).sum();
+        let there = self.there().await?;
         let before = self.usage().await?;
         let began = Instant::now();
         let mut reader = Reader::start(&self.client, &plan).await?;
@@ -192,86 +187,33 @@ impl Load {
         })
     }
 
-    /// A consumer waits while messages are sent at a pace, or 256 in flight. A message's time is
-    /// from its send to its receipt, both in this process.
-    pub(crate) async fn end_to_end(&self, pace: Option<u64>) -> Result<EndToEnd, Failure> {
-        eprintln!("sending and receiving …");
+    /// The same by a consumer of a group.
+    pub(crate) async fn drain(&self, way: Way) -> Result<Consumed, Failure> {
+        eprintln!("a group reads everything, {} …", way.name());
+        let there = self.there().await?;
+        let before = self.usage().await?;
         let began = Instant::now();
-        let plan = Plan {
-            topic: TOPIC.to_owned(),
-            filter: Filter::All,
-            begin: Begin::Last,
-            latest: None,
-            follow: true,
-        };
-        let reader = Reader::start(&self.client, &plan).await?;
-        let sent = self.send_stamped(began, pace);
-        let (sent, received) = tokio::join!(sent, receive_stamped(reader, began, self.lasting));
-        let (sent, (received, times)) = (sent?, received?);
-        if received < sent {
-            return Err(Failure::new(
-                1,
-                format!("{sent} messages were sent and {received} received"),
-            ));
+        let mut consumer = way.consumer(self, From::First).await?;
+        for _ in 0..there {
+            consumer.recv().await?;
         }
-        Ok(EndToEnd {
-            asked_per_s: pace,
-            messages: received,
-            per_s: received as f64 / self.lasting.as_secs_f64(),
-            latency: Latency::of(&times),
+        let took = began.elapsed().as_secs_f64();
+        let after = self.usage().await?;
+        consumer.shutdown().await?;
+        Ok(Consumed {
+            filter: format!("* {}", way.name()),
+            messages: there,
+            scanned_per_s: there as f64 / took,
+            per_s: there as f64 / took,
+            mb_per_s: (there as usize * self.size) as f64 / took / 1e6,
+            broker_cpu_us: (after.broker_us - before.broker_us) as f64 / there.max(1) as f64,
         })
     }
 
-    async fn send_stamped(&self, began: Instant, pace: Option<u64>) -> Result<u64, Failure> {
-        let producer = self.producer().await?;
-        let filling = vec![b'x'; self.size.max(16)];
-        let start = Instant::now();
-        let mut under_way = VecDeque::new();
-        let mut sent = 0u64;
-        while start.elapsed() < self.lasting {
-            if let Some(pace) = pace {
-                let due = start + Duration::from_secs_f64(sent as f64 / pace as f64);
-                tokio::time::sleep_until(due).await;
-            }
-            let mut body = filling.clone();
-            let stamp = began.elapsed().as_nanos() as u64;
-            body[..8].copy_from_slice(&stamp.to_le_bytes());
-            under_way.push_back(producer.send(Message::new(TOPIC, body)));
-            sent += 1;
-            if under_way.len() >= 256
-                && let Some(send) = under_way.pop_front()
-            {
-                send.await?;
-            }
-        }
-        for send in under_way {
-            send.await?;
-        }
-        Ok(sent)
+    /// Messages in the topic.
+    async fn there(&self) -> Result<u64, Failure> {
+        let topic = self.client.admin().describe_topic(TOPIC).await?;
+        let queues = topic.iter().flat_map(|(_, topic)| &topic.queues);
+        Ok(queues.map(|queue| queue.max.0 - queue.min.0).sum())
     }
-}
-
-/// Receives until nothing has come for a while after the sending must be over.
-async fn receive_stamped(
-    mut reader: Reader,
-    began: Instant,
-    lasting: Duration,
-) -> Result<(u64, Histogram<u64>), Failure> {
-    let mut times = histogram();
-    let mut received = 0;
-    let over = Instant::now() + lasting + Duration::from_secs(1);
-    while let Ok(batch) = tokio::time::timeout_at(over, reader.next()).await {
-        let Some(messages) = batch? else {
-            break;
-        };
-        let now = began.elapsed();
-        for message in &messages {
-            if let Some(stamp) = message.body().first_chunk() {
-                let sent = Duration::from_nanos(u64::from_le_bytes(*stamp));
-                record(&mut times, now.saturating_sub(sent));
-                received += 1;
-            }
-        }
-    }
-    Ok((received, times))
 }

@@ -5,10 +5,12 @@
 
 mod broker;
 mod ceilings;
+mod end_to_end;
 mod load;
 mod report;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -21,6 +23,7 @@ use crate::output::Output;
 
 use self::broker::Broker;
 use self::ceilings::Ceilings;
+use self::end_to_end::Way;
 use self::load::Load;
 use self::report::Report;
 
@@ -58,6 +61,8 @@ pub(crate) struct Options {
 
 const TOPIC: &str = "bench";
 const QUEUES: u32 = 8;
+/// Messages a second.
+const PACE: u64 = 1_000;
 /// In flight where the most is wanted.
 const MANY: usize = 8_192;
 
@@ -92,6 +97,7 @@ async fn measure(
         address: broker.address(&client).await?,
         size: options.size,
         lasting,
+        groups: Arc::default(),
     };
     let dir = if options.namesrv.is_some() {
         std::env::temp_dir()
@@ -105,8 +111,12 @@ async fn measure(
         Command::Produce(_) => produce(&load, options, &mut report).await?,
         Command::Consume(_) => consume(&load, &mut report).await?,
         Command::E2e(_) => {
-            for rate in [Some(1_000), None] {
-                report.end_to_end.push(load.end_to_end(rate).await?);
+            // In turns: what drifts meanwhile is in both.
+            for rate in [Some(PACE), Some(PACE), None] {
+                for way in Way::ALL {
+                    let measured = load.end_to_end(way, rate).await?;
+                    report.end_to_end.push(measured);
+                }
             }
         }
     }
@@ -135,6 +145,9 @@ async fn consume(load: &Load, report: &mut Report) -> Result<(), Failure> {
     load.produce(MANY).await?;
     for tag in [None, Some("even"), Some("nobody")] {
         report.consume.push(load.consume(tag).await?);
+    }
+    for way in Way::ALL {
+        report.consume.push(load.drain(way).await?);
     }
     Ok(())
 }

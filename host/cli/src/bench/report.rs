@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::ceilings::Ceilings;
-use super::load::{Consumed, EndToEnd, Produced};
+use super::end_to_end::{EndToEnd, Way};
+use super::load::{Consumed, Produced};
 use crate::failure::Failure;
 use crate::output::{self, Output, table, thousands};
 
@@ -93,6 +94,23 @@ impl Report {
             let what = "durable over QUIC, msg/s : the lower of both raw";
             hold(what, most.per_s, lower, ">= 0.4");
         }
+        let is_paced = |it: &&EndToEnd| it.asked_per_s.is_some() && it.way == Way::Push;
+        if let Some(paced) = self.end_to_end.iter().rfind(is_paced) {
+            let (latency, acknowledged) = (&paced.latency, &paced.acknowledged);
+            let beyond = latency.p50_us - acknowledged.p50_us;
+            hold(
+                "paced, p50 µs beyond the acknowledgement's : 500",
+                beyond,
+                500.0,
+                "<= 1.0",
+            );
+            let alone = ceilings.sync_p50_us + ceilings.round_trip_p50_us;
+            let what = "paced, end to end p50 µs : sync + QUIC round trip";
+            hold(what, latency.p50_us, alone, "<= 2");
+            let alone = ceilings.sync_p99_us + ceilings.round_trip_p99_us;
+            let what = "paced, end to end p99 µs : sync p99 + QUIC round trip p99";
+            hold(what, latency.p99_us, alone, "<= 2");
+        }
         if let Some(rate) = self.status_per_s {
             let what = "small requests, 128 in flight : raw framed stream";
             hold(what, rate, ceilings.frames_per_s, ">= 0.43");
@@ -107,10 +125,12 @@ impl Report {
     fn human(&self, ratios: &[Ratio]) -> String {
         let c = &self.ceilings;
         let mut out = format!(
-            "ceilings   write + fdatasync {} · append with background sync {} msg/s\n           QUIC round trip {} · QUIC batches {} msg/s · QUIC small frames {}/s\n\n",
+            "ceilings   write + fdatasync {}, p99 {} · append with background sync {} msg/s\n           QUIC round trip {}, p99 {} · QUIC batches {} msg/s · QUIC small frames {}/s\n\n",
             us(c.sync_p50_us),
+            us(c.sync_p99_us),
             per_s(c.append_per_s),
             us(c.round_trip_p50_us),
+            us(c.round_trip_p99_us),
             per_s(c.quic_per_s),
             per_s(c.frames_per_s)
         );
@@ -145,10 +165,7 @@ impl Report {
             );
         }
         if !self.end_to_end.is_empty() {
-            out += &table(
-                &["PACE", "MESSAGES", "MSG/S", "P50", "P99", "P99.9", "MAX"],
-                &self.end_to_end.iter().map(end_to_end).collect::<Vec<_>>(),
-            );
+            out += &self.ends();
         }
         if !ratios.is_empty() {
             let rows: Vec<Vec<String>> = ratios
@@ -167,6 +184,27 @@ impl Report {
             out += &table(&["HELD AGAINST", "OURS", "CEILING", "RATIO", "GOAL"], &rows);
         }
         out
+    }
+
+    fn ends(&self) -> String {
+        let rows: Vec<_> = self.end_to_end.iter().map(end_to_end).collect();
+        table(
+            &[
+                "PACE",
+                "DELIVERY",
+                "MESSAGES",
+                "MSG/S",
+                "ACK P50",
+                "ACK P99",
+                "P50",
+                "P99",
+                "P99.9",
+                "MAX",
+                "BROKER CPU",
+                "CLIENT CPU",
+            ],
+            &rows,
+        )
     }
 }
 
@@ -201,11 +239,16 @@ fn end_to_end(it: &EndToEnd) -> Vec<String> {
     vec![
         it.asked_per_s
             .map_or_else(|| "256 in flight".to_owned(), |pace| format!("{pace}/s")),
+        it.way.name().to_owned(),
         thousands(it.messages),
         per_s(it.per_s),
+        us(it.acknowledged.p50_us),
+        us(it.acknowledged.p99_us),
         us(latency.p50_us),
         us(latency.p99_us),
         us(latency.p999_us),
         us(latency.max_us),
+        format!("{:.2} µs", it.broker_cpu_us),
+        format!("{:.2} µs", it.client_cpu_us),
     ]
 }
