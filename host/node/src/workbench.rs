@@ -7,7 +7,7 @@ use std::sync::Arc;
 use quern_plugins::case::{self, Case, Outcome, parse};
 pub use quern_plugins::case::{CaseMessage, Ready};
 use quern_plugins::{
-    Compiler, Config, LoadError, Plugin, Runtime, RuntimeError, SubscribeError, Worker, check,
+    Compiled, Compiler, Config, LoadError, Plugin, Runtime, RuntimeError, SubscribeError, Worker,
 };
 pub use quern_plugins::{Judged, Kind, Subscription, Verdict, component_of};
 
@@ -29,7 +29,7 @@ pub enum WorkbenchError {
 #[derive(Debug)]
 pub struct Workbench {
     runtime: Runtime,
-    component: Vec<u8>,
+    compiled: Compiled,
     plugin: Arc<Plugin>,
     worker: Worker,
     cases: Vec<Case>,
@@ -65,22 +65,22 @@ impl Workbench {
             ..Config::default()
         };
         let runtime = Runtime::new(&config)?;
-        let checked = check(component)?;
-        let mut cases = parse(&String::from_utf8_lossy(checked.cases()))?;
+        let compiled = runtime.compiled(component)?;
+        let mut cases = parse(&String::from_utf8_lossy(compiled.checked().cases()))?;
         cases.extend(parse(more)?);
-        let plugin = runtime.load("plugin", component)?;
+        let plugin = runtime.plugin("plugin", &compiled)?;
         Ok(Self {
             plugin,
             worker: runtime.worker(),
             runtime,
-            component: component.to_vec(),
+            compiled,
             cases,
         })
     }
 
     /// Whether a broker would let it in: the trial an upload ends with.
     pub fn trial(&self) -> Result<(), WorkbenchError> {
-        self.runtime.admit(&self.component, |_| ())?;
+        self.runtime.try_out(&self.compiled)?;
         Ok(())
     }
 

@@ -8,7 +8,6 @@ use crate::bindings::allocation_strategy::exports::quern::plugin::allocation_str
 use crate::error::{Cause, Fault, SubscribeError, cut};
 use crate::filter::Params;
 use crate::instance::Instance;
-use crate::limits;
 use crate::order;
 use crate::plugin::{Guest, Kind, Plugin};
 use crate::worker::{refused, wrong_kind};
@@ -114,7 +113,7 @@ impl Strategy {
             return Err(wrong_kind(plugin, "an allocation strategy"));
         }
         let params: Params = Arc::new(params.to_vec());
-        let answer = start(plugin)?.call(plugin, limits::FUEL_SETUP, |guest, store| {
+        let answer = start(plugin)?.call(plugin, plugin.fuel().setup, |guest, store| {
             let strategy = guest.quern_plugin_allocation_strategy();
             strategy.call_check(store, &params)
         })?;
@@ -135,7 +134,7 @@ impl Strategy {
     pub fn allocate(&self, request: &Request) -> Result<Vec<Option<usize>>, Fault> {
         let plugin = &self.plugin;
         let (members, queues) = (request.flat.members.len(), request.flat.queues.len());
-        let fuel = limits::FUEL_SETUP + (members + queues) as u64 * limits::FUEL_MESSAGE;
+        let fuel = plugin.fuel().setup + (members + queues) as u64 * plugin.fuel().message;
         let mut instance = start(plugin)?;
         let answer = instance.call(plugin, fuel, |guest, store| {
             let strategy = guest.quern_plugin_allocation_strategy();

@@ -107,11 +107,11 @@ pub(crate) struct Bodies {
 
 impl Flat {
     /// What judging them may cost.
-    pub(crate) fn fuel(&self) -> u64 {
-        limits::FUEL_BATCH
-            + u64::from(self.messages.len) * limits::FUEL_MESSAGE
-            + self.messages.text.len() as u64 * limits::FUEL_BYTE
-            + self.bodies.bytes.len() as u64 * limits::FUEL_BODY_BYTE
+    pub(crate) fn fuel(&self, fuel: &limits::Fuel) -> u64 {
+        fuel.batch
+            + u64::from(self.messages.len) * fuel.message
+            + self.messages.text.len() as u64 * fuel.byte
+            + self.bodies.bytes.len() as u64 * fuel.body_byte
     }
 }
 

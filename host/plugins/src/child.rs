@@ -10,6 +10,8 @@
 //! answer    8  "QRCHILD1"    1  0 = done, 1 = refused, with u16 code and text    the rest
 //! ```
 //!
+//! Its arguments: what for, and a length, of the component or of any of its class, which says what it may use.
+//!
 //! The program is this very one, or the `quern` beside it: its `main` calls [`plugin_child_main`]
 //! before anything else.
 
@@ -20,13 +22,14 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
-use rustix::process::{Resource, Rlimit, nice, setrlimit};
+use rustix::process::{Resource, Rlimit, getpriority_process, nice, setrlimit};
 
 use crate::artefact::Artefact;
+use crate::engine;
 use crate::error::LoadError;
+use crate::limits::{self, Class};
 use crate::plugin::Kind;
 use crate::trial::{self, Report};
-use crate::{engine, limits};
 
 /// Who compiles.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,9 +54,15 @@ pub fn plugin_child_main() {
         return;
     }
     let task = args.next().unwrap_or_default();
-    let done = match task.to_str() {
-        Some(COMPILE) => restrict(&limits::COMPILER).and_then(|()| answer(read_and_compile)),
-        Some(TRY) => restrict(&limits::TRIAL).and_then(|()| answer(read_and_try)),
+    let length = args.next().unwrap_or_default();
+    let length = length.to_str().and_then(|it| it.parse().ok());
+    let done = match (task.to_str(), length.map(limits::class)) {
+        (Some(COMPILE), Some(class)) => {
+            restrict(&class.compiler).and_then(|()| answer(read_and_compile))
+        }
+        (Some(TRY), Some(class)) => {
+            restrict(&class.trial).and_then(|()| answer(|input| read_and_try(class, input)))
+        }
         _ => Err(io::Error::other("what for?")),
     };
     if let Err(error) = &done {
@@ -71,6 +80,9 @@ pub(crate) struct Rlimits {
     pub(crate) files: u64,
     pub(crate) file_bytes: u64,
 }
+
+/// Everybody else's processes are at 0.
+const NICE: i32 = 10;
 
 /// From here on: so much and no more, and everybody else goes first.
 fn restrict(limits: &Rlimits) -> io::Result<()> {
@@ -91,12 +103,16 @@ fn restrict(limits: &Rlimits) -> io::Result<()> {
             },
         )?;
     }
-    // Refused only where it is lower already.
-    let _ = nice(10);
+    // Of those that go last already, none goes later.
+    let now = getpriority_process(None).unwrap_or(0);
+    if now < NICE {
+        // A child that cannot be nice is limited all the same.
+        let _ = nice(NICE - now);
+    }
     Ok(())
 }
 
-fn answer(work: fn(&[u8]) -> Result<Vec<u8>, LoadError>) -> io::Result<()> {
+fn answer(work: impl FnOnce(&[u8]) -> Result<Vec<u8>, LoadError>) -> io::Result<()> {
     let mut input = Vec::new();
     io::stdin().lock().read_to_end(&mut input)?;
     let answer = match work(&input) {
@@ -123,14 +139,14 @@ fn read_and_compile(component: &[u8]) -> Result<Vec<u8>, LoadError> {
     code.map_err(|error| LoadError::Component(format!("{error:#}")))
 }
 
-fn read_and_try(input: &[u8]) -> Result<Vec<u8>, LoadError> {
+fn read_and_try(class: &'static Class, input: &[u8]) -> Result<Vec<u8>, LoadError> {
     let short = || LoadError::Child("the question is cut short".to_owned());
     let (kind, rest) = input.split_first().ok_or_else(short)?;
     let kind = Kind::ALL.get(usize::from(*kind)).ok_or_else(short)?;
     let (length, rest) = rest.split_first_chunk().ok_or_else(short)?;
     let length = u32::from_le_bytes(*length) as usize;
     let (vectors, code) = rest.split_at_checked(length).ok_or_else(short)?;
-    let report = trial::run(*kind, &Artefact::compiled(code.to_vec()), vectors)?;
+    let report = trial::run(*kind, class, &Artefact::compiled(code.to_vec()), vectors)?;
     serde_json::to_vec(&report).map_err(|error| LoadError::Child(error.to_string()))
 }
 
@@ -139,7 +155,10 @@ impl Compiler {
     pub(crate) fn compile(&self, component: &[u8]) -> Result<Artefact, LoadError> {
         let code = match self {
             Self::InProcess => read_and_compile(component)?,
-            Self::Child(program) => ask(program, COMPILE, component.to_vec())?,
+            Self::Child(program) => {
+                let task = Task::compile(limits::class(component.len()));
+                ask(program, &task, component.to_vec())?
+            }
         };
         Ok(Artefact::compiled(code))
     }
@@ -148,11 +167,12 @@ impl Compiler {
     pub(crate) fn try_out(
         &self,
         kind: Kind,
+        class: &'static Class,
         artefact: &Artefact,
         vectors: &[u8],
     ) -> Result<Report, LoadError> {
         let Self::Child(program) = self else {
-            return trial::run(kind, artefact, vectors);
+            return trial::run(kind, class, artefact, vectors);
         };
         let length = vectors.len() as u32;
         let question = [
@@ -161,21 +181,47 @@ impl Compiler {
             vectors,
             artefact.code(),
         ];
-        let answer = ask(program, TRY, question.concat())?;
+        let answer = ask(program, &Task::try_out(class), question.concat())?;
         serde_json::from_slice(&answer).map_err(|error| LoadError::Child(error.to_string()))
+    }
+}
+
+/// What a child is started for, and what it may use.
+struct Task {
+    name: &'static str,
+    class: &'static Class,
+    limits: &'static Rlimits,
+}
+
+impl Task {
+    fn compile(class: &'static Class) -> Self {
+        Self {
+            name: COMPILE,
+            class,
+            limits: &class.compiler,
+        }
+    }
+
+    fn try_out(class: &'static Class) -> Self {
+        Self {
+            name: TRY,
+            class,
+            limits: &class.trial,
+        }
     }
 }
 
 /// Two compilers at once would take both cores of a small machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-fn ask(program: &Path, task: &str, question: Vec<u8>) -> Result<Vec<u8>, LoadError> {
+fn ask(program: &Path, task: &Task, question: Vec<u8>) -> Result<Vec<u8>, LoadError> {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let failed = |what: &str, error: io::Error| {
         LoadError::Child(format!("{} {what}: {error}", program.display()))
     };
     let mut child = Command::new(program)
-        .args([COMMAND, task])
+        .args([COMMAND, task.name])
+        .arg(task.class.component.to_string())
         .env_clear()
         // What the allocator of `quern` sets aside in one piece would use up the limit: 64 MiB, in KiB.
         .env("MIMALLOC_ARENA_RESERVE", "65536")
@@ -216,7 +262,7 @@ fn ask(program: &Path, task: &str, question: Vec<u8>) -> Result<Vec<u8>, LoadErr
     }
 }
 
-fn understood(task: &str, status: ExitStatus, mut bytes: Vec<u8>) -> Result<Vec<u8>, LoadError> {
+fn understood(task: &Task, status: ExitStatus, mut bytes: Vec<u8>) -> Result<Vec<u8>, LoadError> {
     let head = MAGIC.len() + 1;
     if !status.success() || bytes.len() < head || !bytes.starts_with(MAGIC) {
         return Err(LoadError::Budget(ended(task, status)));
@@ -242,17 +288,14 @@ const SIGKILL: i32 = 9;
 const SIGSEGV: i32 = 11;
 const SIGXCPU: i32 = 24;
 
-fn ended(task: &str, status: ExitStatus) -> String {
-    let limits = match task {
-        COMPILE => &limits::COMPILER,
-        _ => &limits::TRIAL,
-    };
+fn ended(task: &Task, status: ExitStatus) -> String {
+    let Task { name, limits, .. } = task;
     match status.signal() {
         Some(SIGXCPU | SIGKILL) => format!(
-            "the child process ({task}) used its {} s of processor time",
+            "the child process ({name}) used its {} s of processor time",
             limits.cpu_seconds
         ),
-        Some(SIGABRT | SIGSEGV) => format!("the child process ({task}) ran out of memory"),
-        _ => format!("the child process ({task}) ended with {status}"),
+        Some(SIGABRT | SIGSEGV) => format!("the child process ({name}) ran out of memory"),
+        _ => format!("the child process ({name}) ended with {status}"),
     }
 }

@@ -27,14 +27,15 @@ pub(crate) fn serving(instances: u32) -> wasmtime::Result<Engine> {
     let instances = instances.clamp(1, 4_096);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_core_instances(instances * 4)
-        .total_memories(instances)
-        .total_tables(instances * 2)
-        .max_core_instances_per_component(limits::CORE_INSTANCES)
+        // One with an interpreter inside has a dozen modules, and a memory and a table for some of them.
+        .total_core_instances(instances * 16)
+        .total_memories(instances * 2)
+        .total_tables(instances * 3)
+        .max_core_instances_per_component(limits::LARGEST_CORE_INSTANCES as u32)
         .max_memories_per_component(limits::MEMORIES)
         .max_tables_per_component(limits::TABLES)
         .table_elements(limits::TABLE)
-        .max_memory_size(limits::MEMORY);
+        .max_memory_size(limits::LARGEST_MEMORY);
     let mut config = code();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))

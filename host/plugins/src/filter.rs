@@ -67,7 +67,7 @@ impl FilterInstance {
         let (text, params) = (&*expression.text, &*expression.params);
         let answer =
             self.instance
-                .call(plugin, limits::FUEL_SETUP, |guest, store| match guest {
+                .call(plugin, plugin.fuel().setup, |guest, store| match guest {
                     Exports::Filter(guest) => {
                         let subscription = guest.quern_plugin_filter().subscription();
                         subscription.call_compile(store, text, params)
@@ -89,7 +89,7 @@ impl FilterInstance {
         compiled: ResourceAny,
     ) -> Result<types::Needs, Fault> {
         self.instance
-            .call(plugin, limits::FUEL_SETUP, |guest, store| match guest {
+            .call(plugin, plugin.fuel().setup, |guest, store| match guest {
                 Exports::Filter(guest) => {
                     let subscription = guest.quern_plugin_filter().subscription();
                     subscription.call_needs(store, compiled)
@@ -108,7 +108,7 @@ impl FilterInstance {
         compiled: ResourceAny,
         batch: &Flat,
     ) -> Result<Result<Vec<u32>, String>, Fault> {
-        let fuel = batch.fuel();
+        let fuel = batch.fuel(plugin.fuel());
         let answer = self
             .instance
             .call(plugin, fuel, |guest, store| match guest {

@@ -14,6 +14,8 @@ use crate::plugin::Identity;
 /// What a store of wasmtime carries for us.
 pub(crate) struct State {
     identity: Identity,
+    /// Most it may have, bytes.
+    memory: usize,
     pub(crate) memory_refused: bool,
     lines: u32,
     /// What the guest said last at level error: the SDKs say there what a panic was.
@@ -23,9 +25,15 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(identity: Identity, metrics: Arc<Metrics>, log: Arc<Log>) -> Self {
+    pub(crate) fn new(
+        identity: Identity,
+        memory: usize,
+        metrics: Arc<Metrics>,
+        log: Arc<Log>,
+    ) -> Self {
         Self {
             identity,
+            memory,
             memory_refused: false,
             lines: 0,
             last_error: None,
@@ -54,7 +62,7 @@ impl ResourceLimiter for State {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let granted = desired <= limits::MEMORY;
+        let granted = desired <= self.memory;
         self.memory_refused |= !granted;
         Ok(granted)
     }

@@ -8,7 +8,6 @@ use crate::bindings::about::AboutPre;
 use crate::bindings::about::exports::quern::plugin::about::Description;
 use crate::error::{Cause, Fault};
 use crate::host::State;
-use crate::limits;
 use crate::plugin::Plugin;
 
 /// A running guest; `G` knows the functions it exports.
@@ -23,7 +22,7 @@ impl<G> Instance<G> {
         instantiate: impl FnOnce(&mut Store<State>) -> wasmtime::Result<G>,
     ) -> Result<Self, Fault> {
         let mut store = plugin.store();
-        refuel(&mut store, limits::FUEL_SETUP);
+        refuel(&mut store, plugin.fuel().setup);
         match instantiate(&mut store) {
             Ok(guest) => Ok(Self { store, guest }),
             Err(error) if store.data().memory_refused => Err(fault(plugin, &error, &store)),
@@ -53,7 +52,7 @@ impl<G> Instance<G> {
 pub(crate) fn describe(plugin: &Plugin) -> Result<Description, Fault> {
     let pre = AboutPre::new(plugin.pre().clone());
     let mut instance = Instance::start(plugin, |store| pre?.instantiate(store))?;
-    instance.call(plugin, limits::FUEL_SETUP, |guest, store| {
+    instance.call(plugin, plugin.fuel().setup, |guest, store| {
         guest.quern_plugin_about().call_describe(store)
     })
 }
@@ -75,7 +74,10 @@ fn fault(plugin: &Plugin, error: &wasmtime::Error, store: &Store<State>) -> Faul
     } else if store.data().memory_refused {
         (
             Cause::Memory,
-            format!("asked for more than its {} bytes of memory", limits::MEMORY),
+            format!(
+                "asked for more than its {} bytes of memory",
+                plugin.class().memory
+            ),
         )
     } else if error.is::<Trap>() {
         let message = match store.data().last_error() {

@@ -44,7 +44,7 @@ pub use crate::logs::{LogLevel, LogLine, LogRead, Logs};
 pub use crate::metrics::Snapshot;
 pub use crate::plugin::{Kind, Plugin};
 pub use crate::queue_selector::{Route, RouteQueue};
-pub use crate::runtime::{Config, Runtime, Step};
+pub use crate::runtime::{Compiled, Config, Runtime, Step};
 pub use crate::trial::Report;
 pub use crate::verify::{Checked, check, with_vectors};
 pub use crate::worker::{Judged, Selected, Selector, Subscription, Verdict, Worker};

@@ -4,18 +4,120 @@ use std::time::Duration;
 
 use crate::child::Rlimits;
 
-/// Largest component, bytes.
-pub const COMPONENT: usize = 4 * 1024 * 1024;
-/// Fuel for `describe` and for compiling one expression.
-pub(crate) const FUEL_SETUP: u64 = 50_000_000;
-/// Fuel for judging one batch: its base …
-pub(crate) const FUEL_BATCH: u64 = 2_000_000;
-/// … so much more a message …
-pub(crate) const FUEL_MESSAGE: u64 = 20_000;
-/// … so much more a byte of text …
-pub(crate) const FUEL_BYTE: u64 = 16;
-/// … and so much more a byte of a body.
-pub(crate) const FUEL_BODY_BYTE: u64 = 64;
+/// What a component may have and use. Its length says which class it is of: nothing else can be known of it before it
+/// is compiled, and who pads a component to be of a higher class wins nothing but a longer wait.
+pub(crate) struct Class {
+    /// Largest component, bytes.
+    pub(crate) component: usize,
+    /// One function's code, bytes: what a compiler takes grows faster than its length.
+    pub(crate) function: usize,
+    /// Instances of modules in one component.
+    pub(crate) core_instances: usize,
+    /// Linear memory of an instance, bytes.
+    pub(crate) memory: usize,
+    pub(crate) fuel: Fuel,
+    /// What the compiling child may use …
+    pub(crate) compiler: Rlimits,
+    /// … and the trying one: artefacts are compiled for reservations of 4 GiB.
+    pub(crate) trial: Rlimits,
+}
+
+/// What calls may cost.
+pub(crate) struct Fuel {
+    /// For `describe` and for compiling one expression.
+    pub(crate) setup: u64,
+    /// For judging one batch: its base …
+    pub(crate) batch: u64,
+    /// … so much more a message …
+    pub(crate) message: u64,
+    /// … so much more a byte of text …
+    pub(crate) byte: u64,
+    /// … and so much more a byte of a body.
+    pub(crate) body_byte: u64,
+}
+
+/// The classes, smallest first.
+pub(crate) const CLASSES: [Class; 3] = [
+    // Compiled languages: SQL92 takes 290 of the fuel a message.
+    Class {
+        component: 1024 * 1024,
+        function: 64 * 1024,
+        core_instances: 16,
+        memory: 16 * 1024 * 1024,
+        fuel: Fuel {
+            setup: 50_000_000,
+            batch: 2_000_000,
+            message: 20_000,
+            byte: 16,
+            body_byte: 64,
+        },
+        compiler: compiler(1, 10),
+        trial: trial(256, 10),
+    },
+    // An interpreter is inside, as in all JavaScript: each step of the author's is hundreds of instructions.
+    Class {
+        component: 4 * 1024 * 1024,
+        function: 64 * 1024,
+        core_instances: 16,
+        memory: 32 * 1024 * 1024,
+        fuel: INTERPRETED,
+        compiler: compiler(1, 10),
+        trial: trial(256, 20),
+    },
+    // A large one, as in all Python.
+    Class {
+        component: COMPONENT,
+        function: 512 * 1024,
+        core_instances: LARGEST_CORE_INSTANCES,
+        memory: LARGEST_MEMORY,
+        fuel: INTERPRETED,
+        compiler: compiler(4, 60),
+        trial: trial(1024, 30),
+    },
+];
+
+/// A byte costs what QuickJS takes to find its way in text that is no ASCII, or to read a body that is no text.
+const INTERPRETED: Fuel = Fuel {
+    setup: 100_000_000,
+    batch: 16_000_000,
+    message: 160_000,
+    byte: 4_096,
+    body_byte: 4_096,
+};
+
+const fn compiler(gib: u64, cpu_seconds: u64) -> Rlimits {
+    Rlimits {
+        address_space: gib << 30,
+        data: gib << 30,
+        cpu_seconds,
+        files: 3,
+        file_bytes: 0,
+    }
+}
+
+const fn trial(data_mib: u64, cpu_seconds: u64) -> Rlimits {
+    Rlimits {
+        address_space: 16 << 30,
+        data: data_mib << 20,
+        cpu_seconds,
+        // An instance's first memory is kept in an anonymous file.
+        files: 16,
+        file_bytes: 64 << 20,
+    }
+}
+
+/// The class of a component of so many bytes.
+pub(crate) fn class(bytes: usize) -> &'static Class {
+    let mut classes = CLASSES.iter();
+    let class = classes.find(|class| bytes <= class.component);
+    class.unwrap_or(&CLASSES[CLASSES.len() - 1])
+}
+
+/// Largest component of all, bytes.
+pub const COMPONENT: usize = 32 * 1024 * 1024;
+/// Most that any class may have.
+pub(crate) const LARGEST_CORE_INSTANCES: usize = 40;
+pub(crate) const LARGEST_MEMORY: usize = 64 * 1024 * 1024;
 /// Bytes a guest hands to its host in one call.
 pub(crate) const ANSWER: usize = 1024 * 1024;
 /// Bytes of a guest's own words that go into an error.
@@ -34,8 +136,6 @@ pub(crate) const BATCH_TEXT: usize = 64 * 1024;
 pub(crate) const BATCH_BODIES: usize = 64;
 /// Bodies of a batch after which it is full, bytes.
 pub(crate) const BATCH_BODY_BYTES: usize = 2 * 1024 * 1024;
-/// Linear memory of an instance, bytes.
-pub(crate) const MEMORY: usize = 16 * 1024 * 1024;
 /// Table elements of an instance.
 pub(crate) const TABLE: usize = 20_000;
 /// Native stack of a guest, bytes.
@@ -63,13 +163,9 @@ pub(crate) const COUNTERS: usize = 16;
 /// Modules and components inside a component, and how deep.
 pub(crate) const MODULES: usize = 64;
 pub(crate) const NESTING: usize = 8;
-/// Instances of modules in one component.
-pub(crate) const CORE_INSTANCES: u32 = 16;
 /// Memories and tables of one component.
 pub(crate) const MEMORIES: u32 = 4;
 pub(crate) const TABLES: u32 = 4;
-/// One function's code, bytes: what a compiler takes grows faster than its length.
-pub(crate) const FUNCTION: usize = 64 * 1024;
 /// Types, imports, exports, functions … a component declares in all.
 pub(crate) const ITEMS: usize = 100_000;
 /// Components on their way in at once; beyond, the one nobody went on with for longest goes.
@@ -78,25 +174,8 @@ pub(crate) const INCOMING: usize = 16;
 pub const VECTORS: usize = 256 * 1024;
 /// Expressions the fixed messages are judged under.
 pub(crate) const DRY_RUNS: usize = 16;
-/// What the compiling child may use.
-pub(crate) const COMPILER: Rlimits = Rlimits {
-    address_space: 1 << 30,
-    data: 1 << 30,
-    cpu_seconds: 10,
-    files: 3,
-    file_bytes: 0,
-};
-/// What the trying child may use: artefacts are compiled for reservations of 4 GiB.
-pub(crate) const TRIAL: Rlimits = Rlimits {
-    address_space: 16 << 30,
-    data: 256 << 20,
-    cpu_seconds: 10,
-    // An instance's first memory is kept in an anonymous file.
-    files: 16,
-    file_bytes: 64 << 20,
-};
-/// A child that is not done by then never will be, however busy the machine.
-pub(crate) const CHILD_WALL: Duration = Duration::from_secs(120);
+/// A child that is not done by then never will be, however busy the machine: what it works is limited by itself.
+pub(crate) const CHILD_WALL: Duration = Duration::from_secs(600);
 /// Longest answer of a child, bytes.
 pub(crate) const ANSWER_OF_CHILD: u64 = 256 << 20;
 /// Compiled plugins kept, bytes.

@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::error::{Cause, Fault, LoadError};
 use crate::host::State;
 use crate::instance;
-use crate::limits;
+use crate::limits::{self, Class, Fuel};
 use crate::logs::{Log, Logs};
 use crate::metrics::{Metrics, Snapshot};
 
@@ -88,6 +88,7 @@ pub struct Plugin {
     id: u64,
     identity: Identity,
     digest: Arc<str>,
+    class: &'static Class,
     kind: Kind,
     calls_itself: String,
     summary: String,
@@ -121,6 +122,7 @@ impl Plugin {
         (linker, logs): (&Linker<State>, &Logs),
         name: &str,
         digest: &Digest,
+        class: &'static Class,
         component: &Component,
     ) -> Result<Self, LoadError> {
         let engine = linker.engine();
@@ -143,6 +145,7 @@ impl Plugin {
                 version: "unknown".into(),
             },
             digest: digest.to_string().into(),
+            class,
             kind,
             calls_itself: String::new(),
             summary: String::new(),
@@ -222,6 +225,16 @@ impl Plugin {
         self.metrics.counters()
     }
 
+    /// What it may have.
+    pub(crate) fn class(&self) -> &'static Class {
+        self.class
+    }
+
+    /// What its calls may cost.
+    pub(crate) fn fuel(&self) -> &'static Fuel {
+        &self.class.fuel
+    }
+
     pub(crate) fn pre(&self) -> &InstancePre<State> {
         &self.pre
     }
@@ -278,6 +291,7 @@ impl Plugin {
     pub(crate) fn store(&self) -> Store<State> {
         let state = State::new(
             self.identity.clone(),
+            self.class.memory,
             Arc::clone(&self.metrics),
             Arc::clone(&self.log),
         );

@@ -105,7 +105,7 @@ impl SelectorInstance {
         }
         let answer = self
             .instance
-            .call(plugin, limits::FUEL_SETUP, |guest, store| {
+            .call(plugin, plugin.fuel().setup, |guest, store| {
                 let selector = guest.quern_plugin_queue_selector().selector();
                 selector.call_open(store, params)
             })?;
@@ -125,7 +125,7 @@ impl SelectorInstance {
         handle: ResourceAny,
     ) -> Result<types::Needs, Fault> {
         self.instance
-            .call(plugin, limits::FUEL_SETUP, |guest, store| {
+            .call(plugin, plugin.fuel().setup, |guest, store| {
                 let selector = guest.quern_plugin_queue_selector().selector();
                 selector.call_needs(store, handle)
             })
@@ -140,7 +140,7 @@ impl SelectorInstance {
             return Ok(());
         }
         let handle = opened.handle;
-        let fuel = limits::FUEL_SETUP + route.0.len() as u64 * limits::FUEL_MESSAGE;
+        let fuel = plugin.fuel().setup + route.0.len() as u64 * plugin.fuel().message;
         self.instance.call(plugin, fuel, |guest, store| {
             let selector = guest.quern_plugin_queue_selector().selector();
             selector.call_route(store, handle, &route.lower())
@@ -157,7 +157,7 @@ impl SelectorInstance {
         handle: ResourceAny,
         batch: &Flat,
     ) -> Result<Result<Vec<u32>, String>, Fault> {
-        let fuel = batch.fuel();
+        let fuel = batch.fuel(plugin.fuel());
         let answer = self.instance.call(plugin, fuel, |guest, store| {
             let selector = guest.quern_plugin_queue_selector().selector();
             selector.call_select(store, handle, &batch.messages)

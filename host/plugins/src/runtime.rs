@@ -14,14 +14,15 @@ use crate::cache::Cache;
 use crate::child::Compiler;
 use crate::components::Components;
 use crate::digest::Digest;
+use crate::engine;
 use crate::error::{LoadError, RuntimeError};
 use crate::host::State;
+use crate::limits::{self, Class};
 use crate::logs::Logs;
 use crate::plugin::Plugin;
 use crate::trial::Report;
 use crate::verify::{self, Checked};
 use crate::worker::Worker;
-use crate::{engine, limits};
 
 /// What an operator decides about plugins.
 #[derive(Debug, Clone)]
@@ -114,13 +115,35 @@ impl Runtime {
     /// Loads a component under a name, from the cache or by compiling it. Blocks meanwhile. Of a
     /// stranger's component, [`Runtime::admit`] comes first.
     pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Arc<Plugin>, LoadError> {
-        verify::check(bytes)?;
+        self.plugin(name, &self.compiled(bytes)?)
+    }
+
+    /// A component in machine code, from the cache or from the compiler. Blocks meanwhile.
+    pub fn compiled(&self, bytes: &[u8]) -> Result<Compiled, LoadError> {
+        let checked = verify::check(bytes)?;
         let digest = Digest::of(bytes);
         let artefact = match self.cached(&digest) {
             Some(artefact) => artefact,
             None => self.compile(&digest, bytes)?,
         };
-        self.load_artefact(name, &digest, &artefact)
+        Ok(Compiled {
+            checked,
+            class: limits::class(bytes.len()),
+            digest,
+            artefact,
+        })
+    }
+
+    /// Runs it for the first time, in a child process. Blocks meanwhile.
+    pub fn try_out(&self, compiled: &Compiled) -> Result<Report, LoadError> {
+        let Compiled {
+            checked,
+            class,
+            artefact,
+            ..
+        } = compiled;
+        let compiler = &self.0.compiler;
+        compiler.try_out(checked.kind, class, artefact, &checked.vectors)
     }
 
     /// Compiles a component and runs it for the first time, both in child processes. `step` is told
@@ -133,15 +156,18 @@ impl Runtime {
         step(Step::Checking);
         let checked = verify::check(bytes)?;
         step(Step::Compiling);
-        let digest = Digest::of(bytes);
-        let artefact = self.0.compiler.compile(bytes)?;
+        let compiled = Compiled {
+            checked,
+            class: limits::class(bytes.len()),
+            digest: Digest::of(bytes),
+            artefact: self.0.compiler.compile(bytes)?,
+        };
         step(Step::Trying);
-        let compiler = &self.0.compiler;
-        let report = compiler.try_out(checked.kind, &artefact, &checked.vectors)?;
+        let report = self.try_out(&compiled)?;
         if let Some(cache) = self.cache() {
-            cache.keep(&digest, &artefact);
+            cache.keep(&compiled.digest, &compiled.artefact);
         }
-        Ok((checked, report))
+        Ok((compiled.checked, report))
     }
 
     fn compile(&self, digest: &Digest, bytes: &[u8]) -> Result<Artefact, LoadError> {
@@ -168,16 +194,20 @@ impl Runtime {
         self.0.cache.get_or_init(open).as_ref()
     }
 
-    fn load_artefact(
-        &self,
-        name: &str,
-        digest: &Digest,
-        artefact: &Artefact,
-    ) -> Result<Arc<Plugin>, LoadError> {
-        let component = artefact
+    /// Loads it under a name.
+    pub fn plugin(&self, name: &str, compiled: &Compiled) -> Result<Arc<Plugin>, LoadError> {
+        let Compiled { class, digest, .. } = compiled;
+        let component = compiled
+            .artefact
             .load(&self.0.engine)
             .map_err(|error| LoadError::Component(format!("{error:#}")))?;
-        let plugin = Plugin::link((&self.0.linker, &self.0.logs), name, digest, &component)?;
+        let plugin = Plugin::link(
+            (&self.0.linker, &self.0.logs),
+            name,
+            digest,
+            class,
+            &component,
+        )?;
         Ok(Arc::new(plugin))
     }
 
@@ -206,6 +236,27 @@ impl Runtime {
     /// For one thread: it keeps instances warm.
     pub fn worker(&self) -> Worker {
         Worker::default()
+    }
+}
+
+/// A component that was read and compiled, and has not run yet.
+pub struct Compiled {
+    checked: Checked,
+    class: &'static Class,
+    digest: Digest,
+    artefact: Artefact,
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Compiled({})", self.digest)
+    }
+}
+
+impl Compiled {
+    /// What reading it found.
+    pub fn checked(&self) -> &Checked {
+        &self.checked
     }
 }
 

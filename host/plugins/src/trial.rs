@@ -13,7 +13,7 @@ use crate::case::{self, Case};
 use crate::digest::Digest;
 use crate::engine;
 use crate::error::{Fault, LoadError, SubscribeError};
-use crate::limits;
+use crate::limits::{self, Class};
 use crate::logs::Logs;
 use crate::plugin::{Kind, Plugin};
 use crate::queue_selector::{Route, RouteQueue};
@@ -47,14 +47,20 @@ const MESSAGES: usize = 1_024;
 const LENGTHS: [usize; 6] = [1, 31, 32, 33, 256, 7];
 
 /// Runs it; in a child process.
-pub(crate) fn run(kind: Kind, artefact: &Artefact, vectors: &[u8]) -> Result<Report, LoadError> {
+pub(crate) fn run(
+    kind: Kind,
+    class: &'static Class,
+    artefact: &Artefact,
+    vectors: &[u8],
+) -> Result<Report, LoadError> {
     let failed = |error: wasmtime::Error| LoadError::Child(format!("{error:#}"));
     let engine = engine::trying().map_err(failed)?;
     let linker = runtime::linker(&engine).map_err(failed)?;
     let component = artefact.load(&engine).map_err(failed)?;
     // Its true digest is known where its bytes are; faults of a trial do not show it.
     let digest = Digest::of(&[]);
-    let plugin = Plugin::link((&linker, &Logs::default()), "uploaded", &digest, &component)?;
+    let logs = Logs::default();
+    let plugin = Plugin::link((&linker, &logs), "uploaded", &digest, class, &component)?;
     let plugin = Arc::new(plugin);
     let vectors = std::str::from_utf8(vectors)
         .map_err(|error| LoadError::Vector(format!("the cases are not UTF-8: {error}")))?;

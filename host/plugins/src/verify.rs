@@ -4,12 +4,12 @@
 //! to say.
 
 use wasmparser::{
-    CanonicalFunction, CanonicalOption, ComponentExternalKind, ComponentTypeRef, Encoding, Parser,
-    Payload,
+    CanonicalFunction, CanonicalOption, ComponentExternalKind, ComponentTypeRef, Encoding,
+    Instance, Parser, Payload,
 };
 
 use crate::error::LoadError;
-use crate::limits;
+use crate::limits::{self, Class};
 use crate::plugin::Kind;
 
 /// Custom section that carries the cases an author has tested with.
@@ -40,7 +40,7 @@ pub fn check(bytes: &[u8]) -> Result<Checked, LoadError> {
         let message = "these bytes are not WebAssembly".to_owned();
         return Err(LoadError::Component(message));
     }
-    let mut reading = Reading::default();
+    let mut reading = Reading::new(limits::class(bytes.len()));
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(|error| broken(&error))?;
         reading.take(payload)?;
@@ -118,8 +118,8 @@ fn at_most(what: &'static str, have: usize, most: usize) -> Result<(), LoadError
 }
 
 /// Counts and findings so far.
-#[derive(Default)]
 struct Reading {
+    class: &'static Class,
     kind: Option<Kind>,
     has_about: bool,
     vectors: Vec<u8>,
@@ -132,6 +132,19 @@ struct Reading {
 }
 
 impl Reading {
+    fn new(class: &'static Class) -> Self {
+        Self {
+            class,
+            kind: None,
+            has_about: false,
+            vectors: Vec::new(),
+            depth: 0,
+            modules: 0,
+            core_instances: 0,
+            items: 0,
+        }
+    }
+
     fn take(&mut self, payload: Payload<'_>) -> Result<(), LoadError> {
         match payload {
             Payload::Version { encoding, .. } if self.depth == 0 && self.modules == 0 => {
@@ -149,7 +162,7 @@ impl Reading {
             }
             Payload::End(_) => self.depth = self.depth.saturating_sub(1),
             Payload::CodeSectionEntry(body) => {
-                at_most("a function, bytes", body.range().len(), limits::FUNCTION)?;
+                at_most("a function, bytes", body.range().len(), self.class.function)?;
             }
             Payload::CustomSection(section) if self.depth == 0 && section.name() == VECTORS => {
                 at_most("cases, bytes", section.data().len(), limits::VECTORS)?;
@@ -182,8 +195,14 @@ impl Reading {
             }
             Payload::InstanceSection(section) => {
                 self.count(section.count())?;
-                self.core_instances += section.count() as usize;
-                let most = limits::CORE_INSTANCES as usize;
+                for instance in section {
+                    let instance = instance.map_err(|error| broken(&error))?;
+                    // The others are bundles of what is there.
+                    if matches!(instance, Instance::Instantiate { .. }) {
+                        self.core_instances += 1;
+                    }
+                }
+                let most = self.class.core_instances;
                 at_most("core instances", self.core_instances, most)?;
             }
             other => self.count(counted(&other))?,

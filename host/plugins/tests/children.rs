@@ -12,12 +12,13 @@ use quern_plugins::{
 
 fn main() {
     plugin_child_main();
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 6] = [
         ("what_is_sound_is_let_in", what_is_sound_is_let_in),
         (
             "the_examples_pass_with_their_cases",
             the_examples_pass_with_their_cases,
         ),
+        ("one_of_javascript_is_let_in", one_of_javascript_is_let_in),
         ("what_is_not_gets_its_code", what_is_not_gets_its_code),
         ("a_child_that_does_not_answer", a_child_that_does_not_answer),
         (
@@ -93,6 +94,18 @@ fn the_examples_pass_with_their_cases() {
         assert_eq!((checked.kind, &*report.name), (kind, name));
         assert!(report.cases >= 5 && report.judged >= 2_048, "{report:?}");
     }
+}
+
+/// Made by `quern plugin new eu-filter --language js` and `quern plugin build`, its cases inside: QuickJS, an SDK in
+/// JavaScript, and what an author wrote.
+fn one_of_javascript_is_let_in() {
+    let file = "../../tests/golden/plugins/javascript/eu-filter.wasm";
+    let bytes = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let runtime = runtime(compiler(), None);
+    let (checked, report) = runtime.admit(&bytes, |_| {}).unwrap();
+    assert_eq!(checked.kind, Kind::Filter);
+    assert_eq!((&*report.name, &*report.version), ("eu-filter", "0.1.0"));
+    assert_eq!((report.expressions, report.cases), (2, 6), "{report:?}");
 }
 
 /// A component that declares a million types.

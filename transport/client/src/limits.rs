@@ -58,7 +58,7 @@ pub(crate) const CHECKS: usize = 16;
 /// A broker that did not give what was asked is asked again after this long.
 pub(crate) const AGAIN: Duration = Duration::from_millis(250);
 /// Longest a broker may take to check, compile and try a component.
-pub(crate) const LET_IN: Duration = Duration::from_secs(180);
+pub(crate) const LET_IN: Duration = Duration::from_secs(900);
 /// Which brokers there are is asked again after this long.
 pub(crate) const BROKERS_AGE: Duration = Duration::from_secs(10);
 /// Longest a consumer that ends waits for its queues to be given back.

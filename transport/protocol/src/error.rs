@@ -207,7 +207,7 @@ codes! {
         "Build it with the guest SDK of this version: `quern plugin new` writes it to vendor/.";
     4104 PLUGIN_TOO_LARGE Never
         "The component, or something in it that costs the compiler, is beyond a limit, which the text names."
-        "Components end at 4 MiB, functions at 64 KiB. Build with optimisation and without debug symbols; `quern plugin build` does.";
+        "Components end at 32 MiB, functions at 64 KiB, at 512 KiB in components of more than 4 MiB. Build with optimisation and without debug symbols; `quern plugin build` does.";
     4105 PLUGIN_BUDGET Never
         "Compiling or trying the component took more time or memory than the child process has; nothing else noticed."
         "Look for one function of many branches, or very many functions; the limits are 10 s and 1 GiB.";
