@@ -23,6 +23,7 @@ mod plugin_bound;
 mod plugin_deciders;
 mod plugin_failures;
 mod plugin_hostile;
+mod plugin_javascript;
 mod plugin_life;
 mod plugin_upgrade;
 mod plugin_users;

@@ -3,30 +3,34 @@
 //! has fetched.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use quern_harness::{World, said};
 
 use crate::{QUERN, world_with_node};
 
-/// Where cargo and rustup keep what they have.
+/// A build fetches, compiles and tries, on machines that do much else.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Where cargo, rustup and npm keep what they have.
 fn kept(variable: &str, folder: &str) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());
     }
-    let home = std::env::home_dir().context("cargo has a home")?;
+    let home = std::env::home_dir().context("whoever builds has a home")?;
     Ok(home.join(folder))
 }
 
-/// Somebody who has `quern` and cargo.
-struct Author<'a> {
+/// Somebody who has `quern` and cargo, and perhaps npm.
+pub(crate) struct Author<'a> {
     world: &'a World,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl<'a> Author<'a> {
-    fn new(world: &'a World) -> Result<Self> {
+    pub(crate) fn new(world: &'a World) -> Result<Self> {
         let folder = world.path("plugins");
         std::fs::create_dir(&folder)?;
         Ok(Self { world, folder })
@@ -34,7 +38,20 @@ impl<'a> Author<'a> {
 
     fn command(&self, folder: &str, args: &[&str]) -> Result<Command> {
         let mut command = self.world.command(args);
+        // How this machine reaches registries.
+        let reaches = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            let begins = ["npm_config_", "pip_", "node_extra_ca"];
+            name.ends_with("_proxy") || begins.iter().any(|it| name.starts_with(it))
+        };
+        let settings = std::env::vars().filter(|(name, _)| reaches(name));
         command
+            .envs(settings)
+            .env("NPM_CONFIG_CACHE", kept("NPM_CONFIG_CACHE", ".npm")?)
+            .env(
+                "NPM_CONFIG_USERCONFIG",
+                kept("NPM_CONFIG_USERCONFIG", ".npmrc")?,
+            )
             .current_dir(self.folder.join(folder))
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("CARGO_HOME", kept("CARGO_HOME", ".cargo")?)
@@ -45,14 +62,20 @@ impl<'a> Author<'a> {
         Ok(command)
     }
 
-    fn ok(&self, folder: &str, args: &[&str]) -> Result<String> {
-        let output = self.world.finish(self.command(folder, args)?)?;
+    /// What a command makes of the folder.
+    pub(crate) fn run(&self, folder: &str, args: &[&str]) -> Result<Output> {
+        let command = self.command(folder, args)?;
+        self.world.finish_within(command, PATIENCE)
+    }
+
+    pub(crate) fn ok(&self, folder: &str, args: &[&str]) -> Result<String> {
+        let output = self.run(folder, args)?;
         ensure!(output.status.success(), "quern {args:?}: {}", said(&output));
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    fn fails(&self, folder: &str, args: &[&str], exit: i32, text: &str) -> Result<()> {
-        let output = self.world.finish(self.command(folder, args)?)?;
+    pub(crate) fn fails(&self, folder: &str, args: &[&str], exit: i32, text: &str) -> Result<()> {
+        let output = self.run(folder, args)?;
         let told = said(&output);
         ensure!(
             output.status.code() == Some(exit) && told.contains(text),

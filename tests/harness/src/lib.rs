@@ -56,7 +56,12 @@ impl World {
     }
 
     /// The same with a command that has been made ready otherwise.
-    pub fn finish(&self, mut command: Command) -> Result<Output> {
+    pub fn finish(&self, command: Command) -> Result<Output> {
+        self.finish_within(command, PATIENCE)
+    }
+
+    /// The same with one that may take longer.
+    pub fn finish_within(&self, mut command: Command, patience: Duration) -> Result<Output> {
         let child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -64,11 +69,11 @@ impl World {
         let pid = pid_of(&child)?;
         let (ended, end) = std::sync::mpsc::channel();
         std::thread::spawn(move || ended.send(child.wait_with_output()));
-        match end.recv_timeout(PATIENCE) {
+        match end.recv_timeout(patience) {
             Ok(output) => Ok(output?),
             Err(_) => {
                 rustix::process::kill_process(pid, Signal::KILL)?;
-                bail!("{command:?} did not end within {PATIENCE:?}")
+                bail!("{command:?} did not end within {patience:?}")
             }
         }
     }

@@ -1,0 +1,110 @@
+//! The plugin of the folder one stands in: built by the tools of its language, then made a component with its
+//! author's cases inside.
+
+mod cargo;
+mod npm;
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use quern_node::workbench::component_of;
+
+use super::author::{read, read_cases, write};
+use crate::failure::Failure;
+use crate::output::thousands;
+
+/// What a plugin must answer, beside its manifest.
+const CASES: &str = "cases.ndjson";
+
+/// What the tools of its language have built: the package's name, and a module or a component.
+struct Built {
+    name: String,
+    module: PathBuf,
+    spent: Spent,
+}
+
+/// Where the time went: on what, and how much of it.
+#[derive(Default)]
+struct Spent(Vec<(&'static str, Duration)>);
+
+impl Spent {
+    fn on<T>(&mut self, what: &'static str, work: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = work();
+        self.0.push((what, began.elapsed()));
+        done
+    }
+
+    fn told(&self) -> String {
+        let steps = self.0.iter();
+        let steps = steps.map(|(what, took)| format!("{what} {:.1} s", took.as_secs_f64()));
+        steps.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The component named, or that of the plugin of this folder, built anew.
+pub(super) fn component(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    match named {
+        Some(named) => Ok(named),
+        None => build(None, None),
+    }
+}
+
+/// Builds the plugin of this folder, and takes its cases along. Says where the component is.
+pub(super) fn build(cases: Option<&Path>, out: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let here = Path::new(CASES);
+    let cases = cases.or_else(|| here.exists().then_some(here));
+    let cases_text = read_cases(cases)?;
+    let mut built = match (Path::new(cargo::MANIFEST), Path::new(npm::MANIFEST)) {
+        (rust, _) if rust.exists() => cargo::build()?,
+        (_, javascript) if javascript.exists() => npm::build()?,
+        _ => {
+            return Err(Failure::usage(
+                "there is no Cargo.toml here and no package.json; go into a plugin's folder (quern plugin new NAME makes \
+                 one), or name the file",
+            ));
+        }
+    };
+    let module = read(&built.module)?;
+    let component = built
+        .spent
+        .on("component", || component_of(&module, &cases_text));
+    let component = component.map_err(|error| {
+        let what = if error.code() == 4106 {
+            cases.unwrap_or(here)
+        } else {
+            &built.module
+        };
+        Failure::usage(format!("Q-{} {}: {error}", error.code(), what.display()))
+    })?;
+    let out = out.unwrap_or_else(|| format!("{}.wasm", built.name).into());
+    write(&out, &component)?;
+    eprintln!(
+        "{}: a component of {} bytes; {}",
+        out.display(),
+        thousands(component.len() as u64),
+        built.spent.told()
+    );
+    Ok(out)
+}
+
+/// Runs a program of an author's toolchain to its end; what it prints is kept, what it says to people is shown.
+fn run(program: &OsStr, args: &[&str], missing: &str) -> Result<Output, Failure> {
+    let child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn();
+    let child = child.map_err(|error| {
+        let program = program.display();
+        let what = match error.kind() {
+            io::ErrorKind::NotFound => format!("{program} is not installed"),
+            _ => format!("{program} cannot be run: {error}"),
+        };
+        Failure::new(1, format!("{what}; {missing}"))
+    })?;
+    Ok(child.wait_with_output()?)
+}
