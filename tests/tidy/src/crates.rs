@@ -130,7 +130,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "quern-yardstick",
-        uses: &["quern-quic", "quern-client"],
+        uses: &["quern-protocol", "quern-quic", "quern-client"],
         tests_use: &[],
     },
     Row {
@@ -159,11 +159,11 @@ pub const FENCES: &[Fence] = &[
     },
     Fence {
         foreign: "rustls",
-        only: &["quern-quic"],
+        only: &["quern-quic", "quern-yardstick"],
     },
     Fence {
         foreign: "rcgen",
-        only: &["quern-quic"],
+        only: &["quern-quic", "quern-yardstick"],
     },
     Fence {
         foreign: "socket2",

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, Write as _};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,6 +11,8 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use quern_client::{Client, Consumer, ErrorKind, Filter, Message, Producer, Sending};
+use quern_protocol::{Hello, Role};
+use quern_quic::{Connection, Connector, DevAuthority, Door};
 use tokio::task::JoinSet;
 
 use crate::protocol::{Answer, Command, Latency};
@@ -49,11 +52,21 @@ impl Times {
     }
 }
 
-struct Quern {
+pub(crate) struct Quern {
     namesrv: String,
+    broker: String,
+    own: PathBuf,
     connected: Option<(Client, Producer)>,
     groups: u32,
+    is_own_uploaded: bool,
+    /// Clients that do nothing.
+    idle: Vec<Connection>,
 }
+
+/// What a user's own filter is called on the broker.
+const OWN: &str = "yardstick-own";
+/// Clients that connect at once.
+const CONNECTING: usize = 32;
 
 fn filled(size: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(1);
@@ -61,13 +74,8 @@ fn filled(size: usize) -> Vec<u8> {
 }
 
 /// Serves until stdin ends.
-pub(crate) fn serve(namesrv: &str) -> Result<()> {
+pub(crate) fn serve(mut quern: Quern) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("starting threads")?;
-    let mut quern = Quern {
-        namesrv: namesrv.to_owned(),
-        connected: None,
-        groups: 0,
-    };
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let answer = runtime.block_on(quern.obey(Command::of(&line)));
@@ -87,6 +95,18 @@ fn say(answer: &Answer) -> Result<()> {
 }
 
 impl Quern {
+    pub(crate) fn new(namesrv: String, broker: String, own: PathBuf) -> Self {
+        Self {
+            namesrv,
+            broker,
+            own,
+            connected: None,
+            groups: 0,
+            is_own_uploaded: false,
+            idle: Vec::new(),
+        }
+    }
+
     async fn obey(&mut self, command: Command<'_>) -> Result<Answer> {
         let text = |name| command.text(name).map_err(|error| anyhow!(error));
         let number = |name| command.number::<f64>(name).map_err(|error| anyhow!(error));
@@ -95,18 +115,22 @@ impl Quern {
         match command.verb() {
             "ping" => Ok(Answer::default()),
             "topic" => {
-                self.topic(text("topic")?, number("queues")? as u32).await?;
+                for topic in command.topics().map_err(|error| anyhow!(error))? {
+                    self.topic(&topic, number("queues")? as u32).await?;
+                }
                 Ok(Answer::default())
             }
             "first" => self.first(text("topic")?, number("queues")? as u32).await,
             "produce" => {
                 let body = filled(number("size")? as usize);
-                let load = Load::new(text("topic")?, body, number("in_flight")? as usize);
+                let topics = command.topics().map_err(|error| anyhow!(error))?;
+                let load = Load::new(topics, body, number("in_flight")? as usize);
                 let over = Until::Time(seconds("seconds")?);
                 load.run(&self.connect().await?.1, over).await
             }
             "fill" => {
-                let load = Load::new(text("topic")?, filled(number("size")? as usize), FILLING);
+                let body = filled(number("size")? as usize);
+                let load = Load::new(vec![text("topic")?.to_owned()], body, FILLING);
                 let over = Until::Count(number("count")? as u64);
                 load.run(&self.connect().await?.1, over).await
             }
@@ -115,6 +139,8 @@ impl Quern {
                     "all" => Filter::All,
                     "tag" => Filter::tag("t7"),
                     "sql" => Filter::sql("a = 7"),
+                    "sql-half" => Filter::sql("a < 50"),
+                    "own" => self.own_filter().await?,
                     other => bail!("unknown filter {other}"),
                 };
                 self.drain(
@@ -133,8 +159,47 @@ impl Quern {
                 };
                 self.end_to_end(pace).await
             }
+            "connect" => {
+                self.crowd(number("count")? as usize).await?;
+                Ok(Answer::default())
+            }
             other => bail!("unknown command {other}"),
         }
+    }
+
+    /// The filter that a user wrote, which becomes a version of its name with the first drain.
+    async fn own_filter(&mut self) -> Result<Filter> {
+        if !self.is_own_uploaded {
+            let bytes = std::fs::read(&self.own);
+            let bytes = bytes.with_context(|| format!("reading {}", self.own.display()))?;
+            let (client, _) = self.connect().await?;
+            let admin = client.admin();
+            let uploaded = admin.upload_plugin(OWN, &bytes.into(), |_, _| {}).await?;
+            ensure!(uploaded.version == 1, "there is another {OWN} already");
+            self.is_own_uploaded = true;
+        }
+        Ok(Filter::plugin(&format!("{OWN}@1"))?.into())
+    }
+
+    /// Connections to the broker as clients have them, until there are so many.
+    async fn crowd(&mut self, count: usize) -> Result<()> {
+        let trust = DevAuthority::open()?.trust();
+        let connector = Connector::new(trust, None, Door::Client)?;
+        while self.idle.len() < count {
+            let mut connecting = JoinSet::new();
+            for _ in 0..CONNECTING.min(count - self.idle.len()) {
+                let (connector, broker) = (connector.clone(), self.broker.clone());
+                connecting.spawn(async move {
+                    let connection = connector.connect(&broker).await?;
+                    connection.hello(&Hello::new(Role::Client)).await?;
+                    Ok::<_, anyhow::Error>(connection)
+                });
+            }
+            while let Some(connection) = connecting.join_next().await {
+                self.idle.push(connection??);
+            }
+        }
+        Ok(())
     }
 
     async fn connect(&mut self) -> Result<(Client, Producer)> {
@@ -297,7 +362,7 @@ enum Until {
 
 /// Sends as fast as so many may be under way.
 struct Load {
-    topic: String,
+    topics: Vec<String>,
     body: Bytes,
     in_flight: usize,
     /// Tags and properties, made before the clock runs.
@@ -305,9 +370,9 @@ struct Load {
 }
 
 impl Load {
-    fn new(topic: &str, body: Vec<u8>, in_flight: usize) -> Self {
+    fn new(topics: Vec<String>, body: Vec<u8>, in_flight: usize) -> Self {
         Self {
-            topic: topic.to_owned(),
+            topics,
             body: body.into(),
             in_flight,
             kinds: (0..VARIETY)
@@ -327,7 +392,8 @@ impl Load {
                 Until::Count(total) => sent < total,
             };
             if goes_on && under_way.len() < self.in_flight {
-                let mut message = Message::new(&*self.topic, self.body.clone());
+                let topic = &self.topics[sent as usize % self.topics.len()];
+                let mut message = Message::new(&**topic, self.body.clone());
                 if matches!(until, Until::Count(_)) {
                     let (tag, value) = &self.kinds[(sent % VARIETY) as usize];
                     message = message.tag(tag).prop("a", value);

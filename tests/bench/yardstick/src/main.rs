@@ -2,8 +2,11 @@
 //! machine, with the same durability and the same work. `tests/bench/run` builds and calls it.
 
 mod ceilings;
+mod crowd;
 mod drive;
 mod interrupt;
+mod orders;
+mod path;
 mod peers;
 mod place;
 mod proc;
@@ -12,6 +15,7 @@ mod protocol;
 mod report;
 mod run;
 mod stats;
+mod tls;
 mod turn;
 mod versions;
 mod work;
@@ -29,13 +33,21 @@ enum Command {
     Drive {
         /// Its name server.
         namesrv: String,
+        /// Its broker: who is connected to it and idle goes there alone.
+        broker: String,
+        /// The component that is a user's own filter.
+        own: std::path::PathBuf,
     },
 }
 
 fn main() -> ExitCode {
     let ended = match Command::parse() {
         Command::Run(options) => run::run(&options),
-        Command::Drive { namesrv } => drive::serve(&namesrv),
+        Command::Drive {
+            namesrv,
+            broker,
+            own,
+        } => drive::serve(drive::Quern::new(namesrv, broker, own)),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

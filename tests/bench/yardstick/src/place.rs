@@ -24,9 +24,20 @@ pub(crate) struct Site<'a> {
     pub(crate) dir: PathBuf,
     pub(crate) class: Class,
     pub(crate) ports: Ports,
+    /// The address of this machine at which its driver finds it.
+    pub(crate) host: &'static str,
 }
 
-/// Ports of 127.0.0.1 that were free just now, for UDP and TCP.
+/// Where brokers are, but for those at the end of a path.
+pub(crate) const LOOPBACK: &str = "127.0.0.1";
+
+impl Site<'_> {
+    pub(crate) fn at(&self, port: u16) -> String {
+        format!("{}:{port}", self.host)
+    }
+}
+
+/// Ports that were free just now, for UDP and TCP, on 127.0.0.1 as on all other addresses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ports {
     pub(crate) name_server: u16,

@@ -22,8 +22,8 @@ const START: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) command: Command,
-    /// The next process is started when this TCP port is open.
-    pub(crate) opens: Option<u16>,
+    /// The next process is started when TCP connections are taken here.
+    pub(crate) opens: Option<String>,
 }
 
 /// A process and where what it says is kept. Killed when dropped.
@@ -86,13 +86,13 @@ impl Servers {
             let process = Process::start(server.name, dir, &mut server.command, false)?;
             running.0.push(process);
             let began = Instant::now();
-            while let Some(port) = server.opens
-                && TcpStream::connect(("127.0.0.1", port)).is_err()
+            while let Some(address) = &server.opens
+                && TcpStream::connect(address).is_err()
             {
                 running.check()?;
                 ensure!(
                     began.elapsed() < START,
-                    "{}: port {port} is not open after {START:?}",
+                    "{}: {address} is not open after {START:?}",
                     server.name
                 );
                 interrupt::check()?;

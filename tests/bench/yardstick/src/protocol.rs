@@ -3,13 +3,17 @@
 //!
 //! ```text
 //! ping                                             the driver is up
-//! topic   topic= queues=                           a topic, or what stands for it, is there
+//! topic   topic= queues= [topics=]                 a topic, or what stands for it, is there; with topics=, so many,
+//!                                                  whose names are this and a number from 0
 //! first   topic= queues=                           the same, and one message is acknowledged, as soon as it can be
-//! produce topic= in_flight= size= seconds=         so many under way, each that is acknowledged replaced
+//! produce topic= [topics=] in_flight= size= seconds=  so many under way, each that is acknowledged replaced, to
+//!                                                  these topics in turn
 //! fill    topic= count= size=                      a backlog: message i with tag t(i % 100), property a = i % 100
-//! drain   topic= filter=all|tag|sql expect= groups=  from the first message of new groups until so many came to
+//! drain   topic= filter=all|tag|sql|sql-half|own expect= groups=  from the first message of new groups until so many came to
 //!                                                  each of them, on the average
 //! e2e     topic= rate= size= seconds=              open loop; times count from when a message was due
+//! connect count=                                   so many clients are connected and idle; only those are asked for
+//!                                                  whose broker cannot be greeted over TCP
 //! ```
 //!
 //! A drain answers twice: `{"joined":true}` when the groups are joined and reading begins, from where on it is
@@ -65,6 +69,15 @@ impl<'a> Command<'a> {
         let mut words = self.0.split_whitespace().skip(1);
         let found = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
         found.ok_or_else(|| format!("`{name}=` is missing in `{}`", self.0))
+    }
+
+    /// The topic, or as many as `topics=` says, whose names are the topic's and a number.
+    pub(crate) fn topics(self) -> Result<Vec<String>, String> {
+        let topic = self.text("topic")?;
+        match self.number::<u32>("topics") {
+            Ok(count) => Ok((0..count).map(|i| format!("{topic}{i}")).collect()),
+            Err(_) => Ok(vec![topic.to_owned()]),
+        }
     }
 
     pub(crate) fn number<T: std::str::FromStr>(self, name: &str) -> Result<T, String> {

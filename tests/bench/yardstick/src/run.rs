@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
+use crate::crowd;
 use crate::interrupt;
 use crate::peers::{self, Peer};
 use crate::place::{Place, need_room};
@@ -118,6 +119,7 @@ fn room(measure: &Measure) -> u64 {
 /// Measures, and tells what was found even when interrupted.
 pub(crate) fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
+    crowd::allow()?;
     let place = options.place()?;
     let measure = options.measure();
     ensure!(

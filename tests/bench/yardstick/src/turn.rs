@@ -6,17 +6,19 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::ceilings::Ceilings;
+use crate::crowd::Crowd;
 use crate::interrupt;
+use crate::orders::{self, QUEUES};
+use crate::path::{self, Path};
 use crate::peers::Peer;
-use crate::place::{Place, Ports, Site};
+use crate::place::{LOOPBACK, Place, Ports, Site};
 use crate::proc::{self, Usage};
 use crate::processes::{Driver, Event, Servers};
 use crate::protocol::{Answer, Latency};
-use crate::work::{BODY, Class, Filter, VARIETY, Work};
+use crate::work::{BODY, Class, Work};
 
 /// Longest a command may take beyond what it was told to.
 const PATIENCE: Duration = Duration::from_secs(300);
-const QUEUES: u32 = 4;
 /// A window in which others took more than this share of the machine is marked.
 const OTHERS: f64 = 0.1;
 
@@ -55,6 +57,8 @@ pub(crate) struct Window {
     pub(crate) rss_mib: f64,
     pub(crate) anonymous_mib: f64,
     pub(crate) peak_mib: f64,
+    /// KiB of memory that is no file's, for each connection.
+    pub(crate) connection_kib: Option<f64>,
     /// Share of the machine's cores that neither the broker nor its driver took.
     pub(crate) others: f64,
     pub(crate) is_noisy: bool,
@@ -68,6 +72,8 @@ pub(crate) struct Turn<'a> {
     repetition: u32,
     measure: &'a Measure,
     windows: Vec<Window>,
+    /// Memory that is no file's, when nobody was connected yet.
+    alone_bytes: u64,
 }
 
 /// A broker and its driver, running.
@@ -143,14 +149,16 @@ impl<'a> Turn<'a> {
                 dir: dir.clone(),
                 class,
                 ports: Ports::find()?,
+                host: LOOPBACK,
             },
             repetition,
             measure,
             windows: Vec::new(),
+            alone_bytes: 0,
         };
         if let Err(error) = turn.all(work) {
-            let reached = turn.windows.len();
-            let left: Vec<Work> = work.iter().skip(reached).copied().collect();
+            let is_left = |it: &Work| turn.windows.iter().all(|window| window.work != *it);
+            let left: Vec<Work> = work.iter().copied().filter(is_left).collect();
             eprintln!("  {} broke off: {error:#}", peer.name());
             for work in left {
                 turn.fail(work, &format!("{error:#}"));
@@ -162,26 +170,39 @@ impl<'a> Turn<'a> {
     }
 
     /// A broker and its driver, and how long it took from the broker's start to its first acknowledged message.
-    fn start(&self) -> Result<(Pair, Duration)> {
-        let mut driver = Driver::start(self.peer.driver(&self.site)?, &self.site.dir)?;
+    fn start(&self, site: &Site<'_>) -> Result<(Pair, Duration)> {
+        let mut driver = Driver::start(self.peer.driver(site)?, &site.dir)?;
         driver.ask("ping", PATIENCE, &mut |_| Ok(()))?;
-        let servers = self.peer.servers(&self.site)?;
+        let servers = self.peer.servers(site)?;
         let began = Instant::now();
-        let servers = Servers::start(servers, &self.site.dir)?;
+        let servers = Servers::start(servers, &site.dir)?;
         let mut pair = Pair { servers, driver };
         pair.ask(&format!("first topic=load queues={QUEUES}"), 0.0)?;
         Ok((pair, began.elapsed()))
     }
 
     fn all(&mut self, work: &[Work]) -> Result<()> {
-        let (mut pair, started) = self.start()?;
+        let (able, unable): (Vec<Work>, Vec<Work>) =
+            work.iter().partition(|it| self.peer.can(**it));
+        for work in unable {
+            self.fail(work, "it has nothing of the kind");
+        }
+        let (lossy, able): (Vec<Work>, Vec<Work>) =
+            able.into_iter().partition(|it| it.is_over_path());
+        let (crowded, able): (Vec<Work>, Vec<Work>) = able
+            .into_iter()
+            .partition(|it| matches!(it, Work::Connections { .. }));
+        self.loaded(&able)?;
+        self.crowded(&crowded)?;
+        self.lossy(&lossy)
+    }
+
+    /// One broker does all of this, one after the other.
+    fn loaded(&mut self, work: &[Work]) -> Result<()> {
+        let (mut pair, started) = self.start(&self.site)?;
         let mut backlog: Option<std::result::Result<(), String>> = None;
         for &work in work {
             interrupt::check()?;
-            if !self.peer.can(work) {
-                self.fail(work, "it has nothing of the kind");
-                continue;
-            }
             match work {
                 Work::Start => {
                     let moment = pair.moment()?;
@@ -208,6 +229,82 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
+    /// A site beside the turn's own, empty.
+    fn beside(&self, name: &str, host: &'static str) -> Result<Site<'a>> {
+        let dir = self.site.dir.join(name);
+        std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        Ok(Site {
+            place: self.site.place,
+            dir,
+            class: self.site.class,
+            ports: Ports::find()?,
+            host,
+        })
+    }
+
+    /// A broker that has done nothing yet, so that its memory is that of connections.
+    fn crowded(&mut self, work: &[Work]) -> Result<()> {
+        if work.is_empty() {
+            return Ok(());
+        }
+        let site = self.beside("crowded", LOOPBACK)?;
+        let (mut pair, _) = self.start(&site)?;
+        interrupt::pause(Duration::from_secs_f64(self.measure.seconds))?;
+        self.alone_bytes = pair.moment()?.broker.anonymous_bytes;
+        let mut crowd = Crowd::default();
+        for &work in work {
+            let Work::Connections { count } = work else {
+                continue;
+            };
+            let grown = match self.peer.greeting() {
+                Some(greeting) => {
+                    crowd.grow(&site.at(site.ports.broker), &greeting, count as usize)
+                }
+                None => pair.ask(&format!("connect count={count}"), 0.0).map(|_| ()),
+            };
+            match grown {
+                Ok(()) => self.one(&mut pair, work)?,
+                Err(error) => {
+                    interrupt::check()?;
+                    pair.servers.check()?;
+                    self.fail(work, &format!("{error:#}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A broker whose driver is at the other end of a path with loss and delay. Its backlog is made without.
+    fn lossy(&mut self, work: &[Work]) -> Result<()> {
+        if work.is_empty() {
+            return Ok(());
+        }
+        let path = match Path::open() {
+            Ok(path) => path,
+            Err(error) => {
+                for &work in work {
+                    self.fail(
+                        work,
+                        &format!("no path with loss and delay here: {error:#}"),
+                    );
+                }
+                return Ok(());
+            }
+        };
+        let site = self.beside("lossy", path::BROKER)?;
+        let (mut pair, _) = self.start(&site)?;
+        self.fill(&mut pair, "backlog", orders::lossy_backlog(self.measure))?;
+        let far = path.at_driver(self.peer.driver(&site)?);
+        pair.driver = Driver::start(far, &site.dir)?;
+        pair.ask(&format!("first topic=load queues={QUEUES}"), 0.0)?;
+        for &work in work {
+            interrupt::check()?;
+            self.one(&mut pair, work)?;
+        }
+        eprintln!("  {} packets were lost", path.lost());
+        Ok(())
+    }
+
     fn fill(&self, pair: &mut Pair, topic: &str, count: u64) -> Result<()> {
         pair.ask(&format!("topic topic={topic} queues={QUEUES}"), 0.0)?;
         pair.ask(
@@ -220,57 +317,21 @@ impl<'a> Turn<'a> {
     /// One measurement between two looks at the accounts. An error is of this measurement alone as long as
     /// the broker lives.
     fn one(&mut self, pair: &mut Pair, work: Work) -> Result<()> {
-        let Measure {
-            seconds,
-            warm_seconds,
-            backlog,
-            ..
-        } = *self.measure;
-        let (command, lasting) = match work {
-            Work::Warm => (
-                format!("produce topic=load in_flight=64 size={BODY} seconds={warm_seconds}"),
-                warm_seconds,
-            ),
-            Work::Produce { in_flight, size } => (
-                format!("produce topic=load in_flight={in_flight} size={size} seconds={seconds}"),
-                seconds,
-            ),
-            Work::Drain(filter) => {
-                let expect = if filter == Filter::All {
-                    backlog
-                } else {
-                    backlog / VARIETY
-                };
-                let filter = filter.name();
-                let command =
-                    format!("drain topic=backlog filter={filter} expect={expect} groups=1");
-                (command, 0.0)
-            }
-            // As many deliveries as messages in the backlog.
-            Work::FanOut { groups } => {
-                let expect = backlog / u64::from(groups);
-                let command =
-                    format!("drain topic=backlog filter=all expect={expect} groups={groups}");
-                (command, 0.0)
-            }
-            Work::EndToEnd { rate } => (
-                format!("e2e topic=e2e-{rate} rate={rate} size={BODY} seconds={seconds}"),
-                seconds,
-            ),
-            Work::Start | Work::Idle | Work::Restart => (String::new(), seconds),
-        };
+        let asked = orders::before(work).map_or(Ok(()), |it| pair.ask(&it, 0.0).map(|_| ()));
         let before = pair.moment()?;
-        let answer = if command.is_empty() {
-            interrupt::pause(Duration::from_secs_f64(seconds))?;
-            Ok((answer(before.at.elapsed()), None))
-        } else {
-            pair.ask_from_joined(&command, lasting)
+        let answer = match (asked, orders::order(work, self.measure)) {
+            (Err(error), _) => Err(error),
+            (_, Some(order)) => pair.ask_from_joined(&order.command, order.lasting),
+            (_, None) => {
+                interrupt::pause(Duration::from_secs_f64(self.measure.seconds))?;
+                Ok((answer(before.at.elapsed()), None))
+            }
         };
         match answer {
             Ok((answer, joined)) => {
                 let after = pair.moment()?;
                 let before = joined.unwrap_or(before);
-                let examined = matches!(work, Work::Drain(_)).then_some(backlog);
+                let examined = matches!(work, Work::Drain(_)).then_some(self.measure.backlog);
                 self.found(
                     work,
                     &answer,
@@ -293,7 +354,7 @@ impl<'a> Turn<'a> {
         let bodies = self.measure.restart_mib * (1 << 20) / u64::from(BODY);
         self.fill(&mut pair, "long", bodies)?;
         drop(pair);
-        let (pair, took) = self.start()?;
+        let (pair, took) = self.start(&self.site)?;
         let moment = pair.moment()?;
         self.found(Work::Restart, &answer(took), (&moment, &moment), 1);
         Ok(pair)
@@ -319,11 +380,14 @@ impl<'a> Turn<'a> {
         } else {
             0.0
         };
-        let is_load = !matches!(work, Work::Start | Work::Idle | Work::Restart);
+        let is_idle = matches!(work, Work::Idle | Work::Connections { .. });
+        let is_load = !is_idle && !matches!(work, Work::Start | Work::Restart);
         let each = |us: f64| is_load.then(|| us / messages.max(1) as f64);
         let size = match work {
             Work::Produce { size, .. } => Some(size),
-            Work::Warm | Work::EndToEnd { .. } => Some(BODY),
+            Work::Warm | Work::EndToEnd { .. } | Work::Topics { .. } | Work::LossyProduce => {
+                Some(BODY)
+            }
             _ => None,
         };
         let written = after.broker.written_bytes - before.broker.written_bytes;
@@ -336,7 +400,8 @@ impl<'a> Turn<'a> {
             e2e: answer.e2e,
             broker_cpu_us: each(broker_us),
             client_cpu_us: each(client_us),
-            idle_core: (work == Work::Idle).then(|| broker_us / 1e6 / elapsed),
+            idle_core: is_idle.then(|| broker_us / 1e6 / elapsed),
+            connection_kib: self.connection_kib(work, after),
             written: bodies.map(|bodies| written as f64 / bodies.max(1) as f64),
             rss_mib: mib(after.broker.rss_bytes),
             anonymous_mib: mib(after.broker.anonymous_bytes),
@@ -348,6 +413,14 @@ impl<'a> Turn<'a> {
         if let Some(window) = self.windows.last() {
             eprintln!("  {}", crate::report::line(window));
         }
+    }
+
+    fn connection_kib(&self, work: Work, after: &Moment) -> Option<f64> {
+        let Work::Connections { count } = work else {
+            return None;
+        };
+        let more = after.broker.anonymous_bytes as f64 - self.alone_bytes as f64;
+        Some(more / 1024.0 / f64::from(count))
     }
 
     fn fail(&mut self, work: Work, why: &str) {
@@ -376,6 +449,7 @@ impl<'a> Turn<'a> {
             rss_mib: 0.0,
             anonymous_mib: 0.0,
             peak_mib: 0.0,
+            connection_kib: None,
             others: 0.0,
             is_noisy: false,
             error: None,

@@ -40,6 +40,10 @@ pub(crate) enum Filter {
     Tag,
     /// One value of a hundred of a property, in SQL92.
     Sql,
+    /// Fifty of a hundred values of a property, in SQL92.
+    SqlHalf,
+    /// One value of a hundred of a property, by a function that a user wrote.
+    Own,
 }
 
 impl Filter {
@@ -48,6 +52,29 @@ impl Filter {
             Self::All => "all",
             Self::Tag => "tag",
             Self::Sql => "sql",
+            Self::SqlHalf => "sql-half",
+            Self::Own => "own",
+        }
+    }
+
+    /// Messages of a backlog that pass.
+    pub(crate) fn passes(self, backlog: u64) -> u64 {
+        match self {
+            Self::All => backlog,
+            Self::SqlHalf => backlog / 2,
+            Self::Tag | Self::Sql | Self::Own => backlog / VARIETY,
+        }
+    }
+
+    fn says(self) -> &'static str {
+        match self {
+            Self::All => "drain a backlog, everything",
+            Self::Tag => "drain a backlog by tag, 1 in 100 (per message examined)",
+            Self::Sql => "drain a backlog by SQL92, 1 in 100 (per message examined)",
+            Self::SqlHalf => "drain a backlog by SQL92, 50 in 100 (per message examined)",
+            Self::Own => {
+                "drain a backlog by a filter of one's own, 1 in 100 (per message examined)"
+            }
         }
     }
 }
@@ -73,6 +100,18 @@ pub(crate) enum Work {
     EndToEnd {
         rate: u32,
     },
+    /// The messages of one producer go to so many topics in turn, 64 in flight.
+    Topics {
+        count: u32,
+    },
+    /// So many clients that are connected and do nothing.
+    Connections {
+        count: u32,
+    },
+    /// 64 in flight over a path with loss and delay.
+    LossyProduce,
+    /// A backlog drained over a path with loss and delay.
+    LossyDrain,
     /// kill -9, then exec to the first acknowledged message.
     Restart,
 }
@@ -83,7 +122,7 @@ pub(crate) const BODY: u32 = 1024;
 pub(crate) const VARIETY: u64 = 100;
 
 impl Work {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Start,
         Self::Idle,
         Self::Warm,
@@ -112,7 +151,14 @@ impl Work {
         Self::Drain(Filter::All),
         Self::Drain(Filter::Tag),
         Self::Drain(Filter::Sql),
+        Self::Drain(Filter::SqlHalf),
+        Self::Drain(Filter::Own),
         Self::FanOut { groups: 10 },
+        Self::Topics { count: 1_000 },
+        Self::Connections { count: 1_000 },
+        Self::Connections { count: 5_000 },
+        Self::LossyProduce,
+        Self::LossyDrain,
         Self::Restart,
     ];
 
@@ -128,8 +174,19 @@ impl Work {
         class == Class::Cached
             || !matches!(
                 self,
-                Self::Idle | Self::Drain(_) | Self::FanOut { .. } | Self::Restart
+                Self::Idle
+                    | Self::Drain(_)
+                    | Self::FanOut { .. }
+                    | Self::Connections { .. }
+                    | Self::LossyProduce
+                    | Self::LossyDrain
+                    | Self::Restart
             )
+    }
+
+    /// Whether the driver is at the other end of a path with loss and delay.
+    pub(crate) fn is_over_path(self) -> bool {
+        matches!(self, Self::LossyProduce | Self::LossyDrain)
     }
 
     /// What a reader of the report is told.
@@ -143,17 +200,19 @@ impl Work {
             Self::Produce { in_flight, size } => {
                 format!("produce {}, {in_flight} in flight", bytes(size))
             }
-            Self::Drain(Filter::All) => "drain a backlog, everything".to_owned(),
-            Self::Drain(Filter::Tag) => {
-                "drain a backlog by tag, 1 in 100 (per message examined)".to_owned()
-            }
-            Self::Drain(Filter::Sql) => {
-                "drain a backlog by SQL92, 1 in 100 (per message examined)".to_owned()
-            }
+            Self::Drain(filter) => filter.says().to_owned(),
             Self::FanOut { groups } => {
                 format!("drain a backlog to {groups} groups at once (per message delivered)")
             }
             Self::EndToEnd { rate } => format!("end to end at {rate} msg/s, open loop"),
+            Self::Topics { count } => {
+                format!("produce 1 KiB to {count} topics in turn, 64 in flight")
+            }
+            Self::Connections { count } => format!("{count} connections, idle"),
+            Self::LossyProduce => {
+                "produce 1 KiB, 64 in flight, 1 % loss and 20 ms of round trip".to_owned()
+            }
+            Self::LossyDrain => "drain a backlog, 1 % loss and 20 ms of round trip".to_owned(),
             Self::Restart => "kill -9 → exec → first acknowledged message".to_owned(),
         }
     }
@@ -181,6 +240,10 @@ impl fmt::Display for Work {
             Self::Drain(filter) => write!(f, "drain-{}", filter.name()),
             Self::FanOut { groups } => write!(f, "fan-out-{groups}"),
             Self::EndToEnd { rate } => write!(f, "e2e-{rate}"),
+            Self::Topics { count } => write!(f, "topics-{count}"),
+            Self::Connections { count } => write!(f, "connections-{count}"),
+            Self::LossyProduce => write!(f, "lossy-produce"),
+            Self::LossyDrain => write!(f, "lossy-drain"),
             Self::Restart => write!(f, "restart"),
         }
     }

@@ -37,6 +37,13 @@ abstract class Driver {
     /** Connects if need be; the topic is there and can be written when this returns. */
     abstract void topic(String name, int queues) throws Exception;
 
+    /** Topics whose names are this and a number. */
+    void topics(String prefix, int count, int queues) throws Exception {
+        for (int i = 0; i < count; i++) {
+            topic(prefix + i, queues);
+        }
+    }
+
     abstract void send(String topic, byte[] body, Sent sent) throws Exception;
 
     /** Sends and waits, in the way the client offers for that. */
@@ -110,8 +117,8 @@ abstract class Driver {
         }
     }
 
-    /** So many sends under way, each acknowledged one replaced, until the time is over. */
-    private String produce(String topic, int inFlight, int size, double seconds) throws Exception {
+    /** So many sends under way to these topics in turn, each acknowledged one replaced, until the time is over. */
+    private String produce(String[] topics, int inFlight, int size, double seconds) throws Exception {
         byte[] body = filled(size);
         Times times = new Times();
         AtomicLong failed = new AtomicLong();
@@ -121,7 +128,7 @@ abstract class Driver {
         if (inFlight == 1) {
             for (; System.nanoTime() < over; sent++) {
                 long asked = System.nanoTime();
-                sendAndWait(topic, body);
+                sendAndWait(topics[(int) (sent % topics.length)], body);
                 times.add(System.nanoTime() - asked);
             }
         } else {
@@ -129,7 +136,7 @@ abstract class Driver {
             for (; System.nanoTime() < over; sent++) {
                 room.acquire();
                 long asked = System.nanoTime();
-                send(topic, body, error -> {
+                send(topics[(int) (sent % topics.length)], body, error -> {
                     if (error == null) {
                         times.add(System.nanoTime() - asked);
                     } else if (failed.incrementAndGet() == 1) {
@@ -246,12 +253,17 @@ abstract class Driver {
             case "ping":
                 return answer(0, 0, 0, "");
             case "topic":
-                topic(topic, Integer.parseInt(args.get("queues")));
+                int queues = Integer.parseInt(args.get("queues"));
+                if (args.containsKey("topics")) {
+                    topics(topic, Integer.parseInt(args.get("topics")), queues);
+                } else {
+                    topic(topic, queues);
+                }
                 return answer(0, 0, 0, "");
             case "first":
                 return first(topic, Integer.parseInt(args.get("queues")));
             case "produce":
-                return produce(topic, Integer.parseInt(args.get("in_flight")), size, seconds);
+                return produce(names(topic, args), Integer.parseInt(args.get("in_flight")), size, seconds);
             case "fill":
                 long began = System.nanoTime();
                 long count = Long.parseLong(args.get("count"));
@@ -265,6 +277,18 @@ abstract class Driver {
             default:
                 throw new IllegalArgumentException("unknown command " + verb);
         }
+    }
+
+    /** The topic, or as many as `topics` says, whose names are the topic's and a number. */
+    private static String[] names(String topic, Map<String, String> args) {
+        if (!args.containsKey("topics")) {
+            return new String[] {topic};
+        }
+        String[] names = new String[Integer.parseInt(args.get("topics"))];
+        for (int i = 0; i < names.length; i++) {
+            names[i] = topic + i;
+        }
+        return names;
     }
 
     private static String quoted(String text) {

@@ -1,4 +1,5 @@
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
 import java.util.Properties;
@@ -20,25 +21,30 @@ import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
-/** Drives Kafka by its Java client: java Kafka BOOTSTRAP. Its consumers cannot filter. */
+/** Drives Kafka by its Java client: java Kafka BOOTSTRAP [KEYSTORE PASSWORD]. Its consumers cannot filter. */
 final class Kafka extends Driver {
     private static final int UNDER_WAY = 8_192;
 
-    private final String bootstrap;
+    private final String[] args;
     private KafkaProducer<byte[], byte[]> producer;
     private int groups;
 
-    private Kafka(String bootstrap) {
-        this.bootstrap = bootstrap;
+    private Kafka(String[] args) {
+        this.args = args;
     }
 
     public static void main(String[] args) throws Exception {
-        new Kafka(args[0]).serve();
+        new Kafka(args).serve();
     }
 
     private Properties properties() {
         Properties made = new Properties();
-        made.put("bootstrap.servers", bootstrap);
+        made.put("bootstrap.servers", args[0]);
+        if (args.length > 1) {
+            made.put("security.protocol", "SSL");
+            made.put("ssl.truststore.location", args[1]);
+            made.put("ssl.truststore.password", args[2]);
+        }
         made.put("reconnect.backoff.ms", "10");
         made.put("reconnect.backoff.max.ms", "50");
         return made;
@@ -48,6 +54,8 @@ final class Kafka extends Driver {
         if (producer == null) {
             Properties with = properties();
             with.put("acks", "all");
+            // As RocketMQ's and NATS's: numbered batches would wait for those before them.
+            with.put("enable.idempotence", "false");
             // It batches what comes while a request is under way; waiting for more would only be in the latency.
             with.put("linger.ms", "0");
             producer = new KafkaProducer<>(with, new ByteArraySerializer(), new ByteArraySerializer());
@@ -68,6 +76,23 @@ final class Kafka extends Driver {
             }
         }
         producer().partitionsFor(name);
+    }
+
+    @Override
+    void topics(String prefix, int count, int queues) throws Exception {
+        List<NewTopic> all = new ArrayList<>();
+        for (int i = 0; i < count; i++) {
+            all.add(new NewTopic(prefix + i, queues, (short) 1));
+        }
+        Properties with = properties();
+        with.put("default.api.timeout.ms", "120000");
+        with.put("request.timeout.ms", "60000");
+        try (Admin admin = Admin.create(with)) {
+            admin.createTopics(all).all().get();
+        }
+        for (NewTopic topic : all) {
+            producer().partitionsFor(topic.name());
+        }
     }
 
     @Override

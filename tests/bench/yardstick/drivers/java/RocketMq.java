@@ -15,7 +15,7 @@ import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 
-/** Drives RocketMQ, and rocketmq-rust, by the Java client: java RocketMq NAMESRV. */
+/** Drives RocketMQ by the Java client: java RocketMq NAMESRV. */
 final class RocketMq extends Driver {
     /** Messages of a batch, and threads that send them, while a backlog is made. */
     private static final int BATCH = 32;
@@ -146,6 +146,9 @@ final class RocketMq extends Driver {
                 break;
             case "sql":
                 consumer.subscribe(topic, MessageSelector.bySql("a = 7"));
+                break;
+            case "sql-half":
+                consumer.subscribe(topic, MessageSelector.bySql("a < 50"));
                 break;
             default:
                 throw new IllegalArgumentException("unknown filter " + filter);

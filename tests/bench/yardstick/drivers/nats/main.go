@@ -146,8 +146,9 @@ func (d *driver) first(ctx context.Context, topic string) (*answer, error) {
 	}
 }
 
-// So many publishes under way, each acknowledged one replaced, until the time is over or the count reached.
-func (d *driver) produce(ctx context.Context, topic string, inFlight, size int, seconds float64, count uint64) (*answer, error) {
+// So many publishes under way to these topics in turn, each acknowledged one replaced, until the time is over or
+// the count reached.
+func (d *driver) produce(ctx context.Context, topics []string, inFlight, size int, seconds float64, count uint64) (*answer, error) {
 	js, err := d.stream(inFlight)
 	if err != nil {
 		return nil, err
@@ -156,6 +157,9 @@ func (d *driver) produce(ctx context.Context, topic string, inFlight, size int, 
 	spent := &times{}
 	began := time.Now()
 	lasting := time.Duration(seconds * float64(time.Second))
+	to := func(number uint64) string {
+		return subject(topics[number%uint64(len(topics))], number)
+	}
 	goes := func(number uint64) bool {
 		if count > 0 {
 			return number < count
@@ -166,7 +170,7 @@ func (d *driver) produce(ctx context.Context, topic string, inFlight, size int, 
 		var sent uint64
 		for ; goes(sent); sent++ {
 			asked := time.Now()
-			if _, err := js.Publish(ctx, subject(topic, sent), body); err != nil {
+			if _, err := js.Publish(ctx, to(sent), body); err != nil {
 				return nil, err
 			}
 			spent.add(time.Since(asked))
@@ -203,7 +207,7 @@ func (d *driver) produce(ctx context.Context, topic string, inFlight, size int, 
 	for sent := uint64(0); goes(sent); sent++ {
 		room <- struct{}{}
 		asked := time.Now()
-		future, err := js.PublishAsync(subject(topic, sent), body)
+		future, err := js.PublishAsync(to(sent), body)
 		if err != nil {
 			close(underWay)
 			return nil, err
@@ -364,6 +368,18 @@ func (c command) number(name string) float64 {
 	return value
 }
 
+// The topic, or as many as `topics` says, whose names are the topic's and a number.
+func (c command) names(topic string) []string {
+	if c.args["topics"] == "" {
+		return []string{topic}
+	}
+	names := make([]string, int(c.number("topics")))
+	for i := range names {
+		names[i] = fmt.Sprintf("%s%d", topic, i)
+	}
+	return names
+}
+
 func (d *driver) obey(c command) (*answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
@@ -373,13 +389,18 @@ func (d *driver) obey(c command) (*answer, error) {
 	case "ping":
 		return &answer{}, nil
 	case "topic":
-		return &answer{}, d.topic(ctx, topic)
+		for _, name := range c.names(topic) {
+			if err := d.topic(ctx, name); err != nil {
+				return nil, err
+			}
+		}
+		return &answer{}, nil
 	case "first":
 		return d.first(ctx, topic)
 	case "produce":
-		return d.produce(ctx, topic, int(c.number("in_flight")), size, c.number("seconds"), 0)
+		return d.produce(ctx, c.names(topic), int(c.number("in_flight")), size, c.number("seconds"), 0)
 	case "fill":
-		return d.produce(ctx, topic, filling, size, 0, count)
+		return d.produce(ctx, []string{topic}, filling, size, 0, count)
 	case "drain":
 		return d.drain(ctx, topic, c.args["filter"], uint64(c.number("expect")), int(c.number("groups")))
 	case "e2e":

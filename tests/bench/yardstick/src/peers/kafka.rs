@@ -1,5 +1,7 @@
-//! Apache Kafka from Maven Central, broker and controller in one process (KRaft). It has no filters.
+//! Apache Kafka from Maven Central, broker and controller in one process (KRaft). It has no filters. A second
+//! peer is the same with TLS, for what it does differently then: a drain without it is a `sendfile`.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -11,11 +13,15 @@ use crate::processes::Server;
 use crate::versions;
 use crate::work::{Class, Filter, Work};
 
-pub(crate) struct Kafka;
+pub(crate) struct Kafka {
+    pub(crate) is_encrypted: bool,
+}
 
 const DRIVER: &str = include_str!("../../drivers/java/Kafka.java");
 /// Any 16 bytes in base64 will do.
 const CLUSTER: &str = "eWFyZHN0aWNrLWthZmthMQ";
+/// Of a key that is made for one turn.
+const PASSWORD: &str = "yardstick";
 
 impl Kafka {
     fn jars(&self) -> Result<Jars> {
@@ -31,7 +37,11 @@ impl Kafka {
 
 impl Peer for Kafka {
     fn name(&self) -> &'static str {
-        "kafka"
+        if self.is_encrypted {
+            "kafka-tls"
+        } else {
+            "kafka"
+        }
     }
 
     fn version(&self) -> Result<String> {
@@ -46,7 +56,18 @@ impl Peer for Kafka {
     }
 
     fn can(&self, work: Work) -> bool {
-        !matches!(work, Work::Drain(Filter::Tag | Filter::Sql))
+        if self.is_encrypted {
+            return matches!(
+                work,
+                Work::Warm | Work::Drain(Filter::All) | Work::FanOut { .. }
+            );
+        }
+        !matches!(work, Work::Drain(filter) if filter != Filter::All)
+    }
+
+    fn greeting(&self) -> Option<Vec<u8>> {
+        // ApiVersions, version 0, of a client without a name.
+        Some(vec![0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0, 0])
     }
 
     fn prepare(&self, place: &Place) -> Result<()> {
@@ -55,26 +76,29 @@ impl Peer for Kafka {
 
     fn servers(&self, site: &Site<'_>) -> Result<Vec<Server>> {
         let jars = self.jars()?;
-        let (broker, controller) = (site.ports.broker, site.ports.more);
+        let (broker, controller) = (site.at(site.ports.broker), site.at(site.ports.more));
         let flush = self.durability(site.class).rsplit_once('=');
         let one = || "1".to_owned();
-        let lines = [
+        let protocol = if self.is_encrypted {
+            "SSL"
+        } else {
+            "PLAINTEXT"
+        };
+        let mut lines = vec![
             ("process.roles", "broker,controller".to_owned()),
             ("node.id", one()),
-            (
-                "controller.quorum.voters",
-                format!("1@127.0.0.1:{controller}"),
-            ),
+            ("controller.quorum.voters", format!("1@{controller}")),
             (
                 "listeners",
-                format!("PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}"),
+                format!("{protocol}://{broker},CONTROLLER://{controller}"),
             ),
-            (
-                "advertised.listeners",
-                format!("PLAINTEXT://127.0.0.1:{broker}"),
-            ),
+            ("advertised.listeners", format!("{protocol}://{broker}")),
             ("controller.listener.names", "CONTROLLER".to_owned()),
-            ("inter.broker.listener.name", "PLAINTEXT".to_owned()),
+            ("inter.broker.listener.name", protocol.to_owned()),
+            (
+                "listener.security.protocol.map",
+                "PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT".to_owned(),
+            ),
             ("log.dirs", site.dir.join("data").display().to_string()),
             (
                 "log.flush.interval.messages",
@@ -86,6 +110,15 @@ impl Peer for Kafka {
             ("transaction.state.log.min.isr", one()),
             ("group.initial.rebalance.delay.ms", "0".to_owned()),
         ];
+        if self.is_encrypted {
+            let keys = key(site)?.display().to_string();
+            lines.extend([
+                ("ssl.keystore.location", keys.clone()),
+                ("ssl.keystore.password", PASSWORD.to_owned()),
+                ("ssl.truststore.location", keys),
+                ("ssl.truststore.password", PASSWORD.to_owned()),
+            ]);
+        }
         let file = properties(site.dir.join("kafka.properties"), &lines)?;
         let home = site.dir.join("home");
         if !site.dir.join("data").exists() {
@@ -105,7 +138,38 @@ impl Peer for Kafka {
     fn driver(&self, site: &Site<'_>) -> Result<Command> {
         let home = site.dir.join("driver-home");
         let mut command = self.jars()?.java(site.place, &home, &["-Xmx1g"])?;
-        command.args(["Kafka", &format!("127.0.0.1:{}", site.ports.broker)]);
+        command.args(["Kafka", &site.at(site.ports.broker)]);
+        if self.is_encrypted {
+            command.arg(key(site)?).arg(PASSWORD);
+        }
         Ok(command)
     }
+}
+
+/// A key and its certificate, which broker and driver both trust.
+fn key(site: &Site<'_>) -> Result<PathBuf> {
+    let file = site.dir.join("keys.p12");
+    if !file.exists() {
+        let name = format!("san=ip:{}", site.host);
+        let fixed = [
+            "-genkeypair",
+            "-alias",
+            "yardstick",
+            "-keyalg",
+            "EC",
+            "-dname",
+            "CN=yardstick",
+            "-storetype",
+            "PKCS12",
+            "-storepass",
+            PASSWORD,
+        ];
+        let mut tool = Command::new("keytool");
+        make(
+            tool.args(fixed)
+                .args(["-ext", &name, "-keystore"])
+                .arg(&file),
+        )?;
+    }
+    Ok(file)
 }

@@ -26,6 +26,12 @@ pub(crate) trait Peer {
     /// Whether it has what the work is about.
     fn can(&self, work: Work) -> bool;
 
+    /// The first bytes of a client, which the broker answers: so that connections can be made without its
+    /// library, which is made for a few. None: its driver makes them.
+    fn greeting(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Fetches and builds what is not there yet. An error says why it cannot be measured here.
     fn prepare(&self, place: &Place) -> Result<()>;
 
@@ -41,7 +47,10 @@ pub(crate) fn all() -> Vec<Box<dyn Peer>> {
         Box::new(quern::Quern),
         Box::new(nats::Nats),
         Box::new(rocketmq::RocketMq),
-        Box::new(kafka::Kafka),
+        Box::new(kafka::Kafka {
+            is_encrypted: false,
+        }),
+        Box::new(kafka::Kafka { is_encrypted: true }),
     ]
 }
 

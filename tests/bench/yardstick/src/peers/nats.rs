@@ -32,7 +32,14 @@ impl Peer for Nats {
     }
 
     fn can(&self, work: Work) -> bool {
-        work != Work::Drain(Filter::Sql)
+        !matches!(
+            work,
+            Work::Drain(Filter::Sql | Filter::SqlHalf | Filter::Own)
+        )
+    }
+
+    fn greeting(&self) -> Option<Vec<u8>> {
+        Some(b"CONNECT {\"verbose\":false}\r\nPING\r\n".to_vec())
     }
 
     fn prepare(&self, place: &Place) -> Result<()> {
@@ -64,8 +71,8 @@ impl Peer for Nats {
     fn servers(&self, site: &Site<'_>) -> Result<Vec<Server>> {
         let file = site.dir.join("nats.conf");
         let text = format!(
-            "listen: \"127.0.0.1:{}\"\njetstream {{\n  store_dir: \"{}\"\n  max_file_store: 1TB\n  {}\n}}\n",
-            site.ports.broker,
+            "listen: \"{}\"\njetstream {{\n  store_dir: \"{}\"\n  max_file_store: 1TB\n  {}\n}}\n",
+            site.at(site.ports.broker),
             site.dir.join("data").display(),
             self.durability(site.class),
         );
@@ -81,7 +88,7 @@ impl Peer for Nats {
 
     fn driver(&self, site: &Site<'_>) -> Result<Command> {
         let mut command = Command::new(site.place.cache.join("nats-driver/driver"));
-        command.args(["-server", &format!("127.0.0.1:{}", site.ports.broker)]);
+        command.args(["-server", &site.at(site.ports.broker)]);
         Ok(command)
     }
 }

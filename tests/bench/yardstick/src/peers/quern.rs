@@ -5,11 +5,25 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::Peer;
-use crate::place::{Place, Site};
+use crate::place::{LOOPBACK, Place, Site, make};
 use crate::processes::Server;
 use crate::work::{Class, Work};
 
 pub(crate) struct Quern;
+
+/// A user's own filter: what `a = 7` is in SQL92.
+const SOURCE: &str = "quern_plugin::filter! {
+    /// One value of a hundred.
+    fn accept(a: integer) -> bool {
+        a == Some(7)
+    }
+}
+";
+const CASES: &str = r#"{"what": "the seventh", "message": {"properties": {"a": 7}}, "expect": true}
+{"what": "any other", "message": {"properties": {"a": 8}}, "expect": false}
+"#;
+/// Where it is in the cache.
+const COMPONENT: &str = "quern-own/own/own.wasm";
 
 impl Peer for Quern {
     fn name(&self) -> &'static str {
@@ -37,6 +51,16 @@ impl Peer for Quern {
             "needs {}: cargo build --release builds it, --quern names another",
             place.quern.display()
         );
+        // As an author would make it: from an empty folder, with `quern` and cargo alone.
+        let version = self.version()?;
+        place.once("quern-own", &format!("{version}{SOURCE}"), |dir| {
+            let quern = || Command::new(&place.quern);
+            make(quern().args(["plugin", "new", "own"]).current_dir(dir))?;
+            let folder = dir.join("own");
+            std::fs::write(folder.join("src/lib.rs"), SOURCE)?;
+            std::fs::write(folder.join("cases.ndjson"), CASES)?;
+            make(quern().args(["plugin", "build"]).current_dir(folder))
+        })?;
         Ok(())
     }
 
@@ -44,17 +68,18 @@ impl Peer for Quern {
         let mut command = Command::new(&site.place.quern);
         command
             .arg("start")
-            .args([
-                "--namesrv-listen",
-                &format!("127.0.0.1:{}", site.ports.name_server),
-            ])
-            .args(["--listen", &format!("127.0.0.1:{}", site.ports.broker)])
+            .args(["--namesrv-listen", &site.at(site.ports.name_server)])
+            .args(["--listen", &site.at(site.ports.broker)])
             .arg("--data")
             .arg(site.dir.join("data"))
             .args(self.durability(site.class).split(' '))
             // Its development CA.
             .env("HOME", &site.dir)
             .env_remove("XDG_DATA_HOME");
+        if site.host != LOOPBACK {
+            // The other end of the path is this machine too.
+            command.arg("--allow-dev-ca");
+        }
         Ok(vec![Server {
             name: "quern",
             command,
@@ -66,7 +91,9 @@ impl Peer for Quern {
         let own = std::env::current_exe().context("finding this program")?;
         let mut command = Command::new(own);
         command
-            .args(["drive", &format!("127.0.0.1:{}", site.ports.name_server)])
+            .args(["drive", &site.at(site.ports.name_server)])
+            .arg(site.at(site.ports.broker))
+            .arg(site.place.cache.join(COMPONENT))
             .env("HOME", &site.dir)
             .env_remove("XDG_DATA_HOME");
         Ok(command)

@@ -10,7 +10,7 @@ use super::java::{Jars, properties};
 use crate::place::{Place, Site};
 use crate::processes::Server;
 use crate::versions;
-use crate::work::{Class, Work};
+use crate::work::{Class, Filter, Work};
 
 pub(crate) struct RocketMq;
 
@@ -51,8 +51,20 @@ impl Peer for RocketMq {
         }
     }
 
-    fn can(&self, _: Work) -> bool {
-        true
+    fn can(&self, work: Work) -> bool {
+        work != Work::Drain(Filter::Own)
+    }
+
+    fn greeting(&self) -> Option<Vec<u8>> {
+        // A heartbeat: a frame's length, its header's, a header and a body in JSON.
+        let header = r#"{"code":34,"flag":0,"language":"JAVA","opaque":1,"serializeTypeCurrentRPC":"JSON","version":401}"#;
+        let body = r#"{"clientID":"127.0.0.1@yardstick","consumerDataSet":[],"producerDataSet":[{"groupName":"yardstick"}]}"#;
+        let length = 4 + header.len() + body.len();
+        let mut frame = (length as u32).to_be_bytes().to_vec();
+        frame.extend((header.len() as u32).to_be_bytes());
+        frame.extend(header.as_bytes());
+        frame.extend(body.as_bytes());
+        Some(frame)
     }
 
     fn prepare(&self, place: &Place) -> Result<()> {
@@ -71,8 +83,8 @@ impl Peer for RocketMq {
             ("brokerClusterName", "yardstick".to_owned()),
             ("brokerName", "broker-a".to_owned()),
             ("brokerId", "0".to_owned()),
-            ("namesrvAddr", format!("127.0.0.1:{}", ports.name_server)),
-            ("brokerIP1", "127.0.0.1".to_owned()),
+            ("namesrvAddr", site.at(ports.name_server)),
+            ("brokerIP1", site.host.to_owned()),
             ("listenPort", ports.broker.to_string()),
             ("haListenPort", ports.more.to_string()),
             ("storePathRootDir", store.display().to_string()),
@@ -101,7 +113,7 @@ impl Peer for RocketMq {
             Server {
                 name: "namesrv",
                 command: name_server,
-                opens: Some(ports.name_server),
+                opens: Some(site.at(ports.name_server)),
             },
             Server {
                 name: "broker",
@@ -114,7 +126,7 @@ impl Peer for RocketMq {
     fn driver(&self, site: &Site<'_>) -> Result<Command> {
         let home = site.dir.join("driver-home");
         let mut command = self.jars()?.java(site.place, &home, &["-Xmx1g"])?;
-        command.args(["RocketMq", &format!("127.0.0.1:{}", site.ports.name_server)]);
+        command.args(["RocketMq", &site.at(site.ports.name_server)]);
         Ok(command)
     }
 }

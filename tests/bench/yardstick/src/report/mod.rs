@@ -1,6 +1,7 @@
 //! What a run found: every window, and for each broker and work the figures of its repetitions, with
 //! ours held against theirs within the run.
 
+mod goals;
 mod plot;
 mod table;
 
@@ -64,6 +65,8 @@ pub(crate) struct Report {
 pub(crate) enum Figure {
     PerSecond,
     Seconds,
+    /// Time of a message: the inverse of the rate.
+    Each,
     AckP50,
     AckP99,
     AckP999,
@@ -79,12 +82,14 @@ pub(crate) enum Figure {
     Anonymous,
     Rss,
     Peak,
+    Connection,
 }
 
 impl Figure {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::PerSecond,
         Self::Seconds,
+        Self::Each,
         Self::AckP50,
         Self::AckP99,
         Self::AckP999,
@@ -100,12 +105,14 @@ impl Figure {
         Self::Anonymous,
         Self::Rss,
         Self::Peak,
+        Self::Connection,
     ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::PerSecond => "per_s",
             Self::Seconds => "seconds",
+            Self::Each => "each_us",
             Self::AckP50 => "ack_p50_us",
             Self::AckP99 => "ack_p99_us",
             Self::AckP999 => "ack_p999_us",
@@ -121,6 +128,7 @@ impl Figure {
             Self::Anonymous => "anonymous_mib",
             Self::Rss => "rss_mib",
             Self::Peak => "peak_mib",
+            Self::Connection => "connection_kib",
         }
     }
 
@@ -131,7 +139,10 @@ impl Figure {
         let has_rate = window.messages > 0 && window.seconds > 0.0;
         match self {
             Self::PerSecond => has_rate.then(|| window.messages as f64 / window.seconds),
-            Self::Seconds => (!has_rate && window.work != Work::Idle).then_some(window.seconds),
+            Self::Each => has_rate.then(|| window.seconds * 1e6 / window.messages as f64),
+            Self::Seconds => {
+                matches!(window.work, Work::Start | Work::Restart).then_some(window.seconds)
+            }
             Self::AckP50 => Some(window.ack?.p50_us),
             Self::AckP99 => Some(window.ack?.p99_us),
             Self::AckP999 => Some(window.ack?.p999_us),
@@ -147,6 +158,7 @@ impl Figure {
             Self::Anonymous => Some(window.anonymous_mib),
             Self::Rss => Some(window.rss_mib),
             Self::Peak => Some(window.peak_mib),
+            Self::Connection => window.connection_kib,
         }
     }
 
@@ -155,9 +167,14 @@ impl Figure {
         match work {
             Work::Start | Work::Restart => Self::Seconds,
             Work::Idle => Self::Anonymous,
-            Work::Warm | Work::Produce { .. } | Work::Drain(_) | Work::FanOut { .. } => {
-                Self::BrokerCpu
-            }
+            Work::Warm
+            | Work::Produce { .. }
+            | Work::Drain(_)
+            | Work::FanOut { .. }
+            | Work::Topics { .. } => Self::BrokerCpu,
+            Work::Connections { .. } => Self::Connection,
+            // Neither is bound by a processor.
+            Work::LossyProduce | Work::LossyDrain => Self::Each,
             Work::EndToEnd { .. } => Self::EndP50,
         }
     }
@@ -293,6 +310,7 @@ mod tests {
             rss_mib: 50.0,
             anonymous_mib: 40.0,
             peak_mib: 60.0,
+            connection_kib: None,
             others: 0.0,
             is_noisy: false,
             error: None,
@@ -305,6 +323,8 @@ mod tests {
             sync_batch_p50_us: 90.0,
             quic_p50_us: 40.0,
             quic_per_s: 1e6,
+            tls_per_s: 1e6,
+            copies_per_s: 1e8,
         };
         Report {
             began: "2026-01-01T00:00:00Z".to_owned(),

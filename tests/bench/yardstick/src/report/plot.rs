@@ -58,6 +58,8 @@ fn unit(work: Work) -> &'static str {
         Figure::Seconds => "seconds",
         Figure::Anonymous => "MiB of memory that is no file's",
         Figure::EndP50 => "µs, median from due to received",
+        Figure::Connection => "KiB of the broker's memory for each connection",
+        Figure::Each => "µs per message",
         _ => "µs of the broker's processor time per message",
     }
 }

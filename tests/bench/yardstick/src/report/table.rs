@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Cell, Figure, NOISY, Report};
+use super::{Cell, Figure, NOISY, Report, goals};
 use crate::ceilings::Ceilings;
 use crate::peers::OURS;
 use crate::stats::Spread;
@@ -21,7 +21,25 @@ fn columns(work: Work) -> &'static [(&'static str, Figure)] {
             ("RSS MiB", Figure::Rss),
             ("share of a core", Figure::IdleCore),
         ],
-        Work::Warm | Work::Produce { .. } => &[
+        Work::Connections { .. } => &[
+            ("KiB each", Figure::Connection),
+            ("anonymous MiB", Figure::Anonymous),
+            ("share of a core", Figure::IdleCore),
+        ],
+        Work::LossyProduce => &[
+            ("µs each", Figure::Each),
+            ("msg/s", Figure::PerSecond),
+            ("p50 µs", Figure::AckP50),
+            ("p99 µs", Figure::AckP99),
+            ("max µs", Figure::AckMax),
+            ("broker CPU µs", Figure::BrokerCpu),
+        ],
+        Work::LossyDrain => &[
+            ("µs each", Figure::Each),
+            ("msg/s", Figure::PerSecond),
+            ("broker CPU µs", Figure::BrokerCpu),
+        ],
+        Work::Warm | Work::Produce { .. } | Work::Topics { .. } => &[
             ("msg/s", Figure::PerSecond),
             ("p50 µs", Figure::AckP50),
             ("p99 µs", Figure::AckP99),
@@ -140,6 +158,11 @@ fn table(head: &[String], rows: &[Vec<String>]) -> String {
 /// The whole report.
 pub(crate) fn markdown(report: &Report) -> String {
     let mut out = heading(report);
+    let goals = goals::rows(report);
+    if !goals.is_empty() {
+        let head = goals::HEAD.map(str::to_owned);
+        let _ = writeln!(out, "\n## Goals\n\n{}", table(&head, &goals));
+    }
     let cells = report.cells();
     for class in [Class::Durable, Class::Cached] {
         let here = || cells.iter().filter(move |it| it.class == class);
