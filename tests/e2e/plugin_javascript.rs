@@ -80,7 +80,11 @@ fn delivered(world: &World, node: &Node, author: &Author<'_>) -> Result<()> {
     let region = |n: usize| regions[n % regions.len()];
     let line = |n: usize| {
         let properties = serde_json::json!({"region": region(n), "amount": n.to_string()});
-        let amount = if n % 7 == 0 { "none" } else { "amount" };
+        let amount = if n.is_multiple_of(7) {
+            "none"
+        } else {
+            "amount"
+        };
         let properties = properties.to_string().replace("amount", amount);
         format!("{{\"body\":\"{n}\",\"properties\":{properties}}}\n")
     };
@@ -102,7 +106,7 @@ fn delivered(world: &World, node: &Node, author: &Author<'_>) -> Result<()> {
         let printed = world.ok(&[&consume[..], &params[..]].concat())?;
         let mut found: Vec<usize> = printed.lines().map(str::parse).collect::<Result<_, _>>()?;
         found.sort_unstable();
-        let is_wanted = |n: &usize| region(*n) == from && *n >= min && n % 7 != 0;
+        let is_wanted = |n: &usize| region(*n) == from && *n >= min && !n.is_multiple_of(7);
         let wanted: Vec<usize> = (0..600).filter(is_wanted).collect();
         ensure!(found == wanted, "{from} {min}: {found:?}");
     }

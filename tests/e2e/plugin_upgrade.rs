@@ -337,12 +337,11 @@ fn a_plugin_is_replaced_under_load_and_every_delivery_decided_by_one_version() -
 
     let (all, _) = flow.received(2)?;
     ensure!(all as u64 == flow.next, "{all} of {}", flow.next);
-    for group in 0..2 {
+    for (group, name) in GROUPS.iter().enumerate().take(2) {
         verify(&flow, group, canary)?;
         let (all, with_key) = flow.received(group)?;
         println!(
-            "{}: {all} of {} messages, {} by the new version alone",
-            GROUPS[group],
+            "{name}: {all} of {} messages, {} by the new version alone",
             flow.next,
             all - with_key
         );

@@ -81,7 +81,9 @@ async fn of(
     name: &PluginName,
     named: &Named,
 ) -> Result<Vec<User>, WireError> {
-    let version = named.active.or(named.versions.keys().next_back().copied());
+    let version = named
+        .active
+        .or_else(|| named.versions.keys().next_back().copied());
     let found = version.and_then(|it| broker.shelf.exactly(&broker.state.plugins, name, it));
     let Some(found) = found else {
         return Ok(Vec::new());

@@ -1,5 +1,7 @@
 //! Subscriptions over real connections: credit bounds what is sent, turns are taken, and each ends by itself.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 mod common;
 
 use std::sync::atomic::Ordering;

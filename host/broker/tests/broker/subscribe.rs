@@ -215,6 +215,13 @@ async fn a_filter_decides_each_look_and_a_stall_is_told_and_tried_again() {
     assert_eq!((tags.len(), reply.next), (0, QueueOffset(3)));
 }
 
+fn permit(permission: Permission) -> SetTopic {
+    SetTopic {
+        topic: topic(),
+        settings: vec![TopicSetting::Permission(permission)],
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_refused_or_ends_says_why() {
     let dir = tempfile::tempdir().unwrap();
@@ -269,21 +276,17 @@ async fn what_is_refused_or_ends_says_why() {
     ask(&connection, &set).await;
     assert_eq!(code(&mut closed).await, Code::GROUP_CLOSED);
     let mut unread = lane.subscribe(&all(0, 10)).await.unwrap();
-    let set = SetTopic {
-        topic: topic(),
-        settings: vec![TopicSetting::Permission(Permission::Write)],
-    };
-    ask(&connection, &set).await;
+    ask(&connection, &permit(Permission::Write)).await;
     send_one(&connection, Send::new(topic(), QueueId(0), 1))
         .await
         .unwrap();
     assert_eq!(code(&mut unread).await, Code::TOPIC_CLOSED);
-    let set = SetTopic {
-        topic: topic(),
-        settings: vec![TopicSetting::Permission(Permission::ReadWrite)],
-    };
-    ask(&connection, &set).await;
+    ask(&connection, &permit(Permission::ReadWrite)).await;
     let mut gone = lane.subscribe(&all(1, 10)).await.unwrap();
-    ask(&connection, &DeleteTopic { topic: topic() }).await;
+    let delete = DeleteTopic {
+        topic: topic(),
+        grace_ms: 0,
+    };
+    ask(&connection, &delete).await;
     assert_eq!(code(&mut gone).await, Code::NOT_FOUND);
 }

@@ -206,11 +206,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             force,
             options,
         } => {
-            let version = plugin.version;
-            let change = match force {
-                true => PluginChange::ActivateAnyway { version },
-                false => PluginChange::Activate { version },
-            };
+            let change = activation(plugin.version, force);
             change_plugin(plugin.name.as_str(), change, &options).await
         }
         Command::Shadow { share, options } => {
@@ -242,6 +238,14 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             let change = PluginChange::Remove { version };
             change_plugin(plugin.name.as_str(), change, &options).await
         }
+    }
+}
+
+/// Unless it is forced, brokers ask first whether all who use the plugin could go on.
+fn activation(version: Option<u32>, force: bool) -> PluginChange {
+    match force {
+        true => PluginChange::ActivateAnyway { version },
+        false => PluginChange::Activate { version },
     }
 }
 
