@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use quern_harness::{Node, World};
+use quern_harness::{Node, World, wait_until};
 
 use crate::{QUERN, world_with_node};
 
@@ -86,7 +86,11 @@ fn a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room() -> Result<
     let pid = node.pid().context("it runs")?;
     let inside = format!("/proc/{pid}/root{}", disk.join("ballast").display());
     std::fs::remove_file(inside)?;
-    quern(&["produce", "t", "room again"])?;
+    // By itself, once spare and reserves are there again.
+    wait_until("messages are taken again", || {
+        let output = world.run(&["produce", "t", "room again", at[0], at[1]])?;
+        Ok(output.status.success())
+    })?;
     assert_eq!(count()?, stored + 1);
     assert_eq!(read("first")?, "room again\n");
     ensure!(node.said().contains("Q-4001"), "{}", node.said());

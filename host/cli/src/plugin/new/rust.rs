@@ -50,9 +50,11 @@ fn quoted<'a>(text: &'a str, key: &str) -> &'a str {
 
 /// The one crate of others that the SDK uses: version and checksum, as our own lock has them.
 fn runtime() -> (&'static str, &'static str) {
-    let (_, package) = LOCK
-        .split_once("name = \"wit-bindgen\"\n")
-        .unwrap_or_default();
+    // Others may bring an older one along.
+    let wanted = line(WORKSPACE, "wit-bindgen");
+    let mut packages = LOCK.split("name = \"wit-bindgen\"\n").skip(1);
+    let is_ours = |it: &&str| wanted.contains(&format!("\"{}\"", quoted(it, "version")));
+    let package = packages.find(is_ours).unwrap_or_default();
     (quoted(package, "version"), quoted(package, "checksum"))
 }
 
