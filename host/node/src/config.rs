@@ -153,6 +153,26 @@ impl Config {
         advertise.or_else(|| self.advertise_host.as_ref().map(at_port))
     }
 
+    fn listening(&self) -> impl Iterator<Item = SocketAddr> {
+        let name_server = self.roles.has_name_server().then_some(self.namesrv_listen);
+        let broker = self.roles.has_broker().then_some(self.listen);
+        name_server.into_iter().chain(broker)
+    }
+
+    /// What others may call this node: a certificate that is made for it is valid for all of that.
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        let host = |address: String| {
+            let host = address.rsplit_once(':').map_or(&*address, |(host, _)| host);
+            host.trim_matches(['[', ']']).to_owned()
+        };
+        let listening = self.listening().map(|it| it.ip());
+        let listening = listening.filter(|it| !it.is_unspecified() && !it.is_loopback());
+        let mut hosts: Vec<String> = listening.map(|it| it.to_string()).collect();
+        hosts.extend(self.advertised().map(host));
+        hosts.dedup();
+        hosts
+    }
+
     /// Name servers to register with: the one in this process, and the others.
     pub(crate) fn all_name_servers(&self) -> Vec<String> {
         if !self.roles.has_name_server() {
@@ -177,20 +197,15 @@ impl Config {
 
     /// Settings that are each legal and make no sense together.
     pub(crate) fn check(&self) -> Result<(), BadConfig> {
-        let listens = [
-            (self.roles.has_name_server(), self.namesrv_listen),
-            (self.roles.has_broker(), self.listen),
-        ];
-        for (used, address) in listens {
-            let remote = used && !address.ip().is_loopback();
+        for address in self.listening() {
+            let remote = !address.ip().is_loopback();
             let refused = Identity::Development {
                 allow_remote: false,
             };
             if remote && self.identity == refused {
                 return Err(BadConfig::RemoteDevelopment(address));
             }
-            if used
-                && self.roles.has_broker()
+            if self.roles.has_broker()
                 && address == self.listen
                 && address.ip().is_unspecified()
                 && self.advertised().is_none()
@@ -239,6 +254,25 @@ impl BadConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_is_valid_for_all_that_others_may_call_a_node() {
+        let lan = Config {
+            namesrv_listen: SocketAddr::from(([10, 0, 0, 1], 9876)),
+            listen: SocketAddr::from(([10, 0, 0, 1], 10911)),
+            advertise: Some("[fd00::1]:10911".to_owned()),
+            ..Config::new(Roles::Both)
+        };
+        assert_eq!(lan.hosts(), ["10.0.0.1", "fd00::1"]);
+        let any = SocketAddr::from(([0, 0, 0, 0], 10911));
+        let broker = Config {
+            listen: any,
+            advertise: Some("shop.example:10911".to_owned()),
+            ..Config::new(Roles::Broker)
+        };
+        assert_eq!(broker.hosts(), ["shop.example"]);
+        assert!(Config::new(Roles::Both).hosts().is_empty());
+    }
 
     #[test]
     fn what_makes_no_sense_together_is_refused_with_a_way_out() {

@@ -89,9 +89,7 @@ impl Node {
     /// Starts the roles: name server first, so that the broker finds it.
     pub async fn start(mut config: Config) -> Result<Self, StartError> {
         config.check()?;
-        let advertised = config.advertised();
-        let names: Vec<String> = advertised.iter().map(|it| host(it)).collect();
-        let credentials = Credentials::load(&config, &names)?;
+        let credentials = Credentials::load(&config, &config.hosts())?;
         let env = Env::real();
         let mut node = Self {
             namesrv: None,
@@ -178,11 +176,6 @@ impl Node {
         }
         Ok(closed?)
     }
-}
-
-fn host(address: &str) -> String {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.trim_matches(['[', ']']).to_owned()
 }
 
 fn bind(
