@@ -13,12 +13,12 @@ use quern_plugins::{
 use quern_protocol::{BrokerName, Code, QueueId, TopicName, TrialMove, WireError};
 
 use crate::accepted::Accepted;
-use crate::chain::Trouble;
 use crate::filters::refused;
 use crate::groups::{Plan, Work};
-use crate::health::{Asked, Case};
+use crate::health::Case;
 use crate::shelf::Deciding;
 use crate::trials::{self, SharedOut, Side, Tried};
+use crate::trouble::Trouble;
 use crate::{Broker, limits};
 
 /// The strategies of one broker.
@@ -73,7 +73,10 @@ pub(crate) async fn look(broker: &Arc<Broker>, work: Work) {
 async fn deciding(broker: &Arc<Broker>, work: &Work) -> Result<(Deciding, Arc<Plugin>), WireError> {
     let kind = Kind::AllocationStrategy;
     let usual = broker.deciding(limits::STRATEGY, kind).await?;
-    let plugin = usual.usual.clone()?;
+    let plugin = usual
+        .usual
+        .clone()
+        .map_err(|(_, quarantined)| quarantined)?;
     match &work.strategy {
         Some(own) => Ok((broker.deciding(&own.plugin, kind).await?, plugin)),
         None => Ok((usual, plugin)),
@@ -126,8 +129,8 @@ impl<'a> Planning<'a> {
         }
         let own = match &deciding.usual {
             Ok(plugin) => plugin,
-            Err(quarantined) => {
-                return self.fall_back(&deciding.exact, &quarantined.to_string());
+            Err((version, quarantined)) => {
+                return self.fall_back(&version.to_string(), &quarantined.to_string());
             }
         };
         match self.ask(own, self.params()) {
@@ -220,15 +223,8 @@ impl<'a> Planning<'a> {
 
     fn note(&mut self, plugin: &str, fault: Option<&Fault>) {
         let case = fault.map(|_| self.case());
-        let asked = Asked {
-            messages: 1,
-            at_fault: case.as_slice(),
-            fault,
-            now: self.broker.store.steady_ms(),
-        };
-        if let Some(why) = self.broker.health.asked(plugin, &asked) {
-            self.trouble.quarantine = Some((plugin.to_owned(), why));
-        }
+        let asked = (1, case.as_slice());
+        self.trouble.asked(self.broker, plugin, asked, fault);
     }
 
     /// The strategy has failed, or nobody stands in for it.

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use quern_plugins::{Batch, Fault, Judged, Subscription, Verdict, Worker};
 use quern_protocol::{Code, FilterFailure, QueueId, QueueOffset, RecordView, WireError};
 
-use crate::health::{self, Asked, Case};
+use crate::health::Case;
 use crate::topics::Topic;
-use crate::trials::{self, At, Deciders, OnTrial, Side, Tried};
+use crate::trials::{At, Deciders, OnTrial, Side};
+use crate::trouble::Trouble;
 use crate::{Broker, filters};
 
 /// Who decides, for one look at a queue.
@@ -61,40 +62,6 @@ pub(crate) struct Judging<'a> {
     pub(crate) policy: FilterFailure,
     pub(crate) found: Trouble,
     calls: Vec<Call>,
-}
-
-/// What a look found out about versions.
-#[derive(Debug, Default)]
-pub(crate) struct Trouble {
-    /// The version on trial has failed too often, and how.
-    pub(crate) trial_is_over: Option<(Tried, String)>,
-    /// The plugin has failed on too many messages: its name, and how.
-    pub(crate) quarantine: Option<(String, String)>,
-}
-
-impl Trouble {
-    pub(crate) fn add(&mut self, more: Self) {
-        let Self {
-            trial_is_over,
-            quarantine,
-        } = more;
-        if trial_is_over.is_some() {
-            self.trial_is_over = trial_is_over;
-        }
-        if quarantine.is_some() {
-            self.quarantine = quarantine;
-        }
-    }
-
-    /// Ends the trial, takes the version out of service, in its own time.
-    pub(crate) fn act(self, broker: &Arc<Broker>) {
-        if let Some((tried, why)) = self.trial_is_over {
-            trials::end(broker, tried, why);
-        }
-        if let Some((plugin, why)) = self.quarantine {
-            health::quarantine(broker, &plugin, why);
-        }
-    }
 }
 
 impl<'a> Judging<'a> {
@@ -199,7 +166,10 @@ impl<'a> Judging<'a> {
             let at_fault = judged.at_fault.iter().filter_map(|it| which.get(*it));
             let at_fault = at_fault.map(|it| self.case(messages[*it].0));
             let at_fault: Vec<_> = at_fault.collect();
-            self.note(&decider, (which.len(), &at_fault), judged.fault.as_ref());
+            let name = decider.plugin().name();
+            let asked = (which.len(), &at_fault[..]);
+            self.found
+                .asked(self.broker, name, asked, judged.fault.as_ref());
         }
         let mut decisions = said(side, &judged);
         if self.chain.links[link].on_trial.is_some() {
@@ -241,25 +211,6 @@ impl<'a> Judging<'a> {
         Ok(batch)
     }
 
-    /// Whether a plugin fails too often is not this look's alone to know.
-    fn note(
-        &mut self,
-        decider: &Subscription,
-        (messages, at_fault): (usize, &[Case]),
-        fault: Option<&Fault>,
-    ) {
-        let name = decider.plugin().name();
-        let asked = Asked {
-            messages,
-            at_fault,
-            fault,
-            now: self.broker.store.steady_ms(),
-        };
-        if let Some(why) = self.broker.health.asked(name, &asked) {
-            self.found.quarantine = Some((name.to_owned(), why));
-        }
-    }
-
     /// `true` = once too often.
     fn canary_failed(&mut self, link: usize, offset: QueueOffset) -> bool {
         let Some(on) = self.chain.links[link].on_trial.clone() else {
@@ -268,7 +219,7 @@ impl<'a> Judging<'a> {
         let case = self.case(offset);
         let is_over = self.broker.trials.failed(&on.tried, [case]);
         if is_over {
-            self.found.trial_is_over = Some((on.tried, trials::TOO_MANY_FAULTS.to_owned()));
+            self.found.too_many_faults(&on.tried);
         }
         is_over
     }
@@ -322,8 +273,7 @@ impl<'a> Judging<'a> {
             let part = which.iter().zip(verdicts).zip(shadow).take(taken);
             let said = part.map(|((it, active), by_trial)| (messages[*it].0, *active, by_trial));
             if self.broker.trials.compared(&on.tried, self.at(), said) {
-                let why = trials::TOO_MANY_FAULTS.to_owned();
-                self.found.trial_is_over = Some((on.tried.clone(), why));
+                self.found.too_many_faults(&on.tried);
             }
             (which, verdicts) = (&which[taken..], &verdicts[taken..]);
         }

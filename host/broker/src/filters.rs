@@ -264,10 +264,7 @@ pub(crate) fn refused(expression: &str, error: &SubscribeError) -> WireError {
             };
             WireError::new(code, refusal.shown(expression))
         }
-        SubscribeError::Fault(fault) => {
-            let code = *Code::find(fault.code).unwrap_or(&Code::INTERNAL);
-            WireError::new(code, error.to_string())
-        }
+        SubscribeError::Fault(fault) => reply::failed(fault),
     }
 }
 

@@ -57,6 +57,7 @@ mod topic_deletion;
 mod topics;
 mod transactions;
 mod trials;
+mod trouble;
 mod upload;
 mod users;
 mod wait_figures;

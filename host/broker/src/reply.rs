@@ -2,7 +2,7 @@
 
 use std::io;
 
-use quern_plugins::LoadError;
+use quern_plugins::{Fault, LoadError};
 use quern_protocol::record::RecordError;
 use quern_protocol::retry::is_reserved_topic;
 use quern_protocol::{BlockError, Code, GroupName, Permission, QueueId, TopicName, WireError};
@@ -126,6 +126,12 @@ pub(crate) fn read_failed(error: &ReadError) -> WireError {
 pub(crate) fn not_loaded(error: &LoadError) -> WireError {
     let code = *Code::find(error.code()).unwrap_or(&Code::INTERNAL);
     WireError::new(code, error.to_string())
+}
+
+/// A guest has failed at what it was asked.
+pub(crate) fn failed(fault: &Fault) -> WireError {
+    let code = *Code::find(fault.code).unwrap_or(&Code::INTERNAL);
+    WireError::new(code, fault.to_string())
 }
 
 pub(crate) fn no_plugin(name: &str) -> WireError {

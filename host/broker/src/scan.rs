@@ -12,10 +12,11 @@ use quern_plugins::{Fault, Worker};
 use quern_protocol::{FilterFailure, GroupName, QueueOffset, WireError};
 use quern_store::{Entry, ReadError};
 
-use crate::chain::{Candidate, Chain, Decision, Judging, Trouble};
+use crate::chain::{Candidate, Chain, Decision, Judging};
 use crate::filters::{Stalled, View};
 use crate::park::{self, Failed, Place};
 use crate::topics::Topic;
+use crate::trouble::Trouble;
 use crate::{Broker, limits, reply};
 
 /// What to look for.

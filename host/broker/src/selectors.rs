@@ -5,14 +5,14 @@
 //! takes the queues in turn. A version on trial chooses for its share of the order keys, or is asked about them after
 //! the active one; what it fails on, the active one chooses for.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use quern_plugins::{
-    Batch, Fault, Field, Number, Plugin, Route, RouteQueue, Selector, SubscribeError, Worker,
-    integer,
+    Batch, Field, Number, Plugin, Route, RouteQueue, Selector, SubscribeError, Worker, integer,
 };
 use quern_protocol::message::{ORDER_KEY, UNIQUE_KEY};
 use quern_protocol::{
@@ -21,13 +21,13 @@ use quern_protocol::{
 };
 
 use crate::accepted::{Accepted, Params};
-use crate::chain::Trouble;
 use crate::filters::{property, refused};
-use crate::health::{Asked, Case};
+use crate::health::Case;
 use crate::shelf::Deciding;
 use crate::topics::Topic;
 use crate::trials::{self, Side, Tried};
-use crate::{Broker, limits};
+use crate::trouble::Trouble;
+use crate::{Broker, limits, reply};
 
 /// Where a message shall go.
 #[derive(Debug)]
@@ -150,8 +150,12 @@ pub(crate) fn choose(
     if !rest.is_empty() {
         let answers = choosing.by_usual(deciding, &rest)?;
         choosing.shadow(deciding, &rest, &answers);
+        let by = match &deciding.usual {
+            Ok(plugin) => Cow::Borrowed(plugin.name()),
+            Err((version, _)) => Cow::Owned(version.to_string()),
+        };
         for (index, answer) in rest.into_iter().zip(answers) {
-            choices[index] = Some(choosing.place(&deciding.exact, index, answer));
+            choices[index] = Some(choosing.place(&by, index, answer));
         }
     }
     Ok(Chosen {
@@ -227,7 +231,9 @@ impl Choosing<'_> {
         let Some((tried, plugin)) = on_trial else {
             return choices;
         };
-        let which = self.on_side(tried, Side::Canary, 0..choices.len());
+        let which: Vec<usize> = (0..choices.len())
+            .filter(|it| self.messages[*it].side(tried) == Side::Canary)
+            .collect();
         let Some(answers) = self.ask_trial((tried, plugin), &which) else {
             return choices;
         };
@@ -243,11 +249,6 @@ impl Choosing<'_> {
             self.by.push(in_words(plugin));
         }
         choices
-    }
-
-    fn on_side(&self, tried: &Tried, side: Side, all: impl Iterator<Item = usize>) -> Vec<usize> {
-        all.filter(|it| self.messages[*it].side(tried) == side)
-            .collect()
     }
 
     /// What the version on trial says of messages; `None` = nothing.
@@ -273,8 +274,7 @@ impl Choosing<'_> {
         let failed = which.iter().zip(&answers).filter(|(_, it)| it.is_err());
         let failed: Vec<_> = failed.map(|(it, _)| self.messages[*it].case()).collect();
         if !failed.is_empty() && self.broker.trials.failed(tried, failed) {
-            let why = trials::TOO_MANY_FAULTS.to_owned();
-            self.trouble.trial_is_over = Some((tried.clone(), why));
+            self.trouble.too_many_faults(tried);
         }
         Some(answers)
     }
@@ -283,7 +283,7 @@ impl Choosing<'_> {
         let nobody = |error: &WireError| which.iter().map(|_| Err(error.clone())).collect();
         let plugin = match &deciding.usual {
             Ok(plugin) => plugin,
-            Err(quarantined) => return Ok(nobody(quarantined)),
+            Err((_, quarantined)) => return Ok(nobody(quarantined)),
         };
         self.by.push(in_words(plugin));
         let params = &self.request.selector.params;
@@ -291,8 +291,10 @@ impl Choosing<'_> {
         match selectors.open(self.worker, plugin, params) {
             Ok(selector) => Ok(self.ask(&selector, which, true)),
             Err(SubscribeError::Fault(fault)) => {
-                self.note(plugin.name(), which.len(), &[], Some(&fault));
-                Ok(nobody(&coded(&fault)))
+                let asked = (which.len(), &[][..]);
+                self.trouble
+                    .asked(self.broker, plugin.name(), asked, Some(&fault));
+                Ok(nobody(&reply::failed(&fault)))
             }
             Err(error) => Err(refused("", &error)),
         }
@@ -306,22 +308,22 @@ impl Choosing<'_> {
         // Where the active one failed there is nothing to compare with.
         let chosen = which.iter().zip(answers);
         let chosen = chosen.filter_map(|(index, answer)| Some((*index, *answer.as_ref().ok()?)));
-        let chosen: HashMap<usize, usize> = chosen.collect();
-        let compared = which.iter().copied().filter(|it| chosen.contains_key(it));
-        let compared = self.on_side(tried, Side::Shadowed, compared);
+        let is_shadowed = |index: usize| self.messages[index].side(tried) == Side::Shadowed;
+        let (compared, active): (Vec<usize>, Vec<usize>) =
+            chosen.filter(|(index, _)| is_shadowed(*index)).unzip();
         let Some(by_trial) = self.ask_trial((tried, plugin), &compared) else {
             return;
         };
         let (mut asked, mut moves) = (0, Vec::new());
-        for (index, trial) in compared.into_iter().zip(by_trial) {
-            let (Ok(trial), Some(active)) = (trial, chosen.get(&index)) else {
+        for ((index, active), trial) in compared.into_iter().zip(active).zip(by_trial) {
+            let Ok(trial) = trial else {
                 continue;
             };
             asked += 1;
-            if trial == *active {
+            if trial == active {
                 continue;
             }
-            if let (Ok(active), Ok(trial)) = (self.queue(*active), self.queue(trial)) {
+            if let (Ok(active), Ok(trial)) = (self.queue(active), self.queue(trial)) {
                 moves.push(TrialMove::Message {
                     topic: self.request.topic.clone(),
                     key: self.messages[index].key().unwrap_or_default().to_owned(),
@@ -349,28 +351,17 @@ impl Choosing<'_> {
                 let at_fault = selected.at_fault.iter();
                 let at_fault = at_fault.map(|it| self.messages[rest[*it]].case());
                 let at_fault: Vec<_> = at_fault.collect();
-                let fault = selected.fault.as_ref();
-                self.note(selector.plugin().name(), batch.len(), &at_fault, fault);
+                let (name, asked) = (selector.plugin().name(), (batch.len(), &at_fault[..]));
+                self.trouble
+                    .asked(self.broker, name, asked, selected.fault.as_ref());
             }
-            let failed = selected.fault.as_ref().map(coded);
+            let failed = selected.fault.as_ref().map(reply::failed);
             let failed = failed.unwrap_or_else(|| WireError::new(Code::INTERNAL, "no answer"));
             let queues = selected.queues.into_iter();
             answers.extend(queues.map(|it| it.ok_or_else(|| failed.clone())));
             batch.clear();
         }
         answers
-    }
-
-    fn note(&mut self, plugin: &str, messages: usize, at_fault: &[Case], fault: Option<&Fault>) {
-        let asked = Asked {
-            messages,
-            at_fault,
-            fault,
-            now: self.broker.store.steady_ms(),
-        };
-        if let Some(why) = self.broker.health.asked(plugin, &asked) {
-            self.trouble.quarantine = Some((plugin.to_owned(), why));
-        }
     }
 
     fn queue(&self, index: usize) -> Result<(BrokerName, QueueId), WireError> {
@@ -407,11 +398,6 @@ impl Choosing<'_> {
 
 fn in_words(plugin: &Plugin) -> String {
     format!("{} {}", plugin.name(), plugin.version())
-}
-
-fn coded(fault: &Fault) -> WireError {
-    let code = *Code::find(fault.code).unwrap_or(&Code::INTERNAL);
-    WireError::new(code, fault.to_string())
 }
 
 fn add(batch: &mut Batch, selector: &Selector, request: &SendSelected, message: &Sent<'_>) {

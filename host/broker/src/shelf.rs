@@ -23,10 +23,8 @@ pub(crate) struct Shelf {
 /// Who decides where somebody names a selector or a strategy.
 #[derive(Debug)]
 pub(crate) struct Deciding {
-    /// `Err` = nobody: the version is quarantined, and none stands in.
-    pub(crate) usual: Result<Arc<Plugin>, WireError>,
-    /// The name, with the version that is meant by it.
-    pub(crate) exact: String,
+    /// `Err` = nobody: this version is quarantined, and none stands in.
+    pub(crate) usual: Result<Arc<Plugin>, (PluginRef, WireError)>,
     pub(crate) on_trial: Option<(Tried, Arc<Plugin>)>,
 }
 
@@ -217,16 +215,14 @@ impl Broker {
         let found = self.shelf.find(plugins, &asked);
         let usual = match found.unwrap_or_else(|| Err(unknown(named, kind))) {
             Ok(found) => Ok(self.loaded(found).await?),
-            Err(error) if error.is(Code::PLUGIN_QUARANTINED) => Err(error),
+            Err(error) if error.is(Code::PLUGIN_QUARANTINED) => {
+                Err((plugins.latest(&asked), error))
+            }
             Err(error) => return Err(error),
         };
         if usual.as_ref().is_ok_and(|it| it.kind() != kind) {
             return Err(unknown(named, kind));
         }
-        let exact = match &usual {
-            Ok(plugin) => plugin.name().to_owned(),
-            Err(_) => plugins.latest(&asked).to_string(),
-        };
         let follows = asked.version.is_none();
         let tried = follows.then(|| self.shelf.on_trial(plugins, &asked.name));
         let on_trial = match tried.flatten() {
@@ -236,11 +232,7 @@ impl Broker {
             }
             None => None,
         };
-        Ok(Deciding {
-            usual,
-            exact,
-            on_trial,
-        })
+        Ok(Deciding { usual, on_trial })
     }
 
     /// The version on trial; one that cannot be loaded is tried no longer.

@@ -1,0 +1,69 @@
+//! What those who ask plugins find out about versions while they do: that one has failed too often. They find it on a
+//! delivery thread, and act on it when they are done.
+
+use std::sync::Arc;
+
+use quern_plugins::Fault;
+
+use crate::Broker;
+use crate::health::{self, Asked, Case};
+use crate::trials::{self, Tried};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble {
+    /// The version on trial is to be tried no longer, and why.
+    pub(crate) trial_is_over: Option<(Tried, String)>,
+    /// The plugin has failed on too much: its name, and how.
+    quarantine: Option<(String, String)>,
+}
+
+impl Trouble {
+    pub(crate) fn add(&mut self, more: Self) {
+        let Self {
+            trial_is_over,
+            quarantine,
+        } = more;
+        if trial_is_over.is_some() {
+            self.trial_is_over = trial_is_over;
+        }
+        if quarantine.is_some() {
+            self.quarantine = quarantine;
+        }
+    }
+
+    /// A plugin was asked about so much, and failed on some of it or on nothing. Whether it fails too often is not for
+    /// one asker alone to know.
+    pub(crate) fn asked(
+        &mut self,
+        broker: &Broker,
+        plugin: &str,
+        (messages, at_fault): (usize, &[Case]),
+        fault: Option<&Fault>,
+    ) {
+        let asked = Asked {
+            messages,
+            at_fault,
+            fault,
+            now: broker.store.steady_ms(),
+        };
+        if let Some(why) = broker.health.asked(plugin, &asked) {
+            self.quarantine = Some((plugin.to_owned(), why));
+        }
+    }
+
+    /// The version on trial has failed too often.
+    pub(crate) fn too_many_faults(&mut self, tried: &Tried) {
+        self.trial_is_over = Some((tried.clone(), trials::TOO_MANY_FAULTS.to_owned()));
+    }
+
+    /// Ends the trial, takes the version out of service, in its own time.
+    pub(crate) fn act(self, broker: &Arc<Broker>) {
+        if let Some((tried, why)) = self.trial_is_over {
+            trials::end(broker, tried, why);
+        }
+        if let Some((plugin, why)) = self.quarantine {
+            health::quarantine(broker, &plugin, why);
+        }
+    }
+}
