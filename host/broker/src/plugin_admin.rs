@@ -82,9 +82,9 @@ pub(crate) async fn change(
     })
 }
 
-fn newest(named: &Named) -> u32 {
-    let newest = named.versions.keys().next_back().copied();
-    newest.unwrap_or(named.newest)
+/// The version that is meant where none is said.
+pub(crate) fn newest(named: &Named) -> u32 {
+    named.newest_there().unwrap_or(named.newest)
 }
 
 fn not_there(name: &PluginName) -> WireError {

@@ -70,9 +70,13 @@ impl Named {
         Some(newest.about.kind)
     }
 
+    /// The newest of those that have not been removed.
+    pub(crate) fn newest_there(&self) -> Option<u32> {
+        self.versions.keys().next_back().copied()
+    }
+
     pub(crate) fn language(&self) -> Option<&str> {
-        let newest = || self.versions.keys().next_back().copied();
-        let version = self.active.or_else(newest)?;
+        let version = self.active.or_else(|| self.newest_there())?;
         self.versions.get(&version)?.about.language.as_deref()
     }
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use quern_plugins::{Kind, Strategy, Worker};
 use quern_protocol::{
-    Code, Filter, PluginName, PluginUsers, PluginUsersReply, RefusedUser, Selector, TopicName,
+    Filter, GroupName, PluginName, PluginUsers, PluginUsersReply, RefusedUser, Selector, TopicName,
     WireError,
 };
 
 use crate::accepted::Params;
+use crate::plugin_admin::newest;
 use crate::plugins::{Named, no_version};
 use crate::shelf::Found;
 use crate::{Broker, filters, reply};
@@ -24,8 +25,7 @@ pub(crate) async fn users(
     let found = broker.state.plugins.find(&name);
     let named = found.filter(|it| !it.versions.is_empty());
     let named = named.ok_or_else(|| reply::no_plugin(name.as_str()))?;
-    let newest = named.versions.keys().next_back().copied();
-    let version = request.version.or(newest).unwrap_or(named.newest);
+    let version = request.version.unwrap_or_else(|| newest(&named));
     refused(broker, &name, &named, version).await
 }
 
@@ -50,10 +50,7 @@ pub(crate) async fn refused(
         if let Some(active) = &active
             && accepts(broker, active.clone(), &user).await.is_ok()
         {
-            refused.push(RefusedUser {
-                reason,
-                ..user.user
-            });
+            refused.push(user.refused(reason));
         }
     }
     Ok(PluginUsersReply { version, refused })
@@ -61,17 +58,34 @@ pub(crate) async fn refused(
 
 /// Somebody, and what is asked.
 struct User {
-    user: RefusedUser,
+    group: Option<GroupName>,
+    topic: Option<TopicName>,
+    /// The same in words.
+    asks: String,
     expression: String,
     params: Params,
 }
 
 impl User {
-    fn new(user: RefusedUser, expression: &str, params: &[(String, String)]) -> Self {
+    /// Who names a selector or a strategy.
+    fn of(it: &Selector, group: Option<GroupName>, topic: Option<TopicName>) -> Self {
+        let params = it.params.iter();
+        let params = params.map(|(name, value)| format!(" {name}={value}"));
         Self {
-            user,
-            expression: expression.to_owned(),
-            params: params.to_vec(),
+            group,
+            topic,
+            asks: format!("{}{}", it.plugin, params.collect::<String>()),
+            expression: String::new(),
+            params: it.params.clone(),
+        }
+    }
+
+    fn refused(self, reason: WireError) -> RefusedUser {
+        RefusedUser {
+            group: self.group,
+            topic: self.topic,
+            asks: self.asks,
+            reason,
         }
     }
 }
@@ -81,23 +95,12 @@ async fn of(
     name: &PluginName,
     named: &Named,
 ) -> Result<Vec<User>, WireError> {
-    let version = named
-        .active
-        .or_else(|| named.versions.keys().next_back().copied());
+    let version = named.active.or_else(|| named.newest_there());
     let found = version.and_then(|it| broker.shelf.exactly(&broker.state.plugins, name, it));
     let Some(found) = found else {
         return Ok(Vec::new());
     };
-    let user = |topic: Option<&TopicName>, asks: String| RefusedUser {
-        group: None,
-        topic: topic.cloned(),
-        asks,
-        reason: WireError::new(Code::INTERNAL, ""),
-    };
     let by_name = |it: &Selector| it.plugin == name.as_str();
-    let selector = |topic: Option<&TopicName>, it: &Selector| {
-        User::new(user(topic, in_words(it)), "", &it.params)
-    };
     Ok(match broker.loaded(found).await?.kind() {
         Kind::Filter | Kind::BodyFilter => {
             let mut users = Vec::new();
@@ -113,11 +116,13 @@ async fn of(
                     }
                     _ => continue,
                 };
-                let who = RefusedUser {
+                users.push(User {
+                    asks: filter.to_string(),
+                    expression: expression.clone(),
+                    params: params.to_vec(),
                     group: Some(group),
-                    ..user(Some(&topic), filter.to_string())
-                };
-                users.push(User::new(who, expression, params));
+                    topic: Some(topic),
+                });
             }
             users
         }
@@ -126,24 +131,21 @@ async fn of(
             let used = used.iter().filter(|(_, it)| by_name(it));
             let used = used.filter_map(|(topic, it)| {
                 let topic = broker.state.topics.by_id(*topic)?;
-                Some(selector(Some(&topic.name), it))
+                Some(User::of(it, None, Some(topic.name.clone())))
             });
             used.collect()
         }
         Kind::AllocationStrategy => {
             let groups = broker.groups.strategies().into_iter();
-            let groups = groups.filter(|(_, it)| by_name(it)).map(|(group, it)| {
-                let mut user = selector(None, &it);
-                user.user.group = Some(group);
-                user
-            });
+            let groups = groups.filter(|(_, it)| by_name(it));
+            let groups = groups.map(|(group, it)| User::of(&it, Some(group), None));
             groups.collect()
         }
     })
 }
 
 /// What groups ask for and have bound to them.
-fn asked(broker: &Broker) -> Vec<(quern_protocol::GroupName, TopicName, Filter)> {
+fn asked(broker: &Broker) -> Vec<(GroupName, TopicName, Filter)> {
     let mut asked = broker.groups.subscriptions();
     for bound in broker.state.bindings.list() {
         for filter in bound.filters {
@@ -151,12 +153,6 @@ fn asked(broker: &Broker) -> Vec<(quern_protocol::GroupName, TopicName, Filter)>
         }
     }
     asked
-}
-
-fn in_words(selector: &Selector) -> String {
-    let params = selector.params.iter();
-    let params = params.map(|(name, value)| format!(" {name}={value}"));
-    format!("{}{}", selector.plugin, params.collect::<String>())
 }
 
 async fn accepts(broker: &Arc<Broker>, found: Found, user: &User) -> Result<(), WireError> {
