@@ -63,6 +63,14 @@ struct Table {
     epoch: u64,
 }
 
+impl Table {
+    fn is_valid(&self, group: &GroupName, topic: TopicId, lease: Lease) -> bool {
+        let held = self.groups.get(group).and_then(|it| it.get(&topic));
+        let held = held.and_then(|held| held.get(&lease.queue));
+        held.is_some_and(|held| held.epoch == lease.epoch)
+    }
+}
+
 /// The leases of one broker's queues.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
@@ -219,11 +227,7 @@ impl Leases {
         leases: &[Lease],
     ) -> Vec<QueueId> {
         let table = self.table.lock().expect(POISONED);
-        let held = table.groups.get(group).and_then(|it| it.get(&topic));
-        let is_valid = |lease: &&Lease| {
-            let held = held.and_then(|held| held.get(&lease.queue));
-            held.is_some_and(|held| held.epoch == lease.epoch)
-        };
+        let is_valid = |lease: &&Lease| table.is_valid(group, topic, **lease);
         let valid = leases.iter().filter(is_valid);
         valid.map(|lease| lease.queue).collect()
     }
@@ -231,9 +235,7 @@ impl Leases {
     /// Whether a lease is still what it says.
     pub(crate) fn is_valid(&self, group: &GroupName, topic: TopicId, lease: Lease) -> bool {
         let table = self.table.lock().expect(POISONED);
-        let held = table.groups.get(group).and_then(|it| it.get(&topic));
-        let held = held.and_then(|held| held.get(&lease.queue));
-        held.is_some_and(|held| held.epoch == lease.epoch)
+        table.is_valid(group, topic, lease)
     }
 
     /// Who has which queue of a topic, by the last grant, its term over or not.
