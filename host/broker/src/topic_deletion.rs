@@ -93,21 +93,39 @@ pub(crate) fn list(broker: &Broker) -> ListDeletedTopicsReply {
     }
 }
 
-/// Lets topics go whose time of grace is over, for as long as the broker is there.
+/// Lets topics go whose time of grace is over, for as long as the broker is there. It looks again and again while
+/// there are such topics, for clocks jump, and sleeps while there are none.
 pub(crate) async fn sweep(broker: Weak<Broker>) {
+    let Some(mut changed) = broker.upgrade().map(|it| it.topics_version.subscribe()) else {
+        return;
+    };
     loop {
-        tokio::time::sleep(limits::DELETION_LOOK).await;
-        let Some(broker) = broker.upgrade() else {
-            return;
+        let is_any = {
+            let Some(broker) = broker.upgrade() else {
+                return;
+            };
+            changed.mark_unchanged();
+            let_go(&broker).await;
+            broker.state.topics.is_any_doomed()
         };
-        if broker.is_draining() {
-            continue;
+        let ended = match is_any {
+            true => tokio::time::timeout(limits::DELETION_LOOK, changed.changed()).await,
+            false => Ok(changed.changed().await),
+        };
+        if let Ok(Err(_)) = ended {
+            return;
         }
-        for id in broker.state.topics.over(broker.store.now_ms()) {
-            if let Err(error) = end(&broker, id).await {
-                tracing::warn!(topic = id.0, %error, "a deleted topic stays a little longer");
-                break;
-            }
+    }
+}
+
+async fn let_go(broker: &Broker) {
+    if broker.is_draining() {
+        return;
+    }
+    for id in broker.state.topics.over(broker.store.now_ms()) {
+        if let Err(error) = end(broker, id).await {
+            tracing::warn!(topic = id.0, %error, "a deleted topic stays a little longer");
+            break;
         }
     }
 }

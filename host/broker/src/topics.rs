@@ -213,6 +213,10 @@ impl Topics {
         all
     }
 
+    pub(crate) fn is_any_doomed(&self) -> bool {
+        !self.0.read().expect(POISONED).doomed.is_empty()
+    }
+
     /// Those whose time of grace is over.
     pub(crate) fn over(&self, now: u64) -> Vec<TopicId> {
         let table = self.0.read().expect(POISONED);
