@@ -85,18 +85,29 @@ impl Admin {
         excused: Code,
         request: &O,
     ) -> Result<Vec<(BrokerName, O::Reply)>> {
+        let brokers = self.some_broker().await?;
+        match self.asked(brokers, &[excused], request).await? {
+            (answers, Some(error)) if answers.is_empty() => Err(error),
+            (answers, _) => Ok(answers),
+        }
+    }
+
+    /// What these brokers answer, and the last error of those that answer with one of these codes.
+    async fn asked<O: Operation + Sync>(
+        &self,
+        brokers: Vec<BrokerEntry>,
+        excused: &[Code],
+        request: &O,
+    ) -> Result<(Vec<(BrokerName, O::Reply)>, Option<Error>)> {
         let (mut answers, mut last) = (Vec::new(), None);
-        for broker in self.some_broker().await? {
+        for broker in brokers {
             match self.0.call(&broker.address, request).await {
                 Ok(reply) => answers.push((broker.broker, reply)),
-                Err(error) if error.coded() == excused => last = Some(error),
+                Err(error) if excused.contains(&error.coded()) => last = Some(error),
                 Err(error) => return Err(error),
             }
         }
-        match last {
-            Some(error) if answers.is_empty() => Err(error),
-            _ => Ok(answers),
-        }
+        Ok((answers, last))
     }
 
     /// What each of these brokers lists.
@@ -106,13 +117,22 @@ impl Admin {
         request: &O,
         items: impl Fn(O::Reply) -> Vec<T>,
     ) -> Result<Vec<(BrokerName, T)>> {
-        let mut all = Vec::new();
-        for broker in brokers {
-            let reply = self.0.call(&broker.address, request).await?;
-            let items = items(reply).into_iter();
-            all.extend(items.map(|item| (broker.broker.clone(), item)));
-        }
-        Ok(all)
+        let (answers, _) = self.asked(brokers, &[], request).await?;
+        Ok(by_broker(answers, items))
+    }
+
+    /// What brokers list that know the question, and what it is about.
+    pub(crate) async fn listed_by_newer<O: Operation + Sync, T>(
+        &self,
+        request: &O,
+        items: impl Fn(O::Reply) -> Vec<T>,
+    ) -> Result<Vec<(BrokerName, T)>> {
+        let (brokers, excused) = (
+            self.some_broker().await?,
+            [Code::UNSUPPORTED, Code::NOT_FOUND],
+        );
+        let (answers, _) = self.asked(brokers, &excused, request).await?;
+        Ok(by_broker(answers, items))
     }
 
     /// Creates a topic with this many queues on every broker. Returns the brokers that have it now;
@@ -403,4 +423,16 @@ impl Admin {
     pub async fn status(&self, address: &str) -> Result<StatusReply> {
         self.0.call(address, &Status {}).await
     }
+}
+
+/// Each item of each broker's reply.
+fn by_broker<R, T>(
+    answers: Vec<(BrokerName, R)>,
+    items: impl Fn(R) -> Vec<T>,
+) -> Vec<(BrokerName, T)> {
+    let all = answers.into_iter().flat_map(|(broker, reply)| {
+        let items = items(reply).into_iter();
+        items.map(move |item| (broker.clone(), item))
+    });
+    all.collect()
 }

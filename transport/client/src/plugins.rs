@@ -7,7 +7,7 @@ use quern_protocol::{
     BeginUpload, BindingChange, BrokerEntry, BrokerName, ChangeBindings, ChangePlugin,
     ChangePluginReply, Code, ComponentDigest, DescribePlugin, DescribePluginReply, FallBacks,
     FinishUpload, FinishUploadReply, GroupBindings, GroupName, ListBindings, ListPlugins,
-    Operation, PluginAbout, PluginChange, PluginFallBacks, PluginFilter, PluginHealth, PluginLogs,
+    PluginAbout, PluginChange, PluginFallBacks, PluginFilter, PluginHealth, PluginLogs,
     PluginLogsReply, PluginName, PluginSummary, PluginUsers, TopicName, TrialMove, TrialMoves,
     UploadChunk, VersionHealth, limits as wire,
 };
@@ -240,26 +240,6 @@ impl Admin {
         let name = PluginName::new(name)?;
         self.listed_by_newer(&TrialMoves { name }, |it| it.moves)
             .await
-    }
-
-    /// What brokers list that know the question and the plugin.
-    async fn listed_by_newer<O: Operation + Sync, T>(
-        &self,
-        request: &O,
-        items: impl Fn(O::Reply) -> Vec<T>,
-    ) -> Result<Vec<(BrokerName, T)>> {
-        let mut all = Vec::new();
-        for entry in self.some_broker().await? {
-            match self.client().call(&entry.address, request).await {
-                Ok(reply) => {
-                    let items = items(reply).into_iter();
-                    all.extend(items.map(|item| (entry.broker.clone(), item)));
-                }
-                Err(error) if [Code::UNSUPPORTED, Code::NOT_FOUND].contains(&error.coded()) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(all)
     }
 
     /// Reads what the guests of a plugin say, beginning with what the brokers keep.
