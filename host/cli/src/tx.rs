@@ -250,18 +250,16 @@ async fn end(which: &Which, end: Option<TransactionEnd>) -> Result<(), Failure> 
         },
         "",
     )?;
-    match (end, outcome) {
-        (None, _)
-        | (Some(TransactionEnd::Commit), TransactionOutcome::Committed { .. })
-        | (Some(TransactionEnd::RollBack), TransactionOutcome::RolledBack) => Ok(()),
-        _ => Err(Failure::new(
-            4,
-            format!(
-                "Q-3021 transaction {} has ended otherwise: it is {state}",
-                which.handle
-            ),
-        )),
+    if end.is_none() || end == outcome.end() {
+        return Ok(());
     }
+    Err(Failure::new(
+        4,
+        format!(
+            "Q-3021 transaction {} has ended otherwise: it is {state}",
+            which.handle
+        ),
+    ))
 }
 
 async fn answer(group: &str, command: String, connect: &Connect) -> Result<(), Failure> {

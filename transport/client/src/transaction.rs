@@ -224,23 +224,25 @@ impl TransactionProducer {
                 "a message of a transaction is delivered when that is committed, not at a time";
             return Err(Error::new(Code::BAD_MESSAGE, why));
         }
-        let (tag, keys) = message.labels();
-        let labels = (tag.to_owned(), keys.to_owned());
+        let tracer = self.client.0.tracer.clone();
+        let traced = tracer.map(|tracer| {
+            let (tag, keys) = message.labels();
+            (tracer, tag.to_owned(), keys.to_owned())
+        });
         let sent = self.producer.send(message.on_commit(self.group.clone()));
         let sent = sent.await?;
         let handle = sent.handle().cloned();
         let handle = handle.ok_or_else(|| Error::new(Code::INTERNAL, "a half has no handle"))?;
         let topic = sent.queue().topic.clone();
-        let tracer = self.client.0.tracer.clone();
         Ok(Transaction {
             client: self.client.clone(),
-            traced: tracer.map(|tracer| TracedTransaction {
+            traced: traced.map(|(tracer, tag, keys)| TracedTransaction {
                 tracer,
                 group: self.group.clone(),
                 topic: topic.clone(),
                 message_id: sent.message_id().to_owned(),
-                tag: labels.0,
-                keys: labels.1,
+                tag,
+                keys,
                 handle: handle.clone(),
                 is_asked: false,
             }),
@@ -480,12 +482,7 @@ impl Asker {
         request.end = Some(end);
         let until = Instant::now() + self.within;
         let outcome = end_until(&self.client, &handle, &request, until).await?;
-        let is_taken = match outcome {
-            TransactionOutcome::Committed { .. } => end == TransactionEnd::Commit,
-            TransactionOutcome::RolledBack => end == TransactionEnd::RollBack,
-            TransactionOutcome::Undecided | TransactionOutcome::Parked { .. } => false,
-        };
-        if let Some(traced) = traced.filter(|_| is_taken) {
+        if let Some(traced) = traced.filter(|_| outcome.end() == Some(end)) {
             traced.ended(end);
         }
         Ok(())

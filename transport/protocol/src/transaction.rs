@@ -58,6 +58,17 @@ pub enum TransactionOutcome {
     },
 }
 
+impl TransactionOutcome {
+    /// Which end it came to by what a producer, or an operator, said.
+    pub fn end(self) -> Option<TransactionEnd> {
+        match self {
+            Self::Committed { .. } => Some(TransactionEnd::Commit),
+            Self::RolledBack => Some(TransactionEnd::RollBack),
+            Self::Undecided | Self::Parked { .. } => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndTransactionReply {
     pub message_id: String,
