@@ -31,16 +31,23 @@ impl Credit {
         self.0.lock().expect("no one panics holding it")
     }
 
-    pub fn grant(&self, messages: u32, bytes: u32) {
+    /// The task that sends is to look again.
+    fn change(&self, change: impl FnOnce(&mut State)) {
         let waker = {
             let mut state = self.state();
-            state.messages += i64::from(messages);
-            state.bytes += i64::from(bytes);
+            change(&mut state);
             state.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    pub fn grant(&self, messages: u32, bytes: u32) {
+        self.change(|state| {
+            state.messages += i64::from(messages);
+            state.bytes += i64::from(bytes);
+        });
     }
 
     pub fn spend(&self, messages: usize, bytes: usize) {
@@ -64,14 +71,7 @@ impl Credit {
 
     /// Nobody wants the rest any more.
     pub(crate) fn cancel(&self) {
-        let waker = {
-            let mut state = self.state();
-            state.is_cancelled = true;
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.change(|state| state.is_cancelled = true);
     }
 
     /// Whom to wake when something changes, before looking; whether it is over.
