@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -151,9 +152,21 @@ pub fn said(output: &Output) -> String {
     )
 }
 
-/// A UDP port of loopback that was free just now.
+/// A UDP port of loopback that is free. The system gives none of these to a socket that asks for any port, so a node
+/// that is killed finds its own again, however many clients of other tests connect in the meantime.
 pub fn free_port() -> Result<u16> {
-    Ok(UdpSocket::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    let start = std::process::id().wrapping_mul(97);
+    for _ in 0..COUNT {
+        let turn = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + turn % COUNT)?;
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no UDP port from {FIRST} on is free")
 }
 
 /// A running process. Killed when dropped.
