@@ -115,8 +115,6 @@ pub(crate) const REPLIES_LOOK: u64 = 1_000;
 /// A producer is asked about so many at once, and bytes, the first apart.
 pub(crate) const CHECKS: usize = 64;
 pub(crate) const CHECKS_BYTES: usize = 1024 * 1024;
-/// How one ended that somebody else decides is looked for this often.
-pub(crate) const DECISION_REST: Duration = Duration::from_millis(5);
 /// Messages looked at that have the id of a transaction's.
 pub(crate) const SAME_ID: usize = 16;
 /// Topics an id is looked for in that names none.

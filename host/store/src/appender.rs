@@ -49,7 +49,7 @@ pub(crate) struct Tail {
     pub(crate) data_end: u64,
     /// What the last group said was durable.
     pub(crate) noted: u64,
-    /// Steady time of the last write, ms.
+    /// Steady time of the last write, or of a stamp that found no space, ms.
     pub(crate) written_at: u64,
 }
 

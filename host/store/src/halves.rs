@@ -53,7 +53,7 @@ impl Store {
 
     /// Resolves when nobody is making the outcome of a half known just now.
     pub async fn half_settled(&self, position: LogPosition) {
-        Self::settled(&self.0.halves, position).await;
+        self.0.halves.settled(position).await;
     }
 
     /// Forgets a half that cannot be read, until the log is opened again.

@@ -89,6 +89,7 @@ impl Opened {
         };
         let read = Read {
             dir: dir.clone(),
+            log_clock: Arc::new(LogClock::new(found.last_stored_at, &env.clock)),
             env,
             found,
             derived: start.derived,
@@ -181,6 +182,7 @@ impl Start {
 struct Read {
     dir: PathBuf,
     env: Env,
+    log_clock: Arc<LogClock>,
     found: Found,
     derived: Derived,
     queues_head: u64,
@@ -203,7 +205,7 @@ impl Read {
             clean: false,
             head: LogPosition(head),
         })?;
-        let now = self.log_clock().now();
+        let now = self.log_clock.now();
         let segment = last_segment(&mut self.found, &self.yard, now, self.epoch)?;
         self.derived.applied = self.derived.applied.max(self.found.end);
         if self.queues_head != head {
@@ -213,10 +215,6 @@ impl Read {
         Ok((self, segment, checkpoints))
     }
 
-    fn log_clock(&self) -> LogClock {
-        LogClock::new(self.found.last_stored_at, &self.env.clock)
-    }
-
     fn parts(
         self,
         config: &Config,
@@ -224,15 +222,14 @@ impl Read {
         checkpoints: Checkpoints,
         lock: Lock,
     ) -> (Shared, Steps) {
-        let clock = Arc::new(self.log_clock());
-        let tail = self.tail(segment, &clock);
+        let tail = self.tail(segment);
         let end = self.found.end;
         let snapshot_at = self.derived.snapshot.map_or(0, |it| it.as_of);
         let segments = Segments::new(self.found.segments, LogPosition(end), config.read_mode);
         let shared = Shared {
             dir: self.dir,
             env: self.env,
-            log_clock: Arc::clone(&clock),
+            log_clock: Arc::clone(&self.log_clock),
             epoch: self.epoch,
             queue: Arc::default(),
             segments: Arc::new(segments),
@@ -260,7 +257,7 @@ impl Read {
             retention: config.retention.clone(),
             checkpoint_every: config.checkpoint_every,
             segment_size: self.yard.size,
-            log_clock: Arc::clone(&clock),
+            log_clock: Arc::clone(&shared.log_clock),
             checked: Arc::clone(&syncer.checked),
             replay_from: self.replay_from,
             state_bytes: 0,
@@ -287,7 +284,7 @@ impl Read {
         (shared, steps)
     }
 
-    fn tail(&self, segment: Segment, clock: &Arc<LogClock>) -> Tail {
+    fn tail(&self, segment: Segment) -> Tail {
         let found = &self.found;
         Tail {
             log: self.yard.log,
@@ -298,7 +295,7 @@ impl Read {
             previous_crc: found.previous_crc,
             next_offsets: self.derived.queues.ends(),
             producers: self.derived.producers.clone(),
-            log_clock: Arc::clone(clock),
+            log_clock: Arc::clone(&self.log_clock),
             data_end: found.end,
             // The checkpoint says it.
             noted: found.end,

@@ -271,6 +271,15 @@ impl WaitList {
         table.wake(position);
     }
 
+    /// Resolves when what is under way for one that waits has come to its end.
+    pub(crate) async fn settled(&self, position: LogPosition) {
+        poll_fn(|context| match self.is_settled(position, context.waker()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+    }
+
     /// Whether nothing is under way for it; if something is, the waker is told of its end.
     fn is_settled(&self, position: LogPosition, waker: &Waker) -> bool {
         let mut table = self.table();
@@ -389,15 +398,6 @@ impl Store {
         let mut message = batch(RecordKind::Message, one, list.slot(position));
         message.origin = Some(origin(&waiting));
         Ok(Some(self.enqueue(message)))
-    }
-
-    /// Resolves when what is under way for one that waits has come to its end.
-    pub(crate) async fn settled(list: &WaitList, position: LogPosition) {
-        poll_fn(|context| match list.is_settled(position, context.waker()) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        })
-        .await;
     }
 
     /// One that waits shall never come: a record of this kind says so. `None` as above.
