@@ -181,11 +181,9 @@ async fn a_filter_decides_each_look_and_a_stall_is_told_and_tried_again() {
         (&tags[..], reply.next),
         (&["a".to_owned()][..], QueueOffset(1))
     );
-    for _ in 0..2 {
-        let stall = match reply.stall.clone() {
-            Some(stall) => stall,
-            None => delivery(&mut stalled).await.0.stall.unwrap(),
-        };
+    let (again, _) = delivery(&mut stalled).await;
+    for reply in [reply, again] {
+        let stall = reply.stall.unwrap();
         assert_eq!(
             (stall.offset, stall.code),
             (QueueOffset(1), Code::PLUGIN_TRAP.number)
