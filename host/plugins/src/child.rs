@@ -156,7 +156,12 @@ impl Compiler {
         let code = match self {
             Self::InProcess => read_and_compile(component)?,
             Self::Child(program) => {
-                let task = Task::compile(limits::class(component.len()));
+                let class = limits::class(component.len());
+                let task = Task {
+                    name: COMPILE,
+                    class,
+                    limits: &class.compiler,
+                };
                 ask(program, &task, component.to_vec())?
             }
         };
@@ -181,7 +186,12 @@ impl Compiler {
             vectors,
             artefact.code(),
         ];
-        let answer = ask(program, &Task::try_out(class), question.concat())?;
+        let task = Task {
+            name: TRY,
+            class,
+            limits: &class.trial,
+        };
+        let answer = ask(program, &task, question.concat())?;
         serde_json::from_slice(&answer).map_err(|error| LoadError::Child(error.to_string()))
     }
 }
@@ -191,24 +201,6 @@ struct Task {
     name: &'static str,
     class: &'static Class,
     limits: &'static Rlimits,
-}
-
-impl Task {
-    fn compile(class: &'static Class) -> Self {
-        Self {
-            name: COMPILE,
-            class,
-            limits: &class.compiler,
-        }
-    }
-
-    fn try_out(class: &'static Class) -> Self {
-        Self {
-            name: TRY,
-            class,
-            limits: &class.trial,
-        }
-    }
 }
 
 /// Two compilers at once would take both cores of a small machine.

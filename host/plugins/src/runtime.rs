@@ -239,7 +239,7 @@ impl Runtime {
     }
 }
 
-/// A component that was read and compiled, and has not run yet.
+/// A component that was read and compiled.
 pub struct Compiled {
     checked: Checked,
     class: &'static Class,

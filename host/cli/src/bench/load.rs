@@ -176,15 +176,9 @@ impl Load {
             messages += batch.len() as u64;
         }
         let took = began.elapsed().as_secs_f64();
-        let after = self.usage().await?;
-        Ok(Consumed {
-            filter: tag.unwrap_or("*").to_owned(),
-            messages,
-            scanned_per_s: there as f64 / took,
-            per_s: messages as f64 / took,
-            mb_per_s: (messages as usize * self.size) as f64 / took / 1e6,
-            broker_cpu_us: (after.broker_us - before.broker_us) as f64 / there.max(1) as f64,
-        })
+        let broker_us = self.usage().await?.broker_us - before.broker_us;
+        let filter = tag.unwrap_or("*").to_owned();
+        Ok(self.consumed(filter, (messages, there), took, broker_us))
     }
 
     /// The same by a consumer of a group.
@@ -198,16 +192,27 @@ impl Load {
             consumer.recv().await?;
         }
         let took = began.elapsed().as_secs_f64();
-        let after = self.usage().await?;
+        let broker_us = self.usage().await?.broker_us - before.broker_us;
         consumer.shutdown().await?;
-        Ok(Consumed {
-            filter: format!("* {}", way.name()),
-            messages: there,
+        let filter = format!("* {}", way.name());
+        Ok(self.consumed(filter, (there, there), took, broker_us))
+    }
+
+    fn consumed(
+        &self,
+        filter: String,
+        (messages, there): (u64, u64),
+        took: f64,
+        broker_us: u64,
+    ) -> Consumed {
+        Consumed {
+            filter,
+            messages,
             scanned_per_s: there as f64 / took,
-            per_s: there as f64 / took,
-            mb_per_s: (there as usize * self.size) as f64 / took / 1e6,
-            broker_cpu_us: (after.broker_us - before.broker_us) as f64 / there.max(1) as f64,
-        })
+            per_s: messages as f64 / took,
+            mb_per_s: (messages as usize * self.size) as f64 / took / 1e6,
+            broker_cpu_us: broker_us as f64 / there.max(1) as f64,
+        }
     }
 
     /// Messages in the topic.

@@ -31,7 +31,7 @@ use self::report::Report;
 pub(crate) enum Command {
     /// Sending: one at a time, 16, 256 and many in flight.
     Produce(Options),
-    /// Reading back what was sent, all of it and through the tag filter.
+    /// Reading back what was sent: all of it, through the tag filter, and by a group, sent and asked for.
     Consume(Options),
     /// From send to receipt, with a consumer that waits.
     E2e(Options),

@@ -131,19 +131,21 @@ fn in_words(kinds: &[(u64, &str)]) -> String {
     some.collect::<Vec<_>>().join(", ")
 }
 
-type ByVersion = BTreeMap<(BrokerName, PluginName, u32), Health>;
-
-async fn health(client: &quern_client::Client) -> Result<ByVersion, Failure> {
-    let mut by_version = ByVersion::new();
+/// What brokers say of how plugins do, by what the caller wants to know it of.
+async fn health<K: Ord>(
+    client: &quern_client::Client,
+    key: impl Fn(BrokerName, PluginName, u32) -> K,
+) -> Result<BTreeMap<K, Health>, Failure> {
+    let mut all = BTreeMap::<K, Health>::new();
     for (broker, it) in client.admin().plugin_health().await? {
-        let key = (broker, it.plugin.clone(), it.version);
-        by_version.entry(key).or_default().add(&it);
+        let key = key(broker, it.plugin.clone(), it.version);
+        all.entry(key).or_default().add(&it);
     }
     for (broker, it) in client.admin().plugin_fall_backs().await? {
-        let key = (broker, it.plugin.clone(), it.version);
-        by_version.entry(key).or_default().stood_in(&it);
+        let key = key(broker, it.plugin.clone(), it.version);
+        all.entry(key).or_default().stood_in(&it);
     }
-    Ok(by_version)
+    Ok(all)
 }
 
 #[derive(Serialize)]
@@ -163,24 +165,13 @@ struct Row {
 pub(super) async fn ls(options: &Options) -> Result<(), Failure> {
     let client = options.connect.client().await?;
     let listed = client.admin().list_plugins().await?;
-    let all = client.admin().plugin_health().await?;
-    let fall_backs = client.admin().plugin_fall_backs().await?;
-    let health = |broker: &BrokerName, name: &PluginName| {
-        let mut health = Health::default();
-        let of_name = all
-            .iter()
-            .filter(|(on, it)| on == broker && it.plugin == *name);
-        of_name.for_each(|(_, it)| health.add(it));
-        let of_name = fall_backs
-            .iter()
-            .filter(|(on, it)| on == broker && it.plugin == *name);
-        of_name.for_each(|(_, it)| health.stood_in(it));
-        health
-    };
+    let mut health = health(&client, |broker, name, _| (broker, name)).await?;
     let rows: Vec<Row> = listed
         .into_iter()
         .map(|(broker, it)| Row {
-            health: health(&broker, &it.name),
+            health: health
+                .remove(&(broker.clone(), it.name.clone()))
+                .unwrap_or_default(),
             plugin: it.name.to_string(),
             broker: broker.to_string(),
             kind: it.kind.to_string(),
@@ -277,7 +268,7 @@ impl VersionRow {
 pub(super) async fn info(name: &str, options: &Options) -> Result<(), Failure> {
     let client = options.connect.client().await?;
     let mut rows = Vec::new();
-    let mut health = health(&client).await?;
+    let mut health = health(&client, |broker, name, version| (broker, name, version)).await?;
     let plugin = PluginName::new(name).map_err(|error| Failure::usage(error.to_string()))?;
     for (broker, described) in client.admin().describe_plugin(name).await? {
         rows.extend(described.versions.into_iter().map(|it| {

@@ -102,9 +102,9 @@ impl TrialRow {
     fn new(plugin: &str, broker: String, report: TrialReport, moves: Vec<MoveRow>) -> Self {
         // Of a canary nothing is compared.
         let compared = report.agreed + report.only_active + report.only_trial;
-        let otherwise = match report.trial.how {
-            TrialKind::Shadow => report.decided - compared,
-            TrialKind::Canary => 0,
+        let (how, otherwise) = match report.trial.how {
+            TrialKind::Shadow => ("shadow", report.decided - compared),
+            TrialKind::Canary => ("canary", 0),
         };
         let disagreements = report.disagreements.into_iter().map(|it| DisagreementRow {
             topic: it.topic.to_string(),
@@ -116,10 +116,7 @@ impl TrialRow {
             plugin: plugin.to_owned(),
             broker,
             version: report.trial.version,
-            how: match report.trial.how {
-                TrialKind::Shadow => "shadow",
-                TrialKind::Canary => "canary",
-            },
+            how,
             percent: f64::from(report.trial.permille) / 10.0,
             decided: report.decided,
             agreed: report.agreed,

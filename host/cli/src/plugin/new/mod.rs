@@ -46,7 +46,7 @@ enum Language {
 
 macro_rules! wit {
     ($($name:literal)*) => {
-        pub(super) const WIT: &[(&str, &str)] = &[
+        const WIT: &[(&str, &str)] = &[
             $((concat!($name, ".wit"), include_str!(concat!("../../../../../wit/", $name, ".wit"))),)*
         ];
     };
