@@ -13,6 +13,7 @@ use quern_protocol::{
 };
 
 use crate::client::{self, Client};
+use crate::connections::again_if_lost;
 use crate::error::{Error, Result};
 
 /// Administration of one cluster.
@@ -265,7 +266,8 @@ impl Admin {
                     behind,
                     messages: u32::try_from(left).unwrap_or(u32::MAX),
                 };
-                let found = match self.0.call(&broker.address, &request).await {
+                let asked = again_if_lost(|| self.0.call(&broker.address, &request));
+                let found = match asked.await {
                     Ok(found) => found.transactions,
                     Err(error) if error.coded() == Code::NOT_FOUND => break,
                     Err(error) => return Err(error),

@@ -78,6 +78,6 @@ pub use quern_protocol::{
     Quarantined, QueueId, QueueOffset, ReconsumeReply, ReplyOutcome, ResendMessageReply, Said,
     Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting, TopicSummary, TopicWaits,
     TransactionEnd, TransactionFigures, TransactionOutcome, TrialKind, TrialMove, TrialReport,
-    USUAL_GRACE_MS, Unjudged, VersionHealth, VersionReport, VersionState, WaitFiguresReply,
+    Unjudged, VersionHealth, VersionReport, VersionState, WaitFiguresReply,
 };
 pub use quern_quic::{NodeIdentity, Trust};

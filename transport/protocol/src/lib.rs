@@ -126,7 +126,7 @@ pub use topic::{
 };
 pub use topic_deletion::{
     DeleteTopic, DeleteTopicReply, DeletedTopic, ListDeletedTopics, ListDeletedTopicsReply,
-    RestoreTopic, RestoreTopicReply, USUAL_GRACE_MS, being_deleted,
+    RestoreTopic, RestoreTopicReply, being_deleted,
 };
 pub use topic_rules::{MessageType, Permission, UnknownRule};
 pub use transaction::{

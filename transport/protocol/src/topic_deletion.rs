@@ -5,9 +5,6 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Code, WireError};
 use crate::ids::{TopicId, TopicName};
 
-/// How long a topic can come back that is deleted by `quern topic rm`, if it is not said, ms: a day.
-pub const USUAL_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
-
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteTopic {
     pub topic: TopicName,
