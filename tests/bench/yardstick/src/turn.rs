@@ -1,4 +1,5 @@
-//! One turn of one broker: started in an empty directory, given all the work of a class, stopped.
+//! One turn of one broker: started in an empty directory, given all the work of a class, stopped; for work that wants
+//! a broker that has done nothing, or a path between it and its driver, once more beside.
 
 use std::time::{Duration, Instant};
 
@@ -192,7 +193,10 @@ impl<'a> Turn<'a> {
         let (crowded, able): (Vec<Work>, Vec<Work>) = able
             .into_iter()
             .partition(|it| matches!(it, Work::Connections { .. }));
-        self.loaded(&able)?;
+        // The first load is for what comes after it.
+        if able != [Work::Warm] || work == [Work::Warm] {
+            self.loaded(&able)?;
+        }
         self.crowded(&crowded)?;
         self.lossy(&lossy)
     }

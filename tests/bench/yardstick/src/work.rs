@@ -162,7 +162,7 @@ impl Work {
         Self::Restart,
     ];
 
-    const fn produce(in_flight: u32) -> Self {
+    pub(crate) const fn produce(in_flight: u32) -> Self {
         Self::Produce {
             in_flight,
             size: BODY,

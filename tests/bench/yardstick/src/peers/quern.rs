@@ -52,8 +52,11 @@ impl Peer for Quern {
             place.quern.display()
         );
         // As an author would make it: from an empty folder, with `quern` and cargo alone.
-        let version = self.version()?;
-        place.once("quern-own", &format!("{version}{SOURCE}"), |dir| {
+        let quern = std::fs::metadata(&place.quern)?;
+        let built = quern.modified()?.duration_since(std::time::UNIX_EPOCH)?;
+        // The SDK it is built with is in the binary.
+        let made_from = format!("{} {}{SOURCE}", quern.len(), built.as_nanos());
+        place.once("quern-own", &made_from, |dir| {
             let quern = || Command::new(&place.quern);
             make(quern().args(["plugin", "new", "own"]).current_dir(dir))?;
             let folder = dir.join("own");

@@ -5,7 +5,7 @@ use super::table::number;
 use super::{Cell, Figure, Report};
 use crate::ceilings::Ceilings;
 use crate::peers::OURS;
-use crate::work::{BODY, Class, Filter, Work};
+use crate::work::{Class, Filter, Work};
 
 /// What ours is held against.
 #[derive(Debug, Clone, Copy)]
@@ -36,24 +36,29 @@ const fn goal(class: Class, work: Work, figure: Figure, peer: &'static str, most
     }
 }
 
-const fn produce(in_flight: u32) -> Work {
-    Work::Produce {
-        in_flight,
-        size: BODY,
-    }
-}
-
 const E2E: Work = Work::EndToEnd { rate: 1_000 };
 
 const GOALS: [Goal; 23] = {
     use Class::{Cached, Durable};
     use Figure::{AckP50, Anonymous, BrokerCpu, Each, EndP50, EndP99, IdleCore, Seconds};
     [
-        goal(Durable, produce(1_024), BrokerCpu, "rocketmq", 1.0 / 8.0),
-        goal(Durable, produce(1_024), BrokerCpu, "nats", 1.0 / 5.0),
-        goal(Cached, produce(1_024), BrokerCpu, "rocketmq", 1.0 / 6.0),
-        goal(Cached, produce(1_024), BrokerCpu, "nats", 0.6),
-        goal(Cached, produce(1_024), BrokerCpu, "kafka", 0.6),
+        goal(
+            Durable,
+            Work::produce(1_024),
+            BrokerCpu,
+            "rocketmq",
+            1.0 / 8.0,
+        ),
+        goal(Durable, Work::produce(1_024), BrokerCpu, "nats", 1.0 / 5.0),
+        goal(
+            Cached,
+            Work::produce(1_024),
+            BrokerCpu,
+            "rocketmq",
+            1.0 / 6.0,
+        ),
+        goal(Cached, Work::produce(1_024), BrokerCpu, "nats", 0.6),
+        goal(Cached, Work::produce(1_024), BrokerCpu, "kafka", 0.6),
         goal(Cached, Work::Drain(Filter::All), BrokerCpu, "rocketmq", 0.5),
         goal(Cached, Work::Drain(Filter::All), BrokerCpu, "nats", 0.5),
         goal(
@@ -65,17 +70,17 @@ const GOALS: [Goal; 23] = {
         ),
         goal(Cached, Work::Drain(Filter::Tag), BrokerCpu, "rocketmq", 0.2),
         goal(Cached, Work::Drain(Filter::Sql), BrokerCpu, "rocketmq", 0.2),
-        goal(Durable, produce(1), AckP50, "nats", 1.3),
+        goal(Durable, Work::produce(1), AckP50, "nats", 1.3),
         Goal {
             class: Durable,
-            work: produce(1),
+            work: Work::produce(1),
             figure: AckP50,
             beside: Beside::Ceiling("raw QUIC + raw sync", |it| it.quic_p50_us + it.sync_p50_us),
             most: 1.15,
         },
         goal(Durable, E2E, EndP50, "nats", 1.0),
         goal(Durable, E2E, EndP99, "nats", 1.0),
-        goal(Durable, produce(1_024), Each, "rocketmq", 1.0 / 4.0),
+        goal(Durable, Work::produce(1_024), Each, "rocketmq", 1.0 / 4.0),
         goal(Cached, Work::Idle, Anonymous, "nats", 2.0),
         goal(Cached, Work::Idle, Anonymous, "rocketmq", 1.0 / 20.0),
         goal(Cached, Work::LossyProduce, Each, "nats", 1.0),
@@ -156,7 +161,7 @@ mod tests {
     #[test]
     fn what_is_missed_is_said() {
         let at = |peer, cpu| crate::turn::Window {
-            work: produce(1_024),
+            work: Work::produce(1_024),
             ..window(peer, 1, cpu)
         };
         let rows = |ours| rows(&report(vec![at(OURS, ours), at("nats", 10.0)]));
