@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Output};
 
 use anyhow::{Context as _, Result, ensure};
+use quern_client::{PluginTrial, TrialKind};
 use quern_harness::{Node, World, said, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
@@ -15,6 +16,16 @@ use crate::world_with_node;
 
 /// An example that lets through a share of the keys.
 pub(crate) const ROLLOUT: &str = "quern-example-percentage-rollout";
+
+/// A canary of the second version, of which only the share matters.
+pub(crate) fn canary(permille: u32) -> PluginTrial {
+    PluginTrial {
+        version: 2,
+        how: TrialKind::Canary,
+        permille,
+        since: 0,
+    }
+}
 
 /// What cargo has built of a guest, before it is a component.
 pub(crate) fn module(package: &str) -> String {
@@ -82,7 +93,12 @@ pub(crate) struct Bench {
 impl Bench {
     /// Nothing is on it yet.
     pub(crate) fn bare() -> Result<Self> {
-        let (world, node) = world_with_node(&[])?;
+        Self::with(&[])
+    }
+
+    /// The same with more settings.
+    pub(crate) fn with(more: &[&str]) -> Result<Self> {
+        let (world, node) = world_with_node(more)?;
         Ok(Self { world, node })
     }
 

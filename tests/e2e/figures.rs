@@ -4,28 +4,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use quern_client::{Message, TransactionState};
-use quern_harness::{Node, World, wait_until};
+use quern_harness::wait_until;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::bench::Bench;
 use crate::sdk::connect;
-use crate::world_with_node;
 
-/// A node, and what `quern … stats` says of it.
-struct Counted {
-    world: World,
-    node: Node,
-}
-
-impl Counted {
-    fn quern(&self, args: &[&str]) -> Result<String> {
-        let at = ["--namesrv", &self.node.namesrv];
-        self.world.ok(&[args, &at].concat())
-    }
-
+impl Bench {
+    /// What `quern … stats` says of the one broker.
     fn stats(&self, of: &str) -> Result<Value> {
-        let said = self.quern(&[of, "stats", "-o", "ndjson"])?;
-        Ok(serde_json::from_str(&said)?)
+        self.list(&[of, "stats"])?.pop().context("a broker")
     }
 
     /// Each of these is counted so often.
@@ -40,8 +29,7 @@ impl Counted {
 
 #[test]
 fn transactions_are_counted_by_how_they_end() -> Result<()> {
-    let (world, node) = world_with_node(&["--tx-timeout", "100ms"])?;
-    let mut it = Counted { world, node };
+    let mut it = Bench::with(&["--tx-timeout", "100ms"])?;
     it.quern(&["topic", "create", "t"])?;
     for (body, end) in [
         ("a", "commit"),
@@ -78,8 +66,7 @@ fn transactions_are_counted_by_how_they_end() -> Result<()> {
 
 #[test]
 fn messages_for_later_are_counted_and_how_late_they_come() -> Result<()> {
-    let (world, node) = world_with_node(&[])?;
-    let mut it = Counted { world, node };
+    let mut it = Bench::with(&[])?;
     it.quern(&["topic", "create", "t"])?;
     Runtime::new()?.block_on(async {
         let client = connect(&it.world, &it.node).await?;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use quern_client::{Client, Filter, LitePullConsumer, Message, MessageQueue, QueueOffset};
+use quern_harness::PATIENCE;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use crate::sdk::connect;
 use crate::world_with_node;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(300);
 
 async fn send(client: &Client, numbers: std::ops::Range<usize>) -> Result<()> {
@@ -56,6 +56,21 @@ async fn polled(consumers: &mut [&mut LitePullConsumer], count: usize) -> Result
     Ok(got)
 }
 
+/// Polls them until each has so many queues; there is nothing else to be had.
+async fn have(consumers: &mut [(&mut LitePullConsumer, usize)]) -> Result<()> {
+    while consumers
+        .iter()
+        .any(|(it, count)| queues(it).len() != *count)
+    {
+        for (consumer, _) in consumers.iter_mut() {
+            let mut none = Vec::new();
+            poll(consumer, &mut none).await?;
+            ensure!(none.is_empty(), "{none:?}");
+        }
+    }
+    Ok(())
+}
+
 fn queues(consumer: &LitePullConsumer) -> Vec<MessageQueue> {
     consumer.positions().into_iter().map(|(it, _)| it).collect()
 }
@@ -77,16 +92,7 @@ fn members_share_queues_and_each_holds_back_and_seeks_as_it_likes() -> Result<()
         ensure!(sum == 400, "{committed:?}");
         // Two share.
         let mut second = member(&client).await?;
-        let shared = async {
-            while queues(&first).len() != 2 || queues(&second).len() != 2 {
-                let mut none = Vec::new();
-                poll(&mut first, &mut none).await?;
-                poll(&mut second, &mut none).await?;
-                ensure!(none.is_empty(), "{none:?}");
-            }
-            Ok::<_, anyhow::Error>(())
-        };
-        timeout(PATIENCE, shared).await??;
+        timeout(PATIENCE, have(&mut [(&mut first, 2), (&mut second, 2)])).await??;
         let of_others = queues(&second).into_iter().next().context("it has two")?;
         let error = first.seek(&of_others, QueueOffset(0)).await.err();
         ensure!(
@@ -97,9 +103,7 @@ fn members_share_queues_and_each_holds_back_and_seeks_as_it_likes() -> Result<()
         let got = polled(&mut [&mut first, &mut second], 100).await?;
         ensure!(got == (400..500).collect::<Vec<_>>(), "{got:?}");
         second.shutdown().await?;
-        while queues(&first).len() != 4 {
-            poll(&mut first, &mut Vec::new()).await?;
-        }
+        timeout(PATIENCE, have(&mut [(&mut first, 4)])).await??;
         Ok(first)
     })?;
     runtime.block_on(holds_back(&client, &mut first))?;

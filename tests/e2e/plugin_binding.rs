@@ -9,7 +9,7 @@ use quern_harness::{World, wait_until};
 use serde_json::Value;
 
 use crate::QUERN;
-use crate::bench::{Bench, ROLLOUT, module};
+use crate::bench::{Bench, ROLLOUT};
 use crate::plugin_life::CASE;
 use crate::plugins::two_brokers;
 
@@ -79,9 +79,7 @@ fn running_consumers_get_what_both_let_through_until_it_is_unbound() -> Result<(
     expected.extend(usual(400..500));
     running.has(&expected)?;
     other.has(&usual(0..500))?;
-    let listed = bench.json(&["plugin", "ls"])?;
-    let mut plugins = listed.as_array().context("plugins")?.iter();
-    let ours = plugins.find(|it| it["plugin"] == "rollout").context("it")?;
+    let ours = bench.listed("rollout")?;
     // Twice by us, of 400 and of none; and of what the tag let through.
     ensure!(ours["messages"].as_u64() >= Some(400 + 200), "{ours}");
     Ok(())
@@ -134,20 +132,8 @@ fn what_is_bound_is_bound_after_a_crash_too_and_for_whoever_names_the_group() ->
 fn a_shadow_of_a_bound_filter_is_compared_once_with_each_message_it_decides() -> Result<()> {
     let bench = Bench::with_rollout()?;
     bench.quern(&[&BIND[..], &HALF].concat())?;
-    let cases = bench.world.path("cases.ndjson");
-    fs::write(&cases, CASE)?;
-    let (component, cases) = (bench.world.path("second.wasm"), cases.to_string_lossy());
+    let component = bench.component(ROLLOUT, "second.wasm", CASE)?;
     let component = component.to_string_lossy();
-    let build = [
-        "plugin",
-        "build",
-        &module(ROLLOUT),
-        "-o",
-        &component,
-        "--cases",
-        &cases,
-    ];
-    bench.world.ok(&build)?;
     bench.quern(&["plugin", "upload", &component, "--name", "rollout"])?;
     bench.quern(&["plugin", "shadow", "rollout@2", "--share", "100%"])?;
     bench.send_numbers(0..300)?;

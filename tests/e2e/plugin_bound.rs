@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
-use quern_client::{PluginTrial, QueueId, QueueOffset, TrialKind};
+use quern_client::{QueueId, QueueOffset};
 
-use crate::bench::{Bench, ROLLOUT};
+use crate::bench::{Bench, ROLLOUT, canary};
 
 const HOSTILE: &str = "quern-hostile";
 const MESSAGES: usize = 4_000;
@@ -56,13 +56,7 @@ fn a_canary_of_a_bound_filter_decides_its_share_of_what_reaches_it() -> Result<(
     let all = bench.of_group(&[])?;
     ensure!(all.len() == MESSAGES && (1_000..3_000).contains(&half.len()));
     bench.quern(&["plugin", "canary", "p@2", "--share", "40%"])?;
-    let trial = PluginTrial {
-        version: 2,
-        how: TrialKind::Canary,
-        permille: 400,
-        since: 0,
-    };
-    let takes = |offset| trial.takes(QueueId(0), QueueOffset(offset));
+    let takes = |offset| canary(400).takes(QueueId(0), QueueOffset(offset));
     let right = all.iter().filter(|it| takes(it.0) || half.contains(it));
     let right: Vec<_> = right.copied().collect();
     ensure!(half.len() < right.len() && right.len() < MESSAGES);

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use quern_client::{PluginTrial, TrialKind};
 use quern_harness::{said, wait_until};
 
-use crate::bench::{Bench, Running};
+use crate::bench::{Bench, Running, canary};
 
 const HASH: &str = "quern-selector-hash";
 /// To the first queue, always; but it traps on an order key or a tag with `poison` in it.
@@ -21,13 +20,7 @@ fn key(number: usize) -> String {
 
 /// Whether a trial of this share takes a key.
 fn takes(permille: u32, key: &str) -> bool {
-    let trial = PluginTrial {
-        version: 2,
-        how: TrialKind::Canary,
-        permille,
-        since: 0,
-    };
-    trial.takes_key(key)
+    canary(permille).takes_key(key)
 }
 
 /// A message of each key, and so again; in the body the round and the key.

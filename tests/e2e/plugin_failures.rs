@@ -52,8 +52,7 @@ fn a_version_that_fails_too_often_is_replaced_by_the_one_before() -> Result<()> 
     let printed = bench.quern(consume)?;
     ensure!(printed.lines().count() == 121, "{printed}");
     ensure!(bench.states("p")? == ["active", "quarantined"]);
-    let listed = bench.list(&["plugin", "ls"])?;
-    let ours = listed.iter().find(|it| it["plugin"] == "p").context("p")?;
+    let ours = bench.listed("p")?;
     let why = ours["health"]["quarantined"].as_str().context("why")?;
     ensure!(
         why.starts_with("p@2: it failed on ") && why.contains("Q-4301"),
@@ -90,8 +89,7 @@ fn without_a_version_before_messages_wait_or_are_passed_as_the_group_wants() -> 
         let output = bench.world.run(&args)?;
         Ok(String::from_utf8_lossy(&output.stderr).contains("Q-4405"))
     })?;
-    let listed = bench.list(&["plugin", "ls"])?;
-    let ours = listed.iter().find(|it| it["plugin"] == "p").context("p")?;
+    let ours = bench.listed("p")?;
     ensure!(
         ours["active"].is_null() && ours["health"]["stalled"].as_u64() > Some(0),
         "{ours}"

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, Result, ensure};
 use quern_client::{Client, Consumer, Filter};
 use quern_harness::wait_until;
-use serde_json::Value;
 
 use crate::bench::{Bench, module};
 use crate::sdk::connect;
@@ -190,8 +189,7 @@ fn five_hostile_plugins_at_once_harm_nobody_else() -> Result<()> {
         tokio::time::timeout(patience, attack(&bench)).await?
     })?;
 
-    let listed = bench.quern(&["plugin", "ls", "-o", "json"])?;
-    let listed: Vec<Value> = serde_json::from_str(&listed)?;
+    let listed = bench.list(&["plugin", "ls"])?;
     for (name, _, _, counted) in PLUGINS {
         let ours = listed
             .iter()

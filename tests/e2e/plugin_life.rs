@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use quern_client::{PluginTrial, QueueId, QueueOffset, TrialKind};
+use quern_client::{QueueId, QueueOffset};
 use quern_harness::wait_until;
 
-use crate::bench::{Bench, ROLLOUT, module};
+use crate::bench::{Bench, ROLLOUT, canary, module};
 
 impl Bench {
     /// Four hundred orders.
@@ -249,13 +249,7 @@ impl Bench {
 
 /// Whether a trial of this share takes an offset of the one queue.
 fn takes(permille: u32, offset: usize) -> bool {
-    let trial = PluginTrial {
-        version: 2,
-        how: TrialKind::Canary,
-        permille,
-        since: 0,
-    };
-    trial.takes(QueueId(0), QueueOffset(offset as u64))
+    canary(permille).takes(QueueId(0), QueueOffset(offset as u64))
 }
 
 #[test]

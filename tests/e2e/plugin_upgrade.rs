@@ -3,19 +3,19 @@
 //!
 //! `QUERN_UPGRADE_RATE=5000 QUERN_UPGRADE_SECONDS=10 cargo test --release --workspace --test e2e plugin_upgrade -- --nocapture`
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use quern_client::{Client, Message, PluginTrial, Producer, QueueId, QueueOffset, TrialKind};
+use quern_client::{Client, Message, Producer, QueueId, QueueOffset};
 use quern_harness::wait_until;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use crate::bench::{Bench, ROLLOUT, Running};
-use crate::sdk::connect;
+use crate::bench::{Bench, ROLLOUT, Running, canary};
+use crate::sdk::{self, connect};
 use crate::soak::setting;
 
 const QUEUES: u32 = 8;
@@ -199,12 +199,7 @@ impl Flow {
 
     /// What a group has not looked at, or not committed.
     fn lag(&self, group: &str) -> Result<u64> {
-        let admin = self.client.admin();
-        let described = self.runtime.block_on(admin.describe_group(group))?;
-        let queues = described.iter().flat_map(|(_, it)| &it.queues);
-        let queues = queues.filter(|it| it.topic.as_str() == "t");
-        let lag = queues.map(|it| it.max.0 - it.committed.unwrap_or(it.min).0);
-        Ok(lag.sum())
+        self.runtime.block_on(sdk::lag(&self.client, group, "t"))
     }
 
     /// Waits until the group without a filter has received so many.
@@ -219,17 +214,8 @@ impl Flow {
     }
 }
 
-fn trial(permille: u32) -> PluginTrial {
-    PluginTrial {
-        version: 2,
-        how: TrialKind::Canary,
-        permille,
-        since: 0,
-    }
-}
-
 fn takes(permille: u32, place: Place) -> bool {
-    trial(permille).takes(QueueId(place.0), QueueOffset(place.1))
+    canary(permille).takes(QueueId(place.0), QueueOffset(place.1))
 }
 
 /// Whether the messages of a queue that the versions disagree about are there as if first one had decided, then the
@@ -291,20 +277,19 @@ fn verify(flow: &Flow, group: usize, canary: u32) -> Result<()> {
 fn a_plugin_is_replaced_under_load_and_every_delivery_decided_by_one_version() -> Result<()> {
     let mut flow = Flow::start()?;
     let is_full = flow.rate >= 5_000;
-    let (shadow, canary) = if is_full { (400, 50) } else { (400, 250) };
+    let (shadow, canary) = (400, if is_full { 50 } else { 250 });
     let sending = flow.begin(1);
     flow.bench.upload("quern-hostile", "p")?;
     flow.end(sending)?;
     flow.settle()?;
 
-    let before: Vec<_> = flow.sent.keys().copied().collect();
+    let before: HashSet<_> = flow.sent.keys().copied().collect();
     let share = format!("{}%", shadow / 10);
     flow.plugin(&["shadow", "p@2", "--share", &share])?;
     let sending = flow.begin(1);
     flow.end(sending)?;
     flow.settle()?;
     let trial = flow.bench.trial()?;
-    let before: std::collections::HashSet<_> = before.into_iter().collect();
     let taken = flow
         .sent
         .iter()

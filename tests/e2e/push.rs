@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use quern_client::{Client, Consumer, Filter, Message};
-use quern_harness::wait_until;
+use quern_harness::{PATIENCE, wait_until};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout};
 
 use crate::sdk::connect;
 use crate::world_with_node;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn send(client: &Client, numbers: std::ops::Range<usize>) -> Result<()> {
     let producer = client.producer("p").send_timeout(PATIENCE).start().await?;

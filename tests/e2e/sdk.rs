@@ -25,6 +25,15 @@ fn body(n: usize) -> String {
     format!("{n}")
 }
 
+/// What a group has not looked at of a topic, or not committed.
+pub(crate) async fn lag(client: &Client, group: &str, topic: &str) -> Result<u64> {
+    let described = client.admin().describe_group(group).await?;
+    let queues = described.iter().flat_map(|(_, it)| &it.queues);
+    let queues = queues.filter(|it| it.topic.as_str() == topic);
+    let lag = queues.map(|it| it.max.0 - it.committed.unwrap_or(it.min).0);
+    Ok(lag.sum())
+}
+
 #[test]
 fn sends_are_answered_each_and_read_back_where_they_went() -> Result<()> {
     let (world, node) = world_with_node(&[])?;

@@ -53,12 +53,12 @@ async fn load(
 }
 
 /// How often each body is stored.
-async fn stored(client: &Client) -> Result<HashMap<String, usize>> {
+fn counted(queues: &[Vec<String>]) -> HashMap<String, usize> {
     let mut stored = HashMap::new();
-    for body in in_queues(client).await?.into_iter().flatten() {
-        *stored.entry(body).or_default() += 1;
+    for body in queues.iter().flatten() {
+        *stored.entry(body.clone()).or_default() += 1;
     }
-    Ok(stored)
+    stored
 }
 
 /// The bodies of each queue, in their order.
@@ -108,7 +108,8 @@ fn killed_under_load(by_key: bool, between: usize) -> Result<Vec<Vec<String>>> {
     }
     stop.store(true, Ordering::Relaxed);
     let outcomes = runtime.block_on(load)?;
-    let stored = runtime.block_on(stored(&client))?;
+    let queues = runtime.block_on(in_queues(&client))?;
+    let stored = counted(&queues);
     for (body, outcome) in &outcomes {
         let times = stored.get(body).copied().unwrap_or(0);
         let error = outcome.as_ref().err();
@@ -120,7 +121,6 @@ fn killed_under_load(by_key: bool, between: usize) -> Result<Vec<Vec<String>>> {
     }
     ensure!(stored.len() == outcomes.len());
     eprintln!("{} messages, {KILLS} kills, each stored once", stored.len());
-    let queues = runtime.block_on(in_queues(&client))?;
     runtime.block_on(client.close());
     Ok(queues)
 }
@@ -178,7 +178,7 @@ fn without_numbers_a_lost_answer_is_told_and_with_them_it_is_asked_for_again() -
     let sent = numbered.send(by_key("after, by key"));
     node.start(&world, &[])?;
     runtime.block_on(sent)?;
-    let stored = runtime.block_on(stored(&client))?;
+    let stored = counted(&runtime.block_on(in_queues(&client))?);
     let expected = [
         ("before", 3),
         ("after", 1),

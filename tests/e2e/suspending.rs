@@ -8,7 +8,7 @@ use quern_client::{Client, Filter, Message};
 use quern_harness::wait_until;
 use tokio::runtime::Runtime;
 
-use crate::sdk::connect;
+use crate::sdk::{connect, lag};
 use crate::world_with_node;
 
 async fn send(client: &Client, count: usize) -> Result<()> {
@@ -60,22 +60,8 @@ fn a_suspended_listener_is_given_nothing_and_goes_on_when_it_is_resumed() -> Res
         ensure!(switch.is_suspended());
         runtime.block_on(send(&client, 40))?;
         // Committed is what it was given, and the queues are its own still.
-        let lag = [
-            "group",
-            "lag",
-            group,
-            "-o",
-            "ndjson",
-            "--namesrv",
-            &node.namesrv,
-        ];
         wait_until("a commit", || {
-            let lag = world.ok(&lag)?;
-            let lags = lag.lines().filter_map(|it| {
-                let row: serde_json::Value = serde_json::from_str(it).ok()?;
-                row["lag"].as_u64()
-            });
-            Ok(lags.sum::<u64>() == 40)
+            Ok(runtime.block_on(lag(&client, group, "t"))? == 40)
         })?;
         ensure!(seen.load(Ordering::Relaxed) == 40);
         let members = world.ok(&[

@@ -1,9 +1,10 @@
 //! Topics that are deleted: closed at once, back as they were when they are restored, gone when their time of
 //! grace is over. All of it is in the log.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use quern_harness::wait_until;
 
+use crate::bench::Bench;
 use crate::world_with_node;
 
 #[test]
@@ -127,29 +128,16 @@ fn after_its_grace_a_topic_is_gone_and_its_name_is_free() -> Result<()> {
 /// Who consumes when a topic is deleted waits, and goes on when it is back.
 #[test]
 fn a_consumer_that_runs_goes_on_when_its_topic_is_restored() -> Result<()> {
-    let (world, node) = world_with_node(&[])?;
-    let at = node.namesrv.clone();
-    let quern = |args: &[&str]| world.ok(&[args, &["--namesrv", &at]].concat());
-    quern(&["topic", "create", "t", "--queues", "2"])?;
-    let out = std::fs::File::create(world.path("out"))?;
-    let args = ["consume", "t", "--group", "g", "--follow", "--namesrv", &at];
-    let mut consumer = world.command(&args).stdout(out).spawn()?;
-    let received = || std::fs::read_to_string(world.path("out")).unwrap_or_default();
-    quern(&["produce", "t", "before"])?;
-    wait_until("it consumes", || Ok(received().contains("before")))?;
-    quern(&["topic", "rm", "t", "--yes"])?;
-    ensure!(
-        world
-            .run(&["produce", "t", "lost", "--namesrv", &at])?
-            .status
-            .code()
-            == Some(3)
-    );
-    quern(&["topic", "restore", "t"])?;
-    quern(&["produce", "t", "after"])?;
-    wait_until("it goes on", || Ok(received().contains("after")))?;
-    assert_eq!(received(), "before\nafter\n");
-    consumer.kill()?;
-    consumer.wait().context("it was started here")?;
+    let bench = Bench::bare()?;
+    bench.quern(&["topic", "create", "t", "--queues", "2"])?;
+    let running = bench.run("out", &["--group", "g"])?;
+    bench.quern(&["produce", "t", "before"])?;
+    wait_until("it consumes", || Ok(running.lines()? == ["before"]))?;
+    bench.quern(&["topic", "rm", "t", "--yes"])?;
+    bench.fails(&["produce", "t", "lost"], 3, "Q-2017")?;
+    bench.quern(&["topic", "restore", "t"])?;
+    bench.quern(&["produce", "t", "after"])?;
+    wait_until("it goes on", || Ok(running.lines()?.len() > 1))?;
+    assert_eq!(running.lines()?, ["before", "after"]);
     Ok(())
 }
