@@ -97,10 +97,28 @@ impl Appender {
         if self.queue.lock().is_drained() {
             return self.end();
         }
+        if let Some(left) = self.gathering() {
+            return Turn::Waiting(Some(left));
+        }
         match self.until_stamp() {
             Some(left) if left.is_zero() => self.stamp(),
             left => Turn::Waiting(left),
         }
+    }
+
+    /// How much longer the next sync waits for batches, if it does.
+    fn gathering(&self) -> Option<Duration> {
+        let mut state = self.queue.lock();
+        let (left, has_ended) = state.gathering.look(self.clock.steady_us());
+        if has_ended {
+            // First what has come, then the sync.
+            state.hurried = !state.batches.is_empty();
+            if !state.hurried && !state.groups.is_empty() {
+                self.queue.for_syncer.notify_one();
+            }
+        }
+        let left = if has_ended && state.hurried { Some(0) } else { left };
+        left.map(Duration::from_micros)
     }
 
     /// Where the log ends.
@@ -161,6 +179,7 @@ impl Appender {
             Ok(true) => {}
             Ok(false) => {
                 self.waiting.push_front(batches);
+                self.queue.for_syncer.notify_one();
                 return Turn::Waiting(None);
             }
             Err(error) => return self.give_up(batches, error),
@@ -209,7 +228,7 @@ impl Appender {
         let durable = self.durable.load(Ordering::Acquire);
         let tail = &mut self.tail;
         let stored_at = tail.log_clock.now();
-        let mut group = Layout::new(tail, stored_at, len);
+        let mut group = Layout::new(tail, stored_at, self.segments.buffers.take(len));
         let mut written = Vec::with_capacity(batches.len());
         for mut batch in batches {
             match tail.standing(&batch) {
@@ -286,7 +305,8 @@ impl Appender {
         }
         let mut state = self.queue.lock();
         state.unsynced += group.bytes.len();
-        let alone = !state.syncing && state.groups.is_empty() && state.batches.is_empty();
+        let others = state.syncing || !state.groups.is_empty() || !state.batches.is_empty();
+        let alone = !others && !state.gathering.is_open();
         // Who only waits to be written sends again at once, and shall not wait for this sync; for a stamp
         // nobody waits at all.
         let is_awaited = !hurried && !group.batches.is_empty();

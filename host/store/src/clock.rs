@@ -13,6 +13,8 @@ pub trait Clock: Debug + Send + Sync {
     fn wall_ms(&self) -> u64;
     /// ms since some moment; never goes back.
     fn steady_ms(&self) -> u64;
+    /// The same moment, µs.
+    fn steady_us(&self) -> u64;
 }
 
 /// The machine's clocks.
@@ -38,6 +40,10 @@ impl Clock for RealClock {
 
     fn steady_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
+    }
+
+    fn steady_us(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
     }
 }
 
@@ -68,6 +74,10 @@ impl Clock for ManualClock {
 
     fn steady_ms(&self) -> u64 {
         self.steady.load(Ordering::SeqCst)
+    }
+
+    fn steady_us(&self) -> u64 {
+        self.steady_ms() * 1_000
     }
 }
 

@@ -22,9 +22,8 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// An empty group at the end of the log, with room for its header and so many bytes in all.
-    pub(crate) fn new(tail: &Tail, stored_at: u64, len: usize) -> Self {
-        let mut bytes = Vec::with_capacity(len);
+    /// An empty group at the end of the log, in a buffer with room for it.
+    pub(crate) fn new(tail: &Tail, stored_at: u64, mut bytes: Vec<u8>) -> Self {
         bytes.resize(GROUP_HEADER, 0);
         Self {
             position: tail.position,

@@ -10,6 +10,7 @@
 
 mod appender;
 pub mod audit;
+mod buffers;
 mod checkpoint;
 pub mod clock;
 mod config;
@@ -21,6 +22,7 @@ mod error;
 pub mod exercise;
 mod filler;
 pub mod fs;
+mod gathering;
 mod group;
 mod halves;
 mod holes;

@@ -8,13 +8,15 @@ pub(crate) const SEGMENT_SHARE: u64 = 256;
 /// Bytes waiting for the appender; beyond, sessions stop reading.
 pub(crate) const SUBMITTED: usize = 16 * 1024 * 1024;
 /// Bytes written and not yet durable; one batch is always admitted.
-pub(crate) const UNSYNCED: usize = 8 * 1024 * 1024;
+pub(crate) const UNSYNCED: usize = 16 * 1024 * 1024;
 /// A group is closed after the batch that passes this.
 pub(crate) const GROUP: usize = 1024 * 1024;
 /// While a sync is running, a group is written as soon as this much waits.
 pub(crate) const GROUP_WHILE_SYNCING: usize = 64 * 1024;
 /// Group buffers kept for readers at the head of the log.
 pub(crate) const TAIL_CACHE: usize = 64 * 1024 * 1024;
+/// Bytes of group buffers that wait to be used again.
+pub(crate) const FREE_BUFFERS: usize = 16 * 1024 * 1024;
 /// Records are read in one stretch if no more than this lies between them, bytes …
 pub(crate) const STRETCH_GAP: u64 = 16 * 1024;
 /// … up to so much at once.

@@ -328,6 +328,7 @@ fn appender(
 fn syncer(shared: &Shared, derived: Derived, checked: u64, config: &Config) -> Syncer {
     Syncer {
         queue: Arc::clone(&shared.queue),
+        clock: Arc::clone(&shared.env.clock),
         durable: Arc::clone(&shared.durable),
         checked: Arc::new(AtomicU64::new(checked)),
         checkpoint_every: config.checkpoint_every,

@@ -16,6 +16,7 @@ use quern_protocol::{Extensions, Origin, ProducerStamp, RecordKind};
 use crate::consume_queue::Key;
 use crate::error::AppendError;
 use crate::fs::File;
+use crate::gathering::Gathering;
 use crate::limits;
 use crate::pending::{Appended, Slot};
 use crate::retention::DiskLevel;
@@ -148,6 +149,8 @@ pub(crate) struct State {
     pub(crate) groups: Vec<Group>,
     pub(crate) unsynced: usize,
     pub(crate) syncing: bool,
+    /// Whom the next sync waits for.
+    pub(crate) gathering: Gathering,
     pub(crate) appender_done: bool,
     /// The appender has a group that waits for a new segment.
     pub(crate) rolling: bool,
@@ -162,7 +165,7 @@ pub(crate) struct State {
 impl State {
     /// Whether the appender should write now.
     pub(crate) fn write_now(&self) -> bool {
-        let idle = !self.syncing && self.groups.is_empty();
+        let idle = !self.syncing && self.groups.is_empty() && !self.gathering.is_open();
         !self.batches.is_empty()
             && self.unsynced < limits::UNSYNCED
             && (idle
@@ -181,6 +184,7 @@ impl State {
     pub(crate) fn take_spare(&mut self) -> Option<io::Result<Arc<dyn File>>> {
         self.rolling = !self.can_roll();
         if self.rolling {
+            self.gathering.close();
             return None;
         }
         match std::mem::replace(&mut self.spare, Spare::Taken) {
@@ -204,7 +208,7 @@ impl State {
     }
 
     pub(crate) fn syncer_may_move(&self) -> bool {
-        let may_sync = !self.groups.is_empty() && !self.syncing;
+        let may_sync = !self.groups.is_empty() && !self.syncing && !self.gathering.is_open();
         may_sync || self.failed.is_some() || (self.appender_done && self.groups.is_empty())
     }
 
@@ -262,7 +266,10 @@ impl Queue {
 
     /// Takes no more batches; what is under way goes on to its end.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
+        let mut state = self.lock();
+        state.closed = true;
+        state.gathering.close();
+        drop(state);
         self.notify_all();
     }
 
@@ -306,7 +313,7 @@ impl Queue {
                 Some((batch, AppendError::DiskFull))
             } else {
                 state.submitted += batch.blocks.len();
-                state.hurried |= batch.slot.is_eager();
+                state.hurried |= batch.slot.is_eager() | state.gathering.came();
                 state.batches.push_back(batch);
                 if state.appender_may_move() {
                     self.for_appender.notify_one();

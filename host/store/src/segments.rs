@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use quern_protocol::LogPosition;
 
+use crate::buffers::Buffers;
 use crate::config::ReadMode;
 use crate::consume_queue::Entry;
 use crate::error::ReadError;
@@ -30,6 +31,7 @@ struct Tail {
 pub(crate) struct Segments {
     files: RwLock<Vec<Segment>>,
     tail: RwLock<Tail>,
+    pub(crate) buffers: Buffers,
     /// Where the tail in memory begins.
     recent: AtomicU64,
     read_mode: ReadMode,
@@ -41,6 +43,7 @@ impl Segments {
             read_mode,
             files: RwLock::new(files),
             tail: RwLock::default(),
+            buffers: Buffers::default(),
             recent: AtomicU64::new(end.0),
         }
     }
@@ -113,6 +116,7 @@ impl Segments {
         while tail.bytes > limits::TAIL_CACHE && tail.groups.len() > 1 {
             if let Some((_, old)) = tail.groups.pop_front() {
                 tail.bytes -= old.len();
+                self.buffers.give_back(old);
             }
         }
         if let Some((first, _)) = tail.groups.front() {

@@ -71,6 +71,11 @@ impl Steps {
         self.appender.syncs_alone = false;
     }
 
+    /// Has syncs take so long, as far as the log knows, µs.
+    pub fn expect_syncs_to_take(&mut self, us: u64) {
+        self.queue.lock().gathering.expect(us);
+    }
+
     /// Brings everything under way to its end and marks the log as closed.
     pub fn close(mut self) -> Result<(), CloseError> {
         self.queue.close();

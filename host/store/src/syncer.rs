@@ -6,18 +6,25 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use quern_protocol::LogPosition;
 
+use crate::clock::Clock;
 use crate::derived::{Derived, Mark};
+use crate::gathering::Synced;
 use crate::queue::{Group, Queue, Written};
 use crate::segments::Segments;
 use crate::steps::Turn;
+
+/// The syncer's patience beyond the appender's, so that what has come is written before it syncs.
+const APPENDER_FIRST: Duration = Duration::from_micros(500);
 
 /// What a group goes through once it is written.
 #[derive(Clone)]
 pub(crate) struct Syncer {
     pub(crate) queue: Arc<Queue>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) durable: Arc<AtomicU64>,
     /// Up to where the keeper has noted what the log comes to.
     pub(crate) checked: Arc<AtomicU64>,
@@ -43,6 +50,11 @@ impl Syncer {
             if state.groups.is_empty() || state.syncing {
                 return Turn::Waiting(None);
             }
+            // The appender ends the wait; here it only must not last for ever.
+            if let (Some(left), _) = state.gathering.look(self.clock.steady_us()) {
+                let left = Duration::from_micros(left) + APPENDER_FIRST;
+                return Turn::Waiting(Some(left));
+            }
             state.syncing = true;
             std::mem::take(&mut state.groups)
         };
@@ -61,6 +73,7 @@ impl Syncer {
         if cfg!(zoo = "z16") {
             self.show(&groups);
         }
+        let began = self.clock.steady_us();
         if let Err(error) = sync(&groups) {
             let why = error.to_string();
             tracing::error!(
@@ -76,13 +89,12 @@ impl Syncer {
             return true;
         };
         let end = last.position + last.bytes.len() as u64;
-        let synced: usize = groups.iter().map(|group| group.bytes.len()).sum();
         let mut dispatcher = self
             .dispatcher
             .lock()
             .expect("an observer that panics has ended the log");
         self.durable.store(end, Ordering::Release);
-        self.let_others_go_on(synced);
+        self.let_others_go_on(&groups, began);
         for group in groups {
             dispatcher.dispatch(group);
         }
@@ -112,7 +124,11 @@ impl Syncer {
             return false;
         }
         self.durable.store(end, Ordering::Release);
-        self.let_others_go_on(synced);
+        {
+            let mut state = self.queue.lock();
+            state.unsynced = state.unsynced.saturating_sub(synced);
+        }
+        self.let_others_go_on(&[], 0);
         true
     }
 
@@ -128,11 +144,23 @@ impl Syncer {
     }
 
     /// Before dispatching, so that the next group is written meanwhile.
-    fn let_others_go_on(&self, synced: usize) {
+    fn let_others_go_on(&self, synced: &[Group], began: u64) {
+        let bytes = synced.iter().map(|group| group.bytes.len()).sum();
+        let now = self.clock.steady_us();
         let mut state = self.queue.lock();
         state.syncing = false;
         // A failure has set it to nothing already.
-        state.unsynced = state.unsynced.saturating_sub(synced);
+        state.unsynced = state.unsynced.saturating_sub(bytes);
+        if !state.closed && !state.rolling {
+            let written = state.groups.iter().map(|group| group.batches.len());
+            let waiting = state.batches.len() + written.sum::<usize>();
+            state.gathering.synced(Synced {
+                at: now,
+                took: now.saturating_sub(began),
+                answered: synced.iter().map(|group| group.batches.len()).sum(),
+                waiting,
+            });
+        }
         self.queue.for_appender.notify_one();
         if !state.groups.is_empty() {
             self.queue.for_syncer.notify_one();

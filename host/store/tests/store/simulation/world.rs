@@ -103,6 +103,9 @@ impl Simulation {
             if self.random.bool() {
                 steps.sync_apart();
             }
+            if self.random.bool() {
+                steps.expect_syncs_to_take(self.random.u64(0..20_000));
+            }
             self.full = false;
             self.failed = false;
             self.cut_short = false;
