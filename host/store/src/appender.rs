@@ -28,7 +28,7 @@ use crate::producers::{Producers, Standing};
 use crate::queue::{Batch, Group, Queue, Written};
 use crate::segment::{LogId, SEGMENT_HEADER, Segment};
 use crate::segments::Segments;
-use crate::spares::Yard;
+use crate::spares::{Blank, Claim, Yard};
 use crate::steps::Turn;
 use crate::syncer::Syncer;
 
@@ -88,7 +88,12 @@ impl From<io::Error> for Unwritten {
 impl Appender {
     /// Writes one group, if there is one to write. Ends when the log is closed or has failed.
     pub(crate) fn turn(&mut self) -> Turn {
-        if self.queue.lock().failed.is_some() {
+        let has_failed = {
+            let mut state = self.queue.lock();
+            state.writing = false;
+            state.failed.is_some()
+        };
+        if has_failed {
             return self.end();
         }
         if let Some(batches) = self.waiting.pop_front().or_else(|| self.gather()) {
@@ -110,15 +115,18 @@ impl Appender {
     fn gathering(&self) -> Option<Duration> {
         let mut state = self.queue.lock();
         let (left, has_ended) = state.gathering.look(self.clock.steady_us());
-        if has_ended {
-            // First what has come, then the sync.
-            state.hurried = !state.batches.is_empty();
-            if !state.hurried && !state.groups.is_empty() {
-                self.queue.for_syncer.notify_one();
-            }
+        if let Some(left) = left {
+            return Some(Duration::from_micros(left));
         }
-        let left = if has_ended && state.hurried { Some(0) } else { left };
-        left.map(Duration::from_micros)
+        if has_ended && !state.batches.is_empty() {
+            // First what has come, then the sync.
+            state.flushing = true;
+            return Some(Duration::ZERO);
+        }
+        if has_ended || std::mem::take(&mut state.flushing) {
+            self.queue.for_syncer.notify_one();
+        }
+        None
     }
 
     /// Where the log ends.
@@ -129,6 +137,7 @@ impl Appender {
     fn end(&mut self) -> Turn {
         let mut state = self.queue.lock();
         state.appender_done = true;
+        state.writing = false;
         let failed = state.failed.clone();
         drop(state);
         self.queue.for_syncer.notify_all();
@@ -162,6 +171,7 @@ impl Appender {
             batches.push(batch);
         }
         state.submitted -= bytes;
+        state.writing = true;
         state.hurried &= !state.batches.is_empty();
         let wakers = Queue::announce_room(&mut state);
         drop(state);
@@ -171,17 +181,19 @@ impl Appender {
 
     fn append(&mut self, batches: Vec<Batch>) -> Turn {
         let len = GROUP_HEADER + batches.iter().map(Batch::stored_len).sum::<usize>();
-        let max = self.tail.segment.size - SEGMENT_HEADER - GROUP_HEADER as u64;
+        let max = self.yard.size - SEGMENT_HEADER - GROUP_HEADER as u64;
         if len as u64 > max {
             return self.append_apart(batches, max);
         }
-        match self.make_room(len) {
+        let claim = batches.iter().map(Batch::claim).min();
+        match self.make_room(len, claim.unwrap_or(Claim::Users)) {
             Ok(true) => {}
             Ok(false) => {
                 self.waiting.push_front(batches);
                 self.queue.for_syncer.notify_one();
                 return Turn::Waiting(None);
             }
+            Err(Unwritten::DiskFull) => return self.part(batches),
             Err(error) => return self.give_up(batches, error),
         }
         let before = self.tail.before(&batches);
@@ -194,6 +206,18 @@ impl Appender {
                 self.give_up(batches.collect(), error)
             }
         }
+    }
+
+    /// There is no room for the least important of these: the others go on without them.
+    fn part(&mut self, batches: Vec<Batch>) -> Turn {
+        let least = batches.iter().map(Batch::claim).min();
+        let (refused, others): (Vec<_>, Vec<_>) = batches
+            .into_iter()
+            .partition(|it| Some(it.claim()) == least);
+        if !others.is_empty() {
+            self.waiting.push_front(others);
+        }
+        self.give_up(refused, Unwritten::DiskFull)
     }
 
     fn write(&mut self, group: &[u8]) -> Result<(), Unwritten> {
@@ -319,6 +343,8 @@ impl Appender {
             return self.end();
         }
         state.groups.push(group);
+        state.flushing &= !state.batches.is_empty();
+        state.writing = false;
         drop(state);
         self.queue.for_syncer.notify_one();
         Turn::Moved
@@ -326,11 +352,15 @@ impl Appender {
 
     /// Goes on to a new segment when this one cannot hold the group and its own seal. False: not
     /// yet, all of this one must be durable first, and a spare there.
-    fn make_room(&mut self, len: usize) -> Result<bool, Unwritten> {
+    fn make_room(&mut self, len: usize, claim: Claim) -> Result<bool, Unwritten> {
+        if self.queue.lock().stock.refuses(claim) {
+            return Err(Unwritten::DiskFull);
+        }
         if !self.tail.sealed && self.fits(len) {
             return Ok(true);
         }
-        let Some(made) = self.queue.lock().take_spare() else {
+        let need = SEGMENT_HEADER + (len + GROUP_HEADER) as u64;
+        let Some(made) = self.queue.lock().take_next(claim, need) else {
             return Ok(false);
         };
         let rolled = made
@@ -346,12 +376,11 @@ impl Appender {
         self.tail.position + need <= self.tail.segment.end()
     }
 
-    fn roll(&mut self, next: &Arc<dyn File>) -> Result<(), Unwritten> {
+    fn roll(&mut self, next: &Blank) -> Result<(), Unwritten> {
         let base = self.tail.segment.end();
         let now = self.tail.log_clock.now();
-        let header = self.yard.header(base, now, self.tail.epoch);
         // Before the seal: when there is no space, this segment stays as it is.
-        next.write_at(&header.encode(), 0)?;
+        let header = self.yard.address(next, (base, now), self.tail.epoch)?;
         if !self.tail.sealed {
             self.seal()?;
         }

@@ -46,7 +46,12 @@ pub(crate) struct Synced {
 
 impl Gathering {
     pub(crate) fn synced(&mut self, sync: Synced) {
-        self.sync_us = (self.sync_us * 7 + sync.took) / 8;
+        // More like the quick ones: a disk that stutters is not worth a wait each time.
+        self.sync_us = if sync.took < self.sync_us {
+            sync.took.midpoint(self.sync_us)
+        } else {
+            (self.sync_us * 7 + sync.took) / 8
+        };
         let most = (self.sync_us / SHARE).min(MOST);
         // A lone sender has nobody to wait for.
         let is_crowd = sync.answered > 0 && sync.answered + sync.waiting > 1;
@@ -79,7 +84,10 @@ impl Gathering {
 
     /// How much longer to wait, µs; `None` = not at all. True beside it: it has just ended.
     pub(crate) fn look(&mut self, now: u64) -> (Option<u64>, bool) {
-        let left = self.open.as_ref().map(|open| open.until.saturating_sub(now));
+        let left = self
+            .open
+            .as_ref()
+            .map(|open| open.until.saturating_sub(now));
         match left {
             Some(0) => {
                 self.close();

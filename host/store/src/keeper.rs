@@ -16,7 +16,7 @@ use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::clock::LogClock;
 use crate::config::Env;
 use crate::consume_queue::ConsumeQueues;
-use crate::error::{CloseError, ReadError};
+use crate::error::{CloseError, ReadError, is_full};
 use crate::key_index::KeyIndex;
 use crate::pending::{Acknowledge, Slot};
 use crate::queue::Queue;
@@ -52,12 +52,16 @@ pub(crate) struct Keeper {
     pub(crate) state_bytes: u64,
     /// How far the log was when a snapshot was last put into it.
     pub(crate) snapshot_at: u64,
+    /// Its chunks, as long as it is not known what became of them.
+    pub(crate) snapshot: Vec<Slot>,
     /// Steady time of the last look at disk and segments, ms.
     pub(crate) looked_at: Option<u64>,
     pub(crate) level: DiskLevel,
     pub(crate) scrub: Scrub,
     /// Records that have to stay are on their way to the end of the log.
     pub(crate) is_carrying: bool,
+    /// The log is in its reserve.
+    pub(crate) is_refusing: bool,
     /// What the scrub has found.
     pub(crate) damage: Arc<Mutex<Vec<Damage>>>,
 }
@@ -96,6 +100,7 @@ impl Keeper {
     fn pause(&self) -> u64 {
         match self.level {
             _ if self.is_carrying => limits::KEEPER_PAUSE_WHEN_CARRYING,
+            _ if self.is_refusing => limits::KEEPER_PAUSE_WHEN_FULL,
             DiskLevel::Refusing => limits::KEEPER_PAUSE_WHEN_FULL,
             _ => limits::KEEPER_PAUSE,
         }
@@ -118,7 +123,9 @@ impl Keeper {
         if self.snapshot_due(applied) {
             self.put_snapshot();
         }
-        self.retire()?;
+        let retired = self.retire();
+        self.is_refusing = self.queue.make_again();
+        retired?;
         self.scrub()
     }
 
@@ -224,10 +231,20 @@ impl Keeper {
         let most = limits::SNAPSHOT_CHUNK.min(self.segment_size as usize / 4);
         for body in chunks(as_of, &items, most) {
             let slot = Slot::new(Acknowledge::Durable);
+            self.snapshot.push(slot.clone());
             let batch = state_batch(RecordKind::Snapshot, &body, self.log_clock.now(), slot);
             self.queue.submit(batch);
         }
         self.snapshot_at = as_of;
+    }
+
+    /// A snapshot that did not fit is none.
+    fn judge_snapshot(&mut self, covered: u64) {
+        if self.snapshot.iter().any(Slot::has_failed) {
+            self.snapshot_at = covered;
+            self.snapshot.clear();
+        }
+        self.snapshot.retain(|chunk| !chunk.is_settled());
     }
 
     /// Lets segments go whose time is over, if a snapshot in the log has what they say.
@@ -245,6 +262,7 @@ impl Keeper {
         };
         let head = self.carry(&waiting, head)?;
         let covered = snapshot.map_or(0, |snapshot| snapshot.as_of);
+        self.judge_snapshot(covered);
         let ends = sealed.iter().map(|segment| segment.end);
         let possible = ends.take_while(|end| *end <= head.min(covered)).last();
         if covered < head && self.snapshot_at <= covered {
@@ -253,13 +271,10 @@ impl Keeper {
         let Some(head) = possible else {
             return Ok(());
         };
-        if self.replay_from < head {
-            self.check(u64::MAX)?;
-        }
-        if self.replay_from < head {
+        if self.replay_from < head && !self.check_or_do_without(head)? {
             return Ok(());
         }
-        let durable = LogPosition(self.checked.load(Ordering::Relaxed));
+        let durable = LogPosition(self.checked.load(Ordering::Relaxed).max(head));
         // Both, so that no slot says otherwise.
         let checkpoint = self.checkpoint(durable, head, false);
         self.checkpoints.write_both(&checkpoint)?;
@@ -272,6 +287,19 @@ impl Keeper {
         }
         self.env.fs.sync_dir(&log_dir)?;
         self.check(0)
+    }
+
+    /// Notes what the log comes to before its beginning goes. False: not yet. Where there is no space for that, there
+    /// shall be: without a state file a start reads the whole log, of which there is less then.
+    fn check_or_do_without(&mut self, head: u64) -> Result<bool, Later> {
+        match self.check(u64::MAX) {
+            Ok(()) => Ok(self.replay_from >= head),
+            Err(Later::Io(error)) if is_full(&error) => {
+                tracing::warn!(%error, "segments go before it is noted what the log comes to");
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A message that waits is not expired, however old it is: it moves to the end, and what is before it goes

@@ -9,6 +9,9 @@ pub(crate) const SEGMENT_SHARE: u64 = 256;
 pub(crate) const SUBMITTED: usize = 16 * 1024 * 1024;
 /// Bytes written and not yet durable; one batch is always admitted.
 pub(crate) const UNSYNCED: usize = 16 * 1024 * 1024;
+/// A file of the reserve is this fraction of a segment, and no smaller than this unless segments are.
+pub(crate) const RESERVE_SHARE: u64 = 4;
+pub(crate) const RESERVE_MIN: u64 = 2 * 1024 * 1024;
 /// A group is closed after the batch that passes this.
 pub(crate) const GROUP: usize = 1024 * 1024;
 /// While a sync is running, a group is written as soon as this much waits.
@@ -37,7 +40,7 @@ pub(crate) const SNAPSHOT_SHARE: u64 = 8;
 pub(crate) const SNAPSHOT_CHUNK: usize = 256 * 1024;
 /// The keeper looks at the disk and at the age of segments this often, ms.
 pub(crate) const KEEPER_PAUSE: u64 = 10_000;
-/// The same while messages are refused for want of space, ms.
+/// The same while something is refused for want of space, ms.
 pub(crate) const KEEPER_PAUSE_WHEN_FULL: u64 = 500;
 /// The appender looks again this often before it sleeps.
 pub(crate) const SPINS: u32 = 200;

@@ -262,10 +262,12 @@ impl Read {
             replay_from: self.replay_from,
             state_bytes: 0,
             snapshot_at,
+            snapshot: Vec::new(),
             looked_at: None,
             level: DiskLevel::default(),
             scrub: Scrub::default(),
             is_carrying: false,
+            is_refusing: false,
             damage: Arc::clone(&shared.damage),
         };
         let yard = self.yard;

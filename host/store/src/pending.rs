@@ -108,6 +108,14 @@ impl Slot {
         }
     }
 
+    pub(crate) fn is_settled(&self) -> bool {
+        self.0.lock().expect(POISONED).outcome.is_some()
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.0.lock().expect(POISONED).outcome, Some(Err(_)))
+    }
+
     pub(crate) fn is_eager(&self) -> bool {
         self.0.lock().expect(POISONED).is_eager
     }

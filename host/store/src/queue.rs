@@ -20,6 +20,7 @@ use crate::gathering::Gathering;
 use crate::limits;
 use crate::pending::{Appended, Slot};
 use crate::retention::DiskLevel;
+use crate::spares::{Blank, Claim, Spare, Stock};
 
 /// What is known of one block without looking at it again.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +103,16 @@ impl Batch {
         (RECORD_HEADER + self.extensions(0).size()) as u32
     }
 
+    pub(crate) fn claim(&self) -> Claim {
+        if self.carried || self.kind == RecordKind::Snapshot {
+            Claim::MakesRoom
+        } else if self.kind.is_state() {
+            Claim::Broker
+        } else {
+            Claim::Users
+        }
+    }
+
     /// Bytes it takes in the log.
     pub(crate) fn stored_len(&self) -> usize {
         self.blocks.len() + self.facts.len() * self.head_len() as usize
@@ -128,17 +139,6 @@ pub(crate) struct Group {
     pub(crate) file: Arc<dyn File>,
 }
 
-/// The segment made ahead of need.
-#[derive(Debug, Default)]
-pub(crate) enum Spare {
-    #[default]
-    Wanted,
-    Making,
-    Made(io::Result<Arc<dyn File>>),
-    /// On its way to being a segment.
-    Taken,
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) batches: VecDeque<Batch>,
@@ -151,10 +151,14 @@ pub(crate) struct State {
     pub(crate) syncing: bool,
     /// Whom the next sync waits for.
     pub(crate) gathering: Gathering,
+    /// It has ended: all that has come is written before the next sync.
+    pub(crate) flushing: bool,
+    /// The appender has taken batches, and not handed them over yet.
+    pub(crate) writing: bool,
     pub(crate) appender_done: bool,
     /// The appender has a group that waits for a new segment.
     pub(crate) rolling: bool,
-    pub(crate) spare: Spare,
+    pub(crate) stock: Stock,
     /// The log has grown enough to be worth the keeper's attention.
     pub(crate) keeper_due: bool,
     pub(crate) disk: DiskLevel,
@@ -170,6 +174,7 @@ impl State {
             && self.unsynced < limits::UNSYNCED
             && (idle
                 || self.hurried
+                || self.flushing
                 || self.closed
                 || self.submitted >= limits::GROUP_WHILE_SYNCING)
     }
@@ -177,20 +182,18 @@ impl State {
     /// A segment may be sealed: all of it is durable, and there is one to go on with.
     pub(crate) fn can_roll(&self) -> bool {
         let all_durable = !self.syncing && self.groups.is_empty() && self.unsynced == 0;
-        all_durable && matches!(self.spare, Spare::Made(_))
+        all_durable && matches!(self.stock.spare, Spare::Made(_))
     }
 
     /// The next segment, if this one may be sealed; if not, the appender waits for both.
-    pub(crate) fn take_spare(&mut self) -> Option<io::Result<Arc<dyn File>>> {
+    pub(crate) fn take_next(&mut self, claim: Claim, len: u64) -> Option<io::Result<Blank>> {
         self.rolling = !self.can_roll();
         if self.rolling {
             self.gathering.close();
+            self.flushing = false;
             return None;
         }
-        match std::mem::replace(&mut self.spare, Spare::Taken) {
-            Spare::Made(made) => Some(made),
-            Spare::Wanted | Spare::Making | Spare::Taken => None,
-        }
+        self.stock.take(claim, len)
     }
 
     /// No batch will come any more.
@@ -207,13 +210,20 @@ impl State {
         may_write || self.failed.is_some() || self.is_drained()
     }
 
+    /// The appender has something to write before the next sync.
+    pub(crate) fn is_flushing(&self) -> bool {
+        self.flushing && (self.writing || self.write_now())
+    }
+
     pub(crate) fn syncer_may_move(&self) -> bool {
-        let may_sync = !self.groups.is_empty() && !self.syncing && !self.gathering.is_open();
-        may_sync || self.failed.is_some() || (self.appender_done && self.groups.is_empty())
+        let waits = self.syncing || self.is_flushing() || self.gathering.is_open();
+        (!self.groups.is_empty() && !waits)
+            || self.failed.is_some()
+            || (self.appender_done && self.groups.is_empty())
     }
 
     pub(crate) fn maker_may_move(&self) -> bool {
-        matches!(self.spare, Spare::Wanted) || self.failed.is_some() || self.appender_done
+        self.stock.has_task() || self.failed.is_some() || self.appender_done
     }
 
     pub(crate) fn keeper_may_move(&self) -> bool {
@@ -228,8 +238,8 @@ impl State {
 impl DiskLevel {
     /// Whether there is still room for such a batch: records of the broker's own are small, and some make
     /// room.
-    fn takes(self, batch: &Batch) -> bool {
-        self < Self::Refusing || batch.kind.is_state() || batch.carried
+    fn takes(self, claim: Claim) -> bool {
+        self < Self::Refusing || claim > Claim::Users
     }
 }
 
@@ -297,23 +307,36 @@ impl Queue {
 
     /// Orders another spare.
     pub(crate) fn want_spare(&self) {
-        self.lock().spare = Spare::Wanted;
+        self.lock().stock.spare = Spare::Wanted;
         self.for_maker.notify_one();
+    }
+
+    /// There may be space again for what could not be made. True: not all is there, and something is
+    /// refused.
+    pub(crate) fn make_again(&self) -> bool {
+        let mut state = self.lock();
+        if !state.stock.is_whole() {
+            state.stock.try_again();
+            self.for_maker.notify_one();
+        }
+        state.stock.refuses(Claim::Users)
     }
 
     /// Takes a batch; the order of calls is the order in the log.
     pub(crate) fn submit(&self, batch: Batch) {
+        let claim = batch.claim();
         let refused = {
             let mut state = self.lock();
             if let Some(why) = &state.failed {
                 Some((batch, AppendError::Failed(why.clone())))
             } else if state.closed {
                 Some((batch, AppendError::Closed))
-            } else if !state.disk.takes(&batch) {
+            } else if !state.disk.takes(claim) || state.stock.refuses(claim) {
                 Some((batch, AppendError::DiskFull))
             } else {
                 state.submitted += batch.blocks.len();
-                state.hurried |= batch.slot.is_eager() | state.gathering.came();
+                state.hurried |= batch.slot.is_eager();
+                state.flushing |= state.gathering.came();
                 state.batches.push_back(batch);
                 if state.appender_may_move() {
                     self.for_appender.notify_one();

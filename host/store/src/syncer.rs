@@ -51,6 +51,9 @@ impl Syncer {
                 return Turn::Waiting(None);
             }
             // The appender ends the wait; here it only must not last for ever.
+            if state.is_flushing() {
+                return Turn::Waiting(Some(APPENDER_FIRST));
+            }
             if let (Some(left), _) = state.gathering.look(self.clock.steady_us()) {
                 let left = Duration::from_micros(left) + APPENDER_FIRST;
                 return Turn::Waiting(Some(left));

@@ -13,6 +13,7 @@ mod reads;
 mod repair;
 mod search;
 mod simulation;
+mod space;
 mod timers;
 
 use std::collections::HashMap;

@@ -28,6 +28,7 @@ const STATES: &[&str] = &[
     "failed write-back told, and not to us first",
     "disk full",
     "disk full, and room again",
+    "disk full, and the broker's own records taken",
     "read error told",
     "damage met by a reader",
     "damage refused as corruption",

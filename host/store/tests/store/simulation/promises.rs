@@ -60,7 +60,9 @@ impl Simulation {
             life.store.range(TopicId(1), QueueId(queue)).1.0 as usize
         };
         assert!(visible >= known, "acknowledged is visible; {repeat}");
-        if self.full {
+        if self.full && queue == STATE {
+            self.reach("disk full, and the broker's own records taken");
+        } else if self.full {
             self.reach("disk full, and room again");
         }
         // Acknowledged is durable, whatever happens next.
