@@ -22,12 +22,16 @@
 //! To change anything else, flags too: a new format number (`host/store/src/segment.rs`), a reader that keeps the old one,
 //! new golden files beside the old, for the wire as well as the disk.
 
-use bytes::Bytes;
+mod kind;
+mod view;
 
-use crate::block::{Block, BlockError, Pairs, crc_around};
+use crate::block::{BlockError, crc_around};
 use crate::ids::{Epoch, LogPosition, ProducerId, QueueId, QueueOffset, TopicId};
 use crate::limits;
 use crate::send::ProducerBatch;
+
+pub use kind::RecordKind;
+pub use view::{RecordView, records};
 
 /// Bytes before extensions and block.
 pub const RECORD_HEADER: usize = 56;
@@ -40,64 +44,6 @@ const CARRIED: u8 = 4;
 const NOTES: u8 = 16;
 const PRODUCER_BYTES: usize = 16;
 const ORIGIN_BYTES: usize = 16;
-
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
-        /// What a record is. Numbers are only added; 0 and 255 stay unused. From 16 on the block is the
-        /// broker's own, and its body begins with a version byte.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum RecordKind {
-            $($(#[$doc])* $name = $number,)*
-        }
-
-        impl RecordKind {
-            pub const ALL: &[Self] = &[$(Self::$name),*];
-
-            pub fn from_number(number: u8) -> Option<Self> {
-                match number {
-                    $($number => Some(Self::$name),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-kinds! {
-    Message = 1,
-    /// A transaction's message before its outcome is known: in no queue.
-    Half = 2,
-    /// A message for later: in no queue until it is due.
-    Timer = 3,
-    /// The half this one's origin names is not to be delivered.
-    Rollback = 16,
-    /// The timer this one's origin names is not to be delivered.
-    TimerCancel = 17,
-    OffsetCommit = 18,
-    /// Part of what the state of the log adds up to, so that older records may go.
-    Snapshot = 20,
-    Topic = 32,
-    Group = 33,
-    /// A producer id was given out.
-    Producer = 34,
-    Plugin = 35,
-    Access = 36,
-    /// A damaged range that an operator has put aside.
-    Quarantine = 37,
-}
-
-impl RecordKind {
-    /// Whether its records have a place in a consume queue.
-    pub fn is_queued(self) -> bool {
-        self == Self::Message
-    }
-
-    /// Whether its block is the broker's own.
-    pub fn is_state(self) -> bool {
-        self as u8 >= 16
-    }
-}
 
 /// Which batch of which producer a record belongs to, so that one sent twice is stored once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -374,191 +320,6 @@ impl<'a> Rest<'a> {
         match u16::try_from(len) {
             Ok(len) if len > 0 && usize::from(len) <= limits::NOTES => Ok(len),
             _ => Err(RecordError::Notes),
-        }
-    }
-}
-
-/// A record, borrowed and checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecordView<'a> {
-    pub header: RecordHeader,
-    /// The broker's words about this record.
-    pub notes: Pairs<'a>,
-    pub block: Block<'a>,
-}
-
-impl<'a> RecordView<'a> {
-    /// Reads the record that `bytes` begin with and verifies header and block checksums.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, RecordError> {
-        Self::read(bytes, Block::parse)
-    }
-
-    /// Reads a message record whose checksums have been verified since it left the disk.
-    pub fn trusted(bytes: &'a [u8]) -> Result<Self, RecordError> {
-        Self::read(bytes, Block::lengths)
-    }
-
-    fn read(
-        bytes: &'a [u8],
-        block: fn(&'a [u8]) -> Result<Block<'a>, BlockError>,
-    ) -> Result<Self, RecordError> {
-        let header = RecordHeader::decode(bytes)?;
-        let need = header.len as usize;
-        if bytes.len() < need {
-            return Err(RecordError::Truncated {
-                have: bytes.len(),
-                need,
-            });
-        }
-        let block = block(&bytes[header.size()..need])?;
-        if block.bytes().len() + header.size() != need {
-            return Err(RecordError::Length { len: header.len });
-        }
-        if block.crc() != header.block_crc {
-            return Err(RecordError::OtherBlock {
-                header: header.block_crc,
-                block: block.crc(),
-            });
-        }
-        let notes = notes(&bytes[..header.size()], header.extensions.notes_len);
-        Ok(Self {
-            header,
-            notes: notes.ok_or(RecordError::Notes)?,
-            block,
-        })
-    }
-}
-
-/// The notes at the end of a header.
-fn notes(head: &[u8], len: u16) -> Option<Pairs<'_>> {
-    let len = usize::from(len);
-    if len == 0 {
-        return Some(Pairs::default());
-    }
-    let from = head.len() - (4 + len).next_multiple_of(8) + 4;
-    let (pairs, padding) = head[from..].split_at(len);
-    let padded = padding.iter().all(|byte| *byte == 0);
-    Pairs::parse(pairs).filter(|_| padded)
-}
-
-/// Cuts a pull reply into its records, each still a slice of the one buffer, each verified.
-pub fn records(body: &Bytes) -> impl Iterator<Item = Result<Bytes, RecordError>> {
-    let mut rest = body.clone();
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        match RecordView::parse(&rest) {
-            Ok(record) => Some(Ok(rest.split_to(record.header.len as usize))),
-            Err(error) => {
-                rest.clear();
-                Some(Err(error))
-            }
-        }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Message;
-
-    fn record(extensions: Extensions, notes: &[u8]) -> Vec<u8> {
-        let block = Message::new("t", "body").tag("a").encode("id", 1).unwrap();
-        let header = RecordHeader {
-            len: (RECORD_HEADER + extensions.size() + block.len()) as u32,
-            block_crc: Block::parse(&block).unwrap().crc(),
-            position: LogPosition(4096),
-            queue_offset: QueueOffset(3),
-            stored_at: 9,
-            topic: TopicId(1),
-            queue: QueueId(2),
-            epoch: Epoch(1),
-            kind: RecordKind::Message,
-            attempts: 0,
-            extensions,
-        };
-        let mut out = Vec::new();
-        header.encode(notes, &mut out);
-        assert_eq!(out.len(), header.size());
-        out.extend_from_slice(&block);
-        out
-    }
-
-    fn sample() -> Vec<u8> {
-        record(Extensions::default(), &[])
-    }
-
-    fn full() -> Vec<u8> {
-        let notes = Pairs::encode([("reason", "why")]);
-        let extensions = Extensions {
-            producer: Some(ProducerStamp {
-                id: ProducerId(7),
-                epoch: 1,
-                sequence: 5,
-                to_follow: 2,
-            }),
-            origin: Some(Origin {
-                due_at: 11,
-                root: LogPosition(4_160),
-            }),
-            carried: true,
-            notes_len: notes.len() as u16,
-        };
-        record(extensions, &notes)
-    }
-
-    #[test]
-    fn extensions_and_notes_read_back() {
-        let bytes = full();
-        let view = RecordView::parse(&bytes).unwrap();
-        assert_eq!(view.notes.iter().collect::<Vec<_>>(), [("reason", "why")]);
-        let more = view.header.extensions;
-        assert_eq!(
-            more.producer.map(|it| (it.sequence, it.to_follow)),
-            Some((5, 2))
-        );
-        assert_eq!(more.origin.map(|it| it.due_at), Some(11));
-        assert!(more.carried);
-        assert_eq!(view.block.stored_body(), b"body");
-    }
-
-    #[test]
-    fn kinds_have_their_numbers_and_no_other_is_known() {
-        let known = |number| RecordKind::from_number(number).is_some();
-        assert_eq!(
-            (0..=255).filter(|it| known(*it)).count(),
-            RecordKind::ALL.len()
-        );
-        assert!(
-            RecordKind::ALL
-                .iter()
-                .all(|it| RecordKind::from_number(*it as u8) == Some(*it))
-        );
-        assert!(!known(0) && !known(255));
-    }
-
-    #[test]
-    fn records_read_back_one_after_the_other() {
-        let body = Bytes::from([sample(), sample()].concat());
-        let read: Vec<_> = records(&body).map(Result::unwrap).collect();
-        assert_eq!(read.len(), 2);
-        let view = RecordView::parse(&read[1]).unwrap();
-        assert_eq!(view.header.queue_offset, QueueOffset(3));
-        assert_eq!(view.block.stored_body(), b"body");
-    }
-
-    #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed() {
-        for bytes in [sample(), full()] {
-            for bit in 0..bytes.len() * 8 {
-                let mut damaged = bytes.clone();
-                damaged[bit / 8] ^= 1 << (bit % 8);
-                assert!(RecordView::parse(&damaged).is_err(), "bit {bit}");
-            }
-            for len in 0..bytes.len() {
-                assert!(RecordView::parse(&bytes[..len]).is_err(), "cut at {len}");
-            }
         }
     }
 }
