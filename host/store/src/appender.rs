@@ -96,15 +96,17 @@ impl Appender {
         if has_failed {
             return self.end();
         }
+        let others = self.gathering();
         if let Some(batches) = self.waiting.pop_front().or_else(|| self.gather()) {
             return self.append(batches);
         }
         if self.queue.lock().is_drained() {
             return self.end();
         }
-        if let Some(left) = self.gathering() {
-            return Turn::Waiting(Some(left));
+        if others.is_some() {
+            return Turn::Waiting(others);
         }
+        self.let_sync();
         match self.until_stamp() {
             Some(left) if left.is_zero() => self.stamp(),
             left => Turn::Waiting(left),
@@ -115,18 +117,17 @@ impl Appender {
     fn gathering(&self) -> Option<Duration> {
         let mut state = self.queue.lock();
         let (left, has_ended) = state.gathering.look(self.clock.steady_us());
-        if let Some(left) = left {
-            return Some(Duration::from_micros(left));
-        }
-        if has_ended && !state.batches.is_empty() {
-            // First what has come, then the sync.
-            state.flushing = true;
-            return Some(Duration::ZERO);
-        }
-        if has_ended || std::mem::take(&mut state.flushing) {
+        // First what has come, then the sync.
+        state.flushing |= has_ended;
+        left.map(Duration::from_micros)
+    }
+
+    /// There is nothing to write before the next sync.
+    fn let_sync(&self) {
+        let mut state = self.queue.lock();
+        if std::mem::take(&mut state.flushing) {
             self.queue.for_syncer.notify_one();
         }
-        None
     }
 
     /// Where the log ends.

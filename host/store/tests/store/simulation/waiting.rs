@@ -257,11 +257,14 @@ impl Simulation {
         self.submit(life);
         let parts = [Part::Appender, Part::Syncer, Part::Maker];
         let mut turns = 0;
+        self.clock.pass(3);
         while parts
             .iter()
             .fold(false, |moved, it| steps.step(*it) | moved)
         {
             turns += 1;
+            // A sync waits for others no longer than this.
+            self.clock.pass(3);
             if turns > 10_000 {
                 self.fail("the log does not come to rest");
             }
