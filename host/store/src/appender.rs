@@ -91,6 +91,7 @@ impl Appender {
         let has_failed = {
             let mut state = self.queue.lock();
             state.writing = false;
+            state.look_again = false;
             state.failed.is_some()
         };
         if has_failed {

@@ -153,6 +153,8 @@ pub(crate) struct State {
     pub(crate) gathering: Gathering,
     /// It has ended: all that has come is written before the next sync.
     pub(crate) flushing: bool,
+    /// It has begun: whoever sleeps until there is something to write has to know how long it lasts.
+    pub(crate) look_again: bool,
     /// The appender has taken batches, and not handed them over yet.
     pub(crate) writing: bool,
     pub(crate) appender_done: bool,
@@ -207,7 +209,7 @@ impl State {
         } else {
             self.write_now()
         };
-        may_write || self.failed.is_some() || self.is_drained()
+        may_write || self.look_again || self.failed.is_some() || self.is_drained()
     }
 
     /// The appender has something to write before the next sync.

@@ -163,6 +163,7 @@ impl Syncer {
                 answered: synced.iter().map(|group| group.batches.len()).sum(),
                 waiting,
             });
+            state.look_again = state.gathering.is_open();
         }
         self.queue.for_appender.notify_one();
         if !state.groups.is_empty() {

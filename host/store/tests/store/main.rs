@@ -8,6 +8,7 @@ mod contract;
 mod derived;
 mod exercise;
 mod failures;
+mod gathering;
 mod halves;
 mod reads;
 mod repair;
