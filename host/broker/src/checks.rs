@@ -113,7 +113,9 @@ impl Checks {
         let table = self.table();
         let hopeless = table.known.iter();
         let hopeless = hopeless.filter(|(_, it)| it.asked >= most && it.next <= now);
-        hopeless.map(|(position, _)| *position).collect()
+        let mut hopeless: Vec<_> = hopeless.map(|(position, _)| *position).collect();
+        hopeless.sort_unstable();
+        hopeless
     }
 }
 
@@ -179,7 +181,8 @@ pub(crate) async fn watch(broker: Weak<Broker>) {
     }
 }
 
-async fn look(broker: &Arc<Broker>) -> Result<(), WireError> {
+/// One look at them.
+pub(crate) async fn look(broker: &Arc<Broker>) -> Result<(), WireError> {
     let (now, settings) = (broker.store.now_ms(), &broker.config.transactions);
     let open_since = |ms: Duration| now.saturating_sub(ms.as_millis() as u64);
     loop {
@@ -202,9 +205,25 @@ async fn look(broker: &Arc<Broker>) -> Result<(), WireError> {
                 asked: 0,
             };
             table.put(half.position, known);
+            // Decided while it was read: nobody will say so again.
+            if broker.store.waits(half.position).is_none() {
+                table.take(half.position);
+            }
         }
-        table.seen = last;
+        table.seen = match cfg!(zoo = "z20") {
+            true => (last.0, LogPosition(u64::MAX)),
+            false => last,
+        };
     }
+    let outcome = put_aside(broker, now).await;
+    broker.checks.bell.notify_waiters();
+    outcome
+}
+
+/// Parks what nobody can decide. One that cannot be parked keeps none of the others here.
+async fn put_aside(broker: &Arc<Broker>, now: u64) -> Result<(), WireError> {
+    let settings = &broker.config.transactions;
+    let open_since = |ms: Duration| now.saturating_sub(ms.as_millis() as u64);
     let mut hopeless = broker.checks.hopeless(now, settings.checks);
     let open = broker
         .store
@@ -213,11 +232,11 @@ async fn look(broker: &Arc<Broker>) -> Result<(), WireError> {
         .iter()
         .filter(|it| it.due_at <= open_since(settings.longest));
     hopeless.extend(too_old.map(|it| it.position));
+    let mut outcome = Ok(());
     for half in read(broker, hopeless).await? {
-        park(broker, half).await?;
+        outcome = outcome.and(park(broker, half).await);
     }
-    broker.checks.bell.notify_waiters();
-    Ok(())
+    outcome
 }
 
 /// Sets a message aside whose transaction nobody can decide.

@@ -17,7 +17,8 @@ type Reader = Option<GroupName>;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct ColdReads {
-    pool: Pool<()>,
+    /// `None` = whoever asks reads at once.
+    pool: Option<Pool<()>>,
     shares: Mutex<HashMap<Reader, Arc<Semaphore>>>,
     /// A search may read for long: those who search share this, and hold up nobody else.
     searches: Arc<Semaphore>,
@@ -29,10 +30,18 @@ impl ColdReads {
     pub(crate) fn start() -> std::io::Result<Self> {
         let nothing_kept = [(); limits::COLD_THREADS];
         Ok(Self {
-            pool: Pool::start("quern-cold", nothing_kept, limits::COLD_QUEUE)?,
+            pool: Some(Pool::start("quern-cold", nothing_kept, limits::COLD_QUEUE)?),
+            ..Self::at_once()
+        })
+    }
+
+    /// Without threads, where whoever asks may be held up: in a simulation.
+    pub(crate) fn at_once() -> Self {
+        Self {
+            pool: None,
             shares: Mutex::default(),
             searches: Arc::new(Semaphore::new(limits::SEARCHES)),
-        })
+        }
     }
 
     /// Runs `work` on one of the threads, once the reader's share and then a thread is free.
@@ -59,12 +68,15 @@ impl ColdReads {
     ) -> Result<A, WireError> {
         let permit = share.acquire_owned().await;
         let permit = permit.expect("a share is never closed");
+        let Some(pool) = &self.pool else {
+            return Ok(work());
+        };
         let work = move |(): &mut ()| {
             // Given back when the work is done, should nobody wait for it any more.
             let _permit = permit;
             work()
         };
-        self.pool.run(work).await
+        pool.run(work).await
     }
 
     fn share(&self, reader: &Reader) -> Arc<Semaphore> {

@@ -141,20 +141,34 @@ pub(crate) async fn deliver(broker: Weak<Broker>) {
         let Some(broker) = broker.upgrade() else {
             return;
         };
-        let now = broker.store.now_ms();
-        let due = due_now(&broker, now);
-        if due.is_empty() || broker.is_draining() {
-            let next = broker.store.next_due().map(|it| it.saturating_sub(now));
-            let next = next.map_or(limits::TIMER_TICK, Duration::from_millis);
-            drop(broker);
-            // One that comes meanwhile may be due before those that wait.
-            tokio::time::sleep(next.clamp(limits::TIMER_REST, limits::TIMER_TICK)).await;
-        } else if let Err(error) = fire(&broker, due).await {
-            tracing::warn!(%error, "messages whose time has come wait longer");
-            drop(broker);
-            tokio::time::sleep(limits::TIMER_TICK).await;
-        }
+        let rest = match deliver_due(&broker).await {
+            Ok(true) => continue,
+            Ok(false) => {
+                let (next, now) = (broker.store.next_due(), broker.store.now_ms());
+                let next = next.map(|it| Duration::from_millis(it.saturating_sub(now)));
+                // One that comes meanwhile may be due before those that wait.
+                next.map_or(limits::TIMER_TICK, |it| {
+                    it.clamp(limits::TIMER_REST, limits::TIMER_TICK)
+                })
+            }
+            Err(error) => {
+                tracing::warn!(%error, "messages whose time has come wait longer");
+                limits::TIMER_TICK
+            }
+        };
+        drop(broker);
+        tokio::time::sleep(rest).await;
     }
+}
+
+/// Delivers some of them; whether there were any.
+pub(crate) async fn deliver_due(broker: &Arc<Broker>) -> Result<bool, WireError> {
+    let due = due_now(broker, broker.store.now_ms());
+    if due.is_empty() || broker.is_draining() {
+        return Ok(false);
+    }
+    fire(broker, due).await?;
+    Ok(true)
 }
 
 /// What is delivered together.

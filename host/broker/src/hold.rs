@@ -19,7 +19,13 @@ pub(crate) async fn until_some<T, F>(
 where
     F: Future<Output = Result<Vec<T>, WireError>>,
 {
-    let wait = Duration::from_millis(wait_ms.min(wire::PULL_WAIT_MS).into());
+    if wait_ms > wire::PULL_WAIT_MS {
+        let most = wire::PULL_WAIT_MS;
+        return Err(reply::bad_request(format!(
+            "a request is held at most {most} ms, not {wait_ms}"
+        )));
+    }
+    let wait = Duration::from_millis(wait_ms.into());
     let mut over = pin!(tokio::time::sleep(wait));
     loop {
         if broker.is_draining() {
@@ -29,7 +35,7 @@ where
         let mut rung = pin!(bell.notified());
         rung.as_mut().enable();
         let found = look().await?;
-        if !found.is_empty() || over.is_elapsed() {
+        if !found.is_empty() || wait_ms == 0 || over.is_elapsed() {
             return Ok(found);
         }
         tokio::select! {

@@ -37,6 +37,7 @@ mod plugin_logs;
 mod plugins;
 mod pool;
 mod pop;
+mod pop_gates;
 mod pops;
 mod pull;
 mod registration;
@@ -65,12 +66,13 @@ mod wait_figures;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use quern_plugins::{Digest, Runtime, RuntimeError};
+use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::{Code, ComponentDigest, RecordKind, TopicName, WireError, being_deleted};
 use quern_quic::{Connector, Listener};
-use quern_store::{Dispatched, Env, Observer, OpenError, Report, StateRecord, Store};
+use quern_store::{Dispatched, Env, Held, Observer, OpenError, Report, StateRecord, Steps, Store};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use crate::allocation::Allocation;
@@ -84,7 +86,7 @@ use crate::health::Health;
 use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
 use crate::pool::Delivery;
-use crate::pop::Gates;
+use crate::pop_gates::Gates;
 use crate::replies::Replies;
 use crate::selectors::Selectors;
 use crate::shelf::Shelf;
@@ -160,24 +162,54 @@ impl Broker {
         env: Env,
         plugins: &Runtime,
     ) -> Result<(Arc<Self>, Report), StartError> {
-        let state = Arc::new(State::default());
-        let waits = Arc::new(LongPoll::default());
-        let (bad_state, first_bad) = std::sync::mpsc::sync_channel(1);
-        let observer = LogObserver {
-            state: Arc::clone(&state),
-            waits: Arc::clone(&waits),
-            bad_state,
-        };
+        let (heard, observer) = listen();
         let (store, report) = Store::open(store, env, Box::new(observer))?;
+        let threads = config.delivery_threads.max(1);
+        let broker = Self::on(
+            store,
+            heard,
+            config,
+            plugins,
+            (threads, ColdReads::start()?),
+        )?;
+        Ok((broker, report))
+    }
+
+    /// The same, but without threads: the log takes its turns when it is told to, what has to be read is read at
+    /// once, and no guest runs. For simulations, which ask by [`Self::answer`].
+    pub fn open_in_steps(
+        config: Config,
+        store: &quern_store::Config,
+        env: Env,
+        plugins: &Runtime,
+    ) -> Result<(Arc<Self>, Report, Steps), StartError> {
+        let (heard, observer) = listen();
+        let (store, report, steps) = Store::open_in_steps(store, env, Box::new(observer))?;
+        let broker = Self::on(store, heard, config, plugins, (0, ColdReads::at_once()))?;
+        Ok((broker, report, steps))
+    }
+
+    fn on(
+        store: Store,
+        heard: Heard,
+        config: Config,
+        plugins: &Runtime,
+        (threads, cold): (usize, ColdReads),
+    ) -> Result<Arc<Self>, StartError> {
+        let Heard {
+            state,
+            waits,
+            first_bad,
+        } = heard;
         if let Ok(bad) = first_bad.try_recv() {
             return Err(StartError::State(bad));
         }
         store.retain_topics(|id| state.topics.exists(id));
         state.leases.begin(store.steady_ms());
-        let workers = (0..config.delivery_threads.max(1)).map(|_| plugins.worker());
+        let workers = (0..threads).map(|_| plugins.worker());
         let broker = Self {
             delivery: Delivery::start("quern-deliver", workers, limits::SCAN_QUEUE)?,
-            cold: ColdReads::start()?,
+            cold,
             shelf: Shelf::new(plugins, &config.filters),
             filters: Filters::default(),
             selectors: Selectors::default(),
@@ -209,7 +241,18 @@ impl Broker {
         broker.collect_components();
         let clock = broker.store.clone();
         plugins.logs().tell_time(move || clock.now_ms());
-        Ok((Arc::new(broker), report))
+        Ok(Arc::new(broker))
+    }
+
+    /// What a peer would be answered.
+    pub async fn answer(self: &Arc<Self>, frame: Frame) -> Outgoing {
+        requests::handle(self, frame).await
+    }
+
+    /// Once what a broker that serves does all the time: delivers what is due, sets aside what nobody decides.
+    pub async fn do_chores(self: &Arc<Self>) -> Result<(), WireError> {
+        delay::deliver_due(self).await?;
+        checks::look(self).await
     }
 
     /// What an upload left that ended between the disk and the log. It can be tried again.
@@ -292,6 +335,19 @@ impl Broker {
         Ok(())
     }
 
+    /// The same, and holds something until then, even if nobody waits for that any more.
+    async fn log_holding<B: Body>(
+        &self,
+        kind: RecordKind,
+        body: &B,
+        held: Held,
+    ) -> Result<(), WireError> {
+        let body = body.to_record();
+        let appended = self.store.submit_state_holding(kind, &body, held).await;
+        appended.map_err(|error| reply::append_failed(&error))?;
+        Ok(())
+    }
+
     async fn topic_changes(&self) -> SemaphorePermit<'_> {
         let permit = self.topic_gate.acquire().await;
         permit.expect("the gate is never closed")
@@ -342,6 +398,28 @@ impl Broker {
     fn count_request(self: &Arc<Self>) -> Counted {
         Counted::new(self, |broker| &broker.under_way)
     }
+}
+
+/// What the log has said so far.
+struct Heard {
+    state: Arc<State>,
+    waits: Arc<LongPoll>,
+    first_bad: Receiver<String>,
+}
+
+fn listen() -> (Heard, LogObserver) {
+    let (bad_state, first_bad) = sync_channel(1);
+    let heard = Heard {
+        state: Arc::default(),
+        waits: Arc::default(),
+        first_bad,
+    };
+    let observer = LogObserver {
+        state: Arc::clone(&heard.state),
+        waits: Arc::clone(&heard.waits),
+        bad_state,
+    };
+    (heard, observer)
 }
 
 /// Hears what the log says.

@@ -8,6 +8,7 @@ use quern_protocol::{
     OffsetRangeReply, QueryOffsets, QueryOffsetsReply, QueueId, QueueOffset, QueuePosition,
     RecordKind, TopicId, WireError,
 };
+use quern_store::Held;
 use serde::{Deserialize, Serialize};
 
 use crate::state::Body;
@@ -146,14 +147,18 @@ pub(crate) async fn commit(
             ));
         }
     }
+    // Whoever pops these queues waits until the log has it, and so does the next who resets the group.
+    let mut held: Held = Box::new(());
     let _one_change_at_a_time = if request.leases.is_empty() {
         let gate = broker.group_changes().await;
         let of_topic = broker.state.leases.owners(&request.group, topic.id);
         let queues = request.offsets.iter().map(|at| at.queue);
-        let held = queues
-            .filter(|queue| of_topic.contains_key(queue))
-            .collect();
-        lease::take_back(broker, &request.group, &topic, held).await?;
+        let owned = queues.clone().filter(|queue| of_topic.contains_key(queue));
+        lease::take_back(broker, &request.group, &topic, owned.collect()).await?;
+        if !cfg!(zoo = "z28") {
+            let gates = &broker.pop_gates;
+            held = Box::new(gates.close(&request.group, topic.id, queues).await);
+        }
         Some(gate)
     } else {
         check_leases(broker, &request, &topic)?;
@@ -164,7 +169,8 @@ pub(crate) async fn commit(
         topic: topic.id,
         offsets: request.offsets,
     };
-    broker.log(RecordKind::OffsetCommit, &record).await?;
+    let kind = RecordKind::OffsetCommit;
+    broker.log_holding(kind, &record, held).await?;
     Ok(CommitOffsetsReply {})
 }
 

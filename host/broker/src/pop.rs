@@ -1,22 +1,22 @@
 //! `Pop`, `AckPopped` and `HidePopped`: messages given to whoever asks for a group, one at a time and durably,
 //! so that a crash gives none again that was acknowledged, and none early.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quern_protocol::frame::Outgoing;
 use quern_protocol::{
-    AckPopped, AckPoppedReply, GroupName, HidePopped, HidePoppedReply, MessageType, Permission,
-    Pop, PopReply, Popped, Priority, QueueId, QueueOffset, Receipt, Reconsume, RecordHeader,
-    RecordKind, Stall, TopicId, WireError, limits as wire,
+    AckPopped, AckPoppedReply, Code, GroupName, HidePopped, HidePoppedReply, MessageType,
+    Permission, Pop, PopReply, Popped, Priority, QueueId, QueueOffset, Receipt, Reconsume,
+    RecordHeader, RecordKind, Stall, TopicId, WireError, limits as wire,
 };
-use quern_store::ReadError;
+
+use tokio::sync::OwnedMutexGuard;
 
 use crate::filters;
 use crate::leases::GroupChange;
@@ -24,36 +24,6 @@ use crate::pops::{PopChange, PopWhat, Queue};
 use crate::scan::{Scan, look};
 use crate::topics::Topic;
 use crate::{Broker, group_settings, limits, reply, retry};
-
-type Key = (GroupName, TopicId, QueueId);
-
-/// Whoever gives messages of a queue to a group does it alone.
-#[derive(Debug, Default)]
-pub(crate) struct Gates {
-    gates: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
-    tokens: AtomicU64,
-}
-
-impl Gates {
-    fn of(&self, key: Key) -> Arc<tokio::sync::Mutex<()>> {
-        let gates = self.gates.lock();
-        let mut gates = gates.expect("no code that can panic runs under the gates lock");
-        if gates.len() >= limits::POP_GATES {
-            gates.retain(|_, gate| Arc::strong_count(gate) > 1);
-        }
-        Arc::clone(gates.entry(key).or_default())
-    }
-
-    /// One that was never given, across restarts too.
-    fn token(&self, now: u64) -> u64 {
-        let least = now << 20;
-        let next = |last: u64| Some(last.max(least) + 1);
-        let last = self
-            .tokens
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        last.map_or(least, |last| last.max(least) + 1)
-    }
-}
 
 /// What one queue gives.
 #[derive(Default)]
@@ -81,7 +51,7 @@ pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, 
         let view = broker.view(&request.filter, Some(&request.group), (&topic, *queue));
         filters::judge(broker, &view, Some(&request.group)).await?;
     }
-    let turn = broker.pop_gates.token(0);
+    let turn = broker.pop_gates.token(0, 0);
     if topic.rules.messages == Some(MessageType::Priority) {
         by_priority(&mut queues, topic.read_queues, turn);
     } else {
@@ -116,7 +86,7 @@ pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, 
         }
         let gone = broker.is_draining() || !broker.state.topics.is_open(topic.id);
         let is_something = !given.messages.is_empty() || given.stall.is_some();
-        if is_something || gone || over.is_elapsed() {
+        if is_something || gone || request.wait_ms == 0 || over.is_elapsed() {
             return answer(broker, given);
         }
         let now = broker.store.now_ms();
@@ -231,10 +201,8 @@ async fn give(
     if room.messages == 0 || room.bytes == 0 {
         return Ok(());
     }
-    let gate = broker
-        .pop_gates
-        .of((request.group.clone(), topic.id, queue));
-    let _alone = gate.lock().await;
+    let key = (request.group.clone(), topic.id, queue);
+    let alone = Arc::new(broker.pop_gates.enter(key).await);
     let turn = Turn {
         broker,
         request,
@@ -242,6 +210,7 @@ async fn give(
         queue,
         known: known(broker, request, topic, queue),
         room,
+        alone,
     };
     let mut part = turn.again().await?;
     if turn.may_give_new(&part) {
@@ -258,30 +227,20 @@ async fn give(
     if part.records.is_empty() && part.next == turn.known.next && is_known {
         return Ok(());
     }
-    let now = broker.store.now_ms();
-    let (token, until) = (
-        broker.pop_gates.token(now),
-        now + u64::from(request.invisible_ms),
-    );
-    let what = PopWhat::Given {
-        queue,
-        next: part.next,
-        offsets: part.messages.iter().map(|(offset, _)| *offset).collect(),
-        token,
-        until,
-    };
-    log(broker, &request.group, topic.id, what).await?;
-    given.until = until;
-    given.records.append(&mut part.records);
-    let messages = part.messages.into_iter().map(|(offset, attempts)| Popped {
-        receipt: Receipt {
-            queue,
-            offset,
-            token,
-        },
-        attempts,
-    });
-    given.messages.extend(messages);
+    let offsets = part.messages.iter().map(|(offset, _)| *offset).collect();
+    let (receipts, until) = turn.hide(offsets, part.next).await?;
+    if given.messages.is_empty() {
+        // Of those that were hidden first: the others are hidden longer.
+        given.until = until;
+    }
+    // In the meantime somebody may have acknowledged one of them, or reset the group.
+    let receipts: BTreeMap<_, _> = receipts.into_iter().map(|it| (it.offset, it)).collect();
+    for ((offset, attempts), record) in part.messages.into_iter().zip(part.records) {
+        if let Some(receipt) = receipts.get(&offset).copied() {
+            given.messages.push(Popped { receipt, attempts });
+            given.records.push(record);
+        }
+    }
     Ok(())
 }
 
@@ -321,9 +280,85 @@ struct Turn<'a> {
     queue: QueueId,
     known: Queue,
     room: Room,
+    /// Nobody else gives messages of the queue before the log has what this one gave.
+    alone: Arc<OwnedMutexGuard<()>>,
 }
 
 impl Turn<'_> {
+    /// Hides messages, as the log has it: what it says of each holds, and its receipt is worth something.
+    async fn hide(
+        &self,
+        offsets: Vec<QueueOffset>,
+        next: QueueOffset,
+    ) -> Result<(Vec<Receipt>, u64), WireError> {
+        let Self {
+            broker,
+            request,
+            topic,
+            queue,
+            ..
+        } = self;
+        let now = broker.store.now_ms();
+        let known = broker.state.pops.newest();
+        let token = broker.pop_gates.token(now, known);
+        let until = now + u64::from(request.invisible_ms);
+        let receipt = |offset: &QueueOffset| Receipt {
+            queue: *queue,
+            offset: *offset,
+            token,
+        };
+        let receipts = offsets.iter().map(receipt).collect();
+        let what = PopWhat::Given {
+            queue: *queue,
+            next,
+            offsets,
+            token,
+            until,
+        };
+        let change = change(&request.group, topic.id, what);
+        let alone = Box::new(Arc::clone(&self.alone));
+        let logged = broker.log_holding(RecordKind::Group, &change, alone);
+        logged.await?;
+        let pops = &broker.state.pops;
+        let (hidden, _) = pops.sort(&request.group, topic.id, receipts);
+        Ok((hidden, until))
+    }
+
+    /// Makes dead letters of messages that were given so often. First they are hidden again, so that nobody
+    /// acknowledges one meanwhile.
+    async fn bury(&self, dead: BTreeMap<QueueOffset, u16>) -> Result<(), WireError> {
+        let (broker, request) = (self.broker, self.request);
+        let offsets = dead.keys().copied().collect();
+        let (receipts, _) = self.hide(offsets, self.known.next).await?;
+        for receipt in &receipts {
+            let times = dead.get(&receipt.offset).copied().unwrap_or_default();
+            let back = Reconsume {
+                group: request.group.clone(),
+                topic: request.topic.clone(),
+                queue: self.queue,
+                offset: receipt.offset,
+                delay_ms: 0,
+                reason: format!("popped {times} times and not acknowledged"),
+                dead_after: Some(times),
+                giving: None,
+            };
+            match retry::bury(broker, &back, times).await {
+                // The log has let it go.
+                Err(error) if error.is(Code::NOT_FOUND) => {}
+                buried => buried?,
+            }
+        }
+        self.is_over(receipts).await
+    }
+
+    async fn is_over(&self, receipts: Vec<Receipt>) -> Result<(), WireError> {
+        if receipts.is_empty() {
+            return Ok(());
+        }
+        let what = PopWhat::Acknowledged(receipts);
+        log(self.broker, &self.request.group, self.topic.id, what).await
+    }
+
     /// Messages whose time is over: they are given again, or are dead letters when that was often enough.
     async fn again(&self) -> Result<Part, WireError> {
         let Self {
@@ -333,6 +368,7 @@ impl Turn<'_> {
             queue,
             known,
             room,
+            ..
         } = self;
         let queue = *queue;
         let mut part = Part {
@@ -348,7 +384,7 @@ impl Turn<'_> {
             return Ok(part);
         }
         let retries = broker.state.group_settings.of(&request.group).retries;
-        let mut over = Vec::new();
+        let (mut over, mut dead) = (Vec::new(), BTreeMap::new());
         for (offset, hidden) in known.hidden.iter().filter(|(_, it)| is_over(it.until)) {
             if part.records.len() >= room.messages || part.bytes >= room.bytes {
                 break;
@@ -359,21 +395,10 @@ impl Turn<'_> {
                 token: hidden.token,
             };
             if hidden.times > retries {
-                let back = Reconsume {
-                    group: request.group.clone(),
-                    topic: request.topic.clone(),
-                    queue,
-                    offset: *offset,
-                    delay_ms: 0,
-                    reason: format!("popped {} times and not acknowledged", hidden.times),
-                    dead_after: Some(hidden.times),
-                    giving: None,
-                };
-                retry::bury(broker, &back, hidden.times).await?;
-                over.push(receipt);
+                dead.insert(*offset, hidden.times);
                 continue;
             }
-            match record(broker, topic.id, queue, *offset).await? {
+            match retry::stored(broker, topic, queue, *offset).await? {
                 Some(record) => {
                     part.bytes += record.len();
                     part.records.push(record);
@@ -383,14 +408,9 @@ impl Turn<'_> {
                 None => over.push(receipt),
             }
         }
-        if !over.is_empty() {
-            log(
-                broker,
-                &request.group,
-                topic.id,
-                PopWhat::Acknowledged(over),
-            )
-            .await?;
+        self.is_over(over).await?;
+        if !dead.is_empty() {
+            self.bury(dead).await?;
         }
         Ok(part)
     }
@@ -411,6 +431,7 @@ impl Turn<'_> {
             queue,
             known,
             room,
+            ..
         } = self;
         let queue = *queue;
         let (min, end) = broker.store.range(topic.id, queue);
@@ -441,34 +462,23 @@ impl Turn<'_> {
     }
 }
 
-async fn record(
-    broker: &Broker,
-    topic: TopicId,
-    queue: QueueId,
-    offset: QueueOffset,
-) -> Result<Option<Bytes>, WireError> {
-    let store = broker.store.clone();
-    let read = move || -> Result<Option<Bytes>, ReadError> {
-        let entries = store.entries(topic, queue, offset, 1)?;
-        let entry = entries.first().filter(|it| it.offset == offset);
-        entry.map(|entry| store.record(entry)).transpose()
-    };
-    let found = broker.cold.run(&None, read).await?;
-    found.map_err(|error| reply::read_failed(&error))
-}
-
 async fn log(
     broker: &Broker,
     group: &GroupName,
     topic: TopicId,
     what: PopWhat,
 ) -> Result<(), WireError> {
-    let change = GroupChange::Popped(PopChange {
+    broker
+        .log(RecordKind::Group, &change(group, topic, what))
+        .await
+}
+
+fn change(group: &GroupName, topic: TopicId, what: PopWhat) -> GroupChange {
+    GroupChange::Popped(PopChange {
         group: group.clone(),
         topic,
         what,
-    });
-    broker.log(RecordKind::Group, &change).await
+    })
 }
 
 pub(crate) async fn acknowledge(
@@ -477,11 +487,13 @@ pub(crate) async fn acknowledge(
 ) -> Result<AckPoppedReply, WireError> {
     let topic = checked(broker, &request.topic, &request.receipts)?;
     let pops = &broker.state.pops;
-    let (current, stale) = pops.sort(&request.group, topic.id, request.receipts);
+    let (current, mut stale) = pops.sort(&request.group, topic.id, request.receipts);
     if !current.is_empty() {
         let queues = queues_of(&current);
-        let what = PopWhat::Acknowledged(current);
+        let what = PopWhat::Acknowledged(current.clone());
         log(broker, &request.group, topic.id, what).await?;
+        // Given again before that: the log says which came first.
+        stale.extend(pops.still_hidden(&request.group, topic.id, current));
         // What comes behind it in order may be given now.
         queues
             .into_iter()
@@ -499,12 +511,16 @@ pub(crate) async fn hide(
     }
     let topic = checked(broker, &request.topic, &request.receipts)?;
     let pops = &broker.state.pops;
-    let (receipts, stale) = pops.sort(&request.group, topic.id, request.receipts);
+    let (receipts, mut stale) = pops.sort(&request.group, topic.id, request.receipts);
     let until = broker.store.now_ms() + u64::from(request.invisible_ms);
     if !receipts.is_empty() {
         let queues = queues_of(&receipts);
-        let what = PopWhat::Hidden { receipts, until };
+        let what = PopWhat::Hidden {
+            receipts: receipts.clone(),
+            until,
+        };
         log(broker, &request.group, topic.id, what).await?;
+        stale.extend(pops.sort(&request.group, topic.id, receipts).1);
         queues
             .into_iter()
             .for_each(|it| broker.waits.wake(topic.id, it));

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use quern_protocol::{GroupName, QueueId, QueueOffset, QueuePosition, Receipt, TopicId};
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,8 @@ pub(crate) struct PopChange {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum PopWhat {
-    /// Given, and hidden until then, ms since 1970. Everything before `next` was given or is of no interest.
+    /// Given, and hidden until then, ms since 1970. Everything before `next` was given or is of no interest. Of
+    /// those that were given before, only what is hidden still: another record may have come first.
     Given {
         queue: QueueId,
         next: QueueOffset,
@@ -73,14 +75,18 @@ type Key = (GroupName, TopicId);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Pops(Mutex<HashMap<Key, BTreeMap<QueueId, Queue>>>);
+pub(crate) struct Pops {
+    table: Mutex<HashMap<Key, BTreeMap<QueueId, Queue>>>,
+    /// The newest token.
+    newest: AtomicU64,
+}
 
 const POISONED: &str = "no code that can panic runs under the pops lock";
 
 impl Pops {
     /// Applies what the log says. Returns how far the group has consumed the queues concerned.
     pub(crate) fn apply(&self, change: PopChange) -> Commit {
-        let mut table = self.0.lock().expect(POISONED);
+        let mut table = self.table.lock().expect(POISONED);
         let key = (change.group.clone(), change.topic);
         let queues = table.entry(key).or_default();
         let mut touched = Vec::new();
@@ -92,10 +98,17 @@ impl Pops {
                 token,
                 until,
             } => {
+                self.newest.fetch_max(token, Ordering::Relaxed);
                 let known = queues.entry(queue).or_default();
-                known.next = known.next.max(next);
+                let before = known.next;
+                known.next = before.max(next);
                 for offset in offsets {
-                    let times = known.hidden.get(&offset).map_or(0, |it| it.times);
+                    let again = known.hidden.get(&offset);
+                    // Acknowledged while it was about to be given again: that came first, and holds.
+                    if again.is_none() && offset < before && !cfg!(zoo = "z27") {
+                        continue;
+                    }
+                    let times = again.map_or(0, |it| it.times);
                     let hidden = Hidden {
                         token,
                         until,
@@ -129,7 +142,10 @@ impl Pops {
                 next,
                 hidden,
             } => {
-                let hidden = hidden.into_iter().collect();
+                let hidden: BTreeMap<_, _> = hidden.into_iter().collect();
+                let newest = hidden.values().map(|it: &Hidden| it.token).max();
+                self.newest
+                    .fetch_max(newest.unwrap_or(0), Ordering::Relaxed);
                 queues.insert(queue, Queue { next, hidden });
                 touched.push(queue);
             }
@@ -147,9 +163,14 @@ impl Pops {
         }
     }
 
+    /// The newest token that was given, of those that may be worth something.
+    pub(crate) fn newest(&self) -> u64 {
+        self.newest.load(Ordering::Relaxed)
+    }
+
     /// Somebody has said where the group goes on: what it has popped of those queues counts no more.
     pub(crate) fn reset(&self, commit: &Commit) {
-        let mut table = self.0.lock().expect(POISONED);
+        let mut table = self.table.lock().expect(POISONED);
         let key = (commit.group.clone(), commit.topic);
         let Some(queues) = table.get_mut(&key) else {
             return;
@@ -163,18 +184,18 @@ impl Pops {
     }
 
     pub(crate) fn forget_topic(&self, topic: TopicId) {
-        let mut table = self.0.lock().expect(POISONED);
+        let mut table = self.table.lock().expect(POISONED);
         table.retain(|(_, it), _| *it != topic);
     }
 
     pub(crate) fn forget_group(&self, group: &GroupName) {
-        let mut table = self.0.lock().expect(POISONED);
+        let mut table = self.table.lock().expect(POISONED);
         table.retain(|(it, _), _| it != group);
     }
 
     /// The changes that make a table like this one, in an order of their own.
     pub(crate) fn snapshot(&self) -> Vec<PopChange> {
-        let table = self.0.lock().expect(POISONED);
+        let table = self.table.lock().expect(POISONED);
         let changes = table.iter().flat_map(|((group, topic), queues)| {
             queues.iter().map(|(queue, known)| PopChange {
                 group: group.clone(),
@@ -193,14 +214,14 @@ impl Pops {
 
     /// A queue as the group has popped it; `None` = it never has.
     pub(crate) fn queue(&self, group: &GroupName, topic: TopicId, queue: QueueId) -> Option<Queue> {
-        let table = self.0.lock().expect(POISONED);
+        let table = self.table.lock().expect(POISONED);
         let queues = table.get(&(group.clone(), topic))?;
         queues.get(&queue).cloned()
     }
 
     /// Groups that have popped queues of a topic.
     pub(crate) fn groups(&self, topic: TopicId) -> Vec<GroupName> {
-        let table = self.0.lock().expect(POISONED);
+        let table = self.table.lock().expect(POISONED);
         let keys = table.keys().filter(|(_, it)| *it == topic);
         keys.map(|(group, _)| group.clone()).collect()
     }
@@ -212,12 +233,28 @@ impl Pops {
         topic: TopicId,
         receipts: Vec<Receipt>,
     ) -> (Vec<Receipt>, Vec<Receipt>) {
-        let table = self.0.lock().expect(POISONED);
+        let table = self.table.lock().expect(POISONED);
         let queues = table.get(&(group.clone(), topic));
         receipts.into_iter().partition(|receipt| {
             let known = queues.and_then(|it| it.get(&receipt.queue));
             known.is_some_and(|it| it.is_current(receipt))
         })
+    }
+
+    /// Those of the receipts whose messages are hidden, whoever has them.
+    pub(crate) fn still_hidden(
+        &self,
+        group: &GroupName,
+        topic: TopicId,
+        receipts: Vec<Receipt>,
+    ) -> Vec<Receipt> {
+        let table = self.table.lock().expect(POISONED);
+        let queues = table.get(&(group.clone(), topic));
+        let is_hidden = |receipt: &Receipt| {
+            let known = queues.and_then(|it| it.get(&receipt.queue));
+            known.is_some_and(|it| it.hidden.contains_key(&receipt.offset))
+        };
+        receipts.into_iter().filter(is_hidden).collect()
     }
 
     /// When the next hidden message of these queues is given again, ms since 1970.
@@ -227,7 +264,7 @@ impl Pops {
         topic: TopicId,
         queues: &[QueueId],
     ) -> Option<u64> {
-        let table = self.0.lock().expect(POISONED);
+        let table = self.table.lock().expect(POISONED);
         let known = table.get(&(group.clone(), topic))?;
         let known = queues.iter().filter_map(|queue| known.get(queue));
         known

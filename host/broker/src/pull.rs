@@ -66,6 +66,7 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
         }
         let gone = broker.is_draining() || !broker.state.topics.is_open(topic.id);
         let rung = !gone
+            && request.wait_ms > 0
             && tokio::select! {
                 () = bell => true,
                 () = &mut over => false,

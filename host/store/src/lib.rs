@@ -85,7 +85,7 @@ pub use crate::consume_queue::Entry;
 pub use crate::dispatch::{Dispatched, Observer, StateRecord, Stateless};
 pub use crate::error::{AppendError, CloseError, OpenError, ReadError};
 pub use crate::key_index::Lookup;
-pub use crate::pending::{Acknowledge, Appended, Pending};
+pub use crate::pending::{Acknowledge, Appended, Held, Pending};
 pub use crate::progress::Progress;
 pub use crate::recovery::TornTail;
 pub use crate::retention::{DiskLevel, Retention};
@@ -209,6 +209,12 @@ impl Store {
     pub fn submit_state(&self, kind: RecordKind, body: &[u8]) -> Pending {
         let slot = Slot::new(Acknowledge::Durable);
         self.enqueue(state_batch(kind, body, self.now_ms(), slot))
+    }
+
+    /// The same, and holds something until then, even if the future is dropped: who may not look at the state
+    /// before this is part of it can wait for that.
+    pub fn submit_state_holding(&self, kind: RecordKind, body: &[u8], held: Held) -> Pending {
+        self.enqueue(state_batch(kind, body, self.now_ms(), Slot::holding(held)))
     }
 
     fn enqueue(&self, batch: Batch) -> Pending {

@@ -1,5 +1,6 @@
 //! The answer to an append: a future that resolves when the batch is durable and visible.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -44,7 +45,11 @@ struct State {
     waker: Option<Waker>,
     /// What it decides, if it comes to be.
     decides: Option<Taken>,
+    held: Option<Held>,
 }
+
+/// Something that is dropped when an append has come to its end, whether or not anybody waits for that.
+pub type Held = Box<dyn Any + Send>;
 
 /// One that waits, and about which nobody else decides until this is settled.
 #[derive(Debug)]
@@ -76,6 +81,13 @@ impl Slot {
         })))
     }
 
+    pub(crate) fn holding(held: Held) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            held: Some(held),
+            ..State::default()
+        })))
+    }
+
     /// The batch has its place; whether it stays there, the sync decides.
     pub(crate) fn note_written(&self, appended: Appended) {
         let waker = {
@@ -93,13 +105,14 @@ impl Slot {
     }
 
     pub(crate) fn settle(&self, outcome: Outcome) {
-        let (waker, undone) = {
+        let (waker, undone, held) = {
             let mut state = self.0.lock().expect(POISONED);
             let decides = state.decides.take();
             let undone = decides.filter(|_| outcome.is_err() && !cfg!(zoo = "z25"));
             state.outcome = Some(outcome);
-            (state.waker.take(), undone)
+            (state.waker.take(), undone, state.held.take())
         };
+        drop(held);
         if let Some(Taken { list, position }) = undone {
             list.put_back(position);
         }
