@@ -1,6 +1,7 @@
 //! A broker as its peers see it: requests over a real connection, on a simulated disk.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod bad_input;
 mod bindings;
 mod cold;
 mod compression;
@@ -9,6 +10,7 @@ mod failures;
 mod groups;
 mod plugins;
 mod retry;
+mod simulation;
 mod subscribe;
 mod topics;
 
