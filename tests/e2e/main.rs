@@ -7,6 +7,7 @@ mod broadcast;
 mod compression;
 mod config;
 mod delay;
+mod delay_scale;
 mod disk;
 mod figures;
 mod first_message;
