@@ -96,6 +96,76 @@ impl<'a> Texts<'a> {
     pub fn bytes(&self, message: usize) -> Option<&'a [u8]> {
         self.text.get(self.range(message)?)
     }
+
+    /// Which of up to 32 messages, from one on, have exactly this text: a bit each, that message's the lowest. Made
+    /// for [`Verdicts::word`].
+    #[inline]
+    pub fn equal(&self, from: usize, wanted: &Exact) -> u32 {
+        let first = from * self.fields + self.field;
+        let mut start = match first.checked_sub(1) {
+            None => 0,
+            Some(before) => self.ends.get(before).map_or(0, |end| end & !ABSENT),
+        };
+        let ends = self.ends.get(first..).unwrap_or(&[]);
+        let mut bits = 0;
+        if self.fields == 1
+            && let Some(ends) = ends.first_chunk::<32>()
+        {
+            for (bit, end) in ends.iter().enumerate() {
+                bits |= u32::from(wanted.is(self.text, start, *end)) << bit;
+                start = end & !ABSENT;
+            }
+            return bits;
+        }
+        for (bit, of_message) in ends.chunks(self.fields).take(32).enumerate() {
+            bits |= u32::from(wanted.is(self.text, start, of_message[0])) << bit;
+            // The text before the next message's is the last of this chunk.
+            start = of_message[of_message.len() - 1] & !ABSENT;
+        }
+        bits
+    }
+}
+
+/// A text that many are compared with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exact {
+    text: Vec<u8>,
+    /// Its first eight bytes, as far as it has them.
+    head: u64,
+    mask: u64,
+}
+
+impl Exact {
+    pub fn new(text: impl Into<Vec<u8>>) -> Self {
+        let text = text.into();
+        let known = text.len().min(8);
+        let mut head = [0; 8];
+        head[..known].copy_from_slice(&text[..known]);
+        Self {
+            head: u64::from_le_bytes(head),
+            mask: u64::MAX.checked_shr(64 - 8 * known as u32).unwrap_or(0),
+            text,
+        }
+    }
+
+    /// The text itself, UTF-8.
+    pub fn bytes(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Whether it is what stands there. An end that is marked absent makes a length nothing has.
+    #[inline]
+    fn is(&self, all: &[u8], start: u32, end: u32) -> bool {
+        let is_as_long = end.wrapping_sub(start) as usize == self.text.len();
+        let rest = all.get(start as usize..).unwrap_or(&[]);
+        match rest.first_chunk() {
+            Some(head) => {
+                let is_head = u64::from_le_bytes(*head) & self.mask == self.head;
+                is_as_long & is_head && (self.text.len() <= 8 || rest.starts_with(&self.text))
+            }
+            None => is_as_long && rest.starts_with(&self.text),
+        }
+    }
 }
 
 /// One number of every message.
@@ -113,6 +183,32 @@ impl<'a> Numbers<'a> {
         let start = message * self.figures + self.figure;
         let values = self.values.get(start..).unwrap_or(&[]);
         values.iter().step_by(self.figures).copied()
+    }
+
+    /// Which of up to 32 messages, from one on, have a number within these bounds, both included: a bit each, that
+    /// message's the lowest. The marks of [`Batch::NO_NUMBER`] and [`Batch::NOT_A_NUMBER`] are numbers here.
+    #[inline]
+    pub fn within(&self, from: usize, low: i64, high: i64) -> u32 {
+        if low > high {
+            return 0;
+        }
+        let width = high.wrapping_sub(low) as u64;
+        let is_within = |value: i64| u32::from(value.wrapping_sub(low) as u64 <= width);
+        let start = from * self.figures + self.figure;
+        let values = self.values.get(start..).unwrap_or(&[]);
+        let mut bits = 0;
+        if self.figures == 1
+            && let Some(values) = values.first_chunk::<32>()
+        {
+            for (bit, value) in values.iter().enumerate() {
+                bits |= is_within(*value) << bit;
+            }
+            return bits;
+        }
+        for (bit, value) in self.from(from).take(32).enumerate() {
+            bits |= is_within(value) << bit;
+        }
+        bits
     }
 }
 
@@ -214,6 +310,50 @@ mod tests {
         let numbers: Vec<i64> = batch.numbers(0).unwrap().from(0).collect();
         assert_eq!(numbers, [7, Batch::NO_NUMBER]);
         assert!(batch.texts(2).is_none() && batch.numbers(1).is_none());
+    }
+
+    #[test]
+    fn words_are_what_their_messages_are_one_by_one() {
+        let texts = ["", "eu", "us", "eu-west", "eu-west-1", "refunded", "é"];
+        for fields in 1..=3 {
+            let mut batch = BatchBuilder::default();
+            for n in 0..70usize {
+                let text = |field: usize| match (n + 3 * field) % 8 {
+                    7 => None,
+                    n => Some(texts[n]),
+                };
+                let row: Vec<_> = (0..fields).map(text).collect();
+                let numbers: Vec<_> = (0..fields).map(|it| (n + it) as i64 - 35).collect();
+                batch = batch.message(&row, &numbers);
+            }
+            let batch = batch.build();
+            let cases = texts
+                .iter()
+                .flat_map(|it| (0..fields).map(move |field| (it, field)));
+            for (text, field) in cases {
+                let (wanted, column) = (Exact::new(*text), batch.texts(field).unwrap());
+                assert_eq!(wanted.bytes(), text.as_bytes());
+                for from in 0..70 {
+                    let each = (from..70.min(from + 32)).enumerate();
+                    let each = each.filter(|(_, it)| batch.text(*it, field) == Some(*text));
+                    let right = each.fold(0, |bits, (bit, _)| bits | 1 << bit);
+                    assert_eq!(
+                        column.equal(from, &wanted),
+                        right,
+                        "{text:?} {field} {from}"
+                    );
+                }
+                let numbers = batch.numbers(field).unwrap();
+                for (from, low, high) in
+                    [(0, -3, 3), (40, i64::MIN, 9), (38, 3, 2), (39, 0, i64::MAX)]
+                {
+                    let each = numbers.from(from).take(32).enumerate();
+                    let each = each.filter(|(_, it)| (low..=high).contains(it));
+                    let right = each.fold(0, |bits, (bit, _)| bits | 1 << bit);
+                    assert_eq!(numbers.within(from, low, high), right);
+                }
+            }
+        }
     }
 
     #[test]

@@ -33,10 +33,17 @@ fn described(mut it: Description) -> about::Description {
     }
 }
 
+/// Runs what decides: all it allocates is gone when it is answered; see `arena.rs`.
+fn deciding<T>(decide: impl FnOnce() -> T) -> T {
+    #[cfg(target_family = "wasm")]
+    let _it = crate::arena::Deciding::begin();
+    decide()
+}
+
 pub mod filter {
     use std::marker::PhantomData;
 
-    use super::{about, described};
+    use super::{about, deciding, described};
     use crate::about::Params;
     use crate::batch::Batch;
     use crate::bindings::filter::exports::quern::plugin::filter;
@@ -75,8 +82,10 @@ pub mod filter {
         }
 
         fn matches(&self, batch: types::Batch) -> Result<types::Verdicts, types::Failure> {
-            let verdicts = self.0.judge(&Batch::from(batch))?;
-            Ok(verdicts.into_words())
+            deciding(|| {
+                let verdicts = self.0.judge(&Batch::from(batch))?;
+                Ok(verdicts.into_words())
+            })
         }
     }
 }
@@ -84,7 +93,7 @@ pub mod filter {
 pub mod body_filter {
     use std::marker::PhantomData;
 
-    use super::{about, described};
+    use super::{about, deciding, described};
     use crate::about::Params;
     use crate::batch::{Batch, Verdicts};
     use crate::bindings::body_filter::exports::quern::plugin::body_filter;
@@ -129,18 +138,20 @@ pub mod body_filter {
             ends: Vec<u32>,
             bodies: Vec<u8>,
         ) -> Result<types::Verdicts, types::Failure> {
-            let batch = Batch::from(batch);
-            let mut verdicts = Verdicts::none(&batch);
-            let mut start = 0;
-            for (message, end) in ends.into_iter().enumerate().take(batch.len()) {
-                let end = end as usize;
-                let body = bodies.get(start..end).unwrap_or(&[]);
-                start = end;
-                if self.0.matches(&batch, message, body)? {
-                    verdicts.deliver(message);
+            deciding(|| {
+                let batch = Batch::from(batch);
+                let mut verdicts = Verdicts::none(&batch);
+                let mut start = 0;
+                for (message, end) in ends.into_iter().enumerate().take(batch.len()) {
+                    let end = end as usize;
+                    let body = bodies.get(start..end).unwrap_or(&[]);
+                    start = end;
+                    if self.0.matches(&batch, message, body)? {
+                        verdicts.deliver(message);
+                    }
                 }
-            }
-            Ok(verdicts.into_words())
+                Ok(verdicts.into_words())
+            })
         }
     }
 }
@@ -149,7 +160,7 @@ pub mod queue_selector {
     use std::cell::RefCell;
     use std::marker::PhantomData;
 
-    use super::{about, described};
+    use super::{about, deciding, described};
     use crate::about::Params;
     use crate::batch::Batch;
     use crate::bindings::queue_selector::exports::quern::plugin::queue_selector;
@@ -203,12 +214,14 @@ pub mod queue_selector {
             if queues.is_empty() {
                 return Err("there is no queue to choose from".to_owned());
             }
-            let batch = Batch::from(batch);
-            let chosen = (0..batch.len()).map(|message| {
-                let chosen = selector.select(queues, &batch, message)?;
-                Ok(chosen as u32)
-            });
-            chosen.collect()
+            deciding(|| {
+                let batch = Batch::from(batch);
+                let mut chosen = Vec::with_capacity(batch.len());
+                for message in 0..batch.len() {
+                    chosen.push(selector.select(queues, &batch, message)? as u32);
+                }
+                Ok(chosen)
+            })
         }
     }
 }
@@ -216,7 +229,7 @@ pub mod queue_selector {
 pub mod allocation_strategy {
     use std::marker::PhantomData;
 
-    use super::{about, described};
+    use super::{about, deciding, described};
     use crate::about::Params;
     use crate::bindings::allocation_strategy::exports::quern::plugin::allocation_strategy;
     use crate::bindings::types;
@@ -246,11 +259,13 @@ pub mod allocation_strategy {
             params: types::Params,
         ) -> Result<Vec<u32>, types::Failure> {
             crate::panics::report_panics();
-            let params = Params::check(&S::describe(), params);
-            let params = params.map_err(|refusal| refusal.reason().to_owned())?;
-            let owners = S::allocate(&Request::from(request), &params)?;
-            let index = |owner: Option<usize>| owner.map_or(NOBODY, |it| it as u32);
-            Ok(owners.into_iter().map(index).collect())
+            deciding(|| {
+                let params = Params::check(&S::describe(), params);
+                let params = params.map_err(|refusal| refusal.reason().to_owned())?;
+                let owners = S::allocate(&Request::from(request), &params)?;
+                let index = |owner: Option<usize>| owner.map_or(NOBODY, |it| it as u32);
+                Ok(owners.into_iter().map(index).collect())
+            })
         }
     }
 

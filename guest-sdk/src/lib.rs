@@ -43,6 +43,8 @@
 //! the place reach the broker's log, and the broker's error.
 
 mod about;
+#[cfg(target_family = "wasm")]
+mod arena;
 mod batch;
 #[doc(hidden)]
 pub mod bindings;
@@ -60,7 +62,7 @@ pub mod shares;
 mod strategy;
 
 pub use crate::about::{Description, Param, ParamKind, Params};
-pub use crate::batch::{Batch, BatchBuilder, Numbers, Texts, Verdicts};
+pub use crate::batch::{Batch, BatchBuilder, Exact, Numbers, Texts, Verdicts};
 pub use crate::bindings::host::{Level, count, log};
 pub use crate::filter::{BodyFilter, ColumnFilter, Filter};
 pub use crate::needs::{Figure, Needs, Text};

@@ -5,7 +5,7 @@
 //! once for all. Everything Java would say of its text is still known: absent, an integer, or not
 //! one; and an integer beyond 32 bits is an error like any other text.
 
-use quern_plugin::{Batch, Figure, Needs, Refusal, RefusalCode, Text};
+use quern_plugin::{Batch, Exact, Figure, Needs, Refusal, RefusalCode, Text};
 
 use crate::syntax::{Constant, Expr, Part, Size};
 use crate::value::{self, Value};
@@ -42,7 +42,7 @@ enum Node {
     },
     Is {
         field: usize,
-        text: Vec<u8>,
+        text: Exact,
         absent: Absent,
     },
     /// The texts are sorted.
@@ -200,7 +200,7 @@ impl Plan {
             },
             Constant::Text(text) => Node::Is {
                 field: self.field(name),
-                text: text.into_bytes(),
+                text: Exact::new(text),
                 absent,
             },
             other => {
@@ -276,7 +276,7 @@ impl Plan {
             from,
         };
         let all = u32::MAX >> (32 - count);
-        rows.judge(&self.root, all).yes
+        rows.delivered(&self.root, all)
     }
 }
 
@@ -323,6 +323,28 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
+    /// Which of the messages in `live` an expression is true for, all that counts at its root; an AND is true where
+    /// all its parts are, whatever else they are elsewhere.
+    fn delivered(&self, node: &Node, live: u32) -> u32 {
+        match node {
+            Node::And(all) => all.iter().fold(live, |open, part| match open {
+                0 => 0,
+                open => open & self.delivered(part, open),
+            }),
+            Node::Within {
+                figure, low, high, ..
+            } => {
+                let numbers = self.batch.numbers(*figure);
+                live & numbers.map_or(0, |it| it.within(self.from, *low, *high))
+            }
+            Node::Is { field, text, .. } => {
+                let texts = self.batch.texts(*field);
+                live & texts.map_or(0, |it| it.equal(self.from, text))
+            }
+            other => live & self.judge(other, live).yes,
+        }
+    }
+
     /// Right for the messages in `live`; what it says of others means nothing.
     fn judge(&self, node: &Node, live: u32) -> Truths {
         match node {
@@ -346,7 +368,7 @@ impl Rows<'_> {
                 field,
                 text,
                 absent,
-            } => self.each(*field, live, *absent, |value| value == &text[..]),
+            } => self.each(*field, live, *absent, |value| value == text.bytes()),
             Node::OneOf { field, texts, not } => self.each(*field, live, Absent::Null, |value| {
                 let found = match texts.len() {
                     0..8 => texts.iter().any(|text| text == value),

@@ -4,14 +4,21 @@
 //! that two tags with one hash are told apart. As in RocketMQ only the exact text `*` (or none at
 //! all) means every message; unlike there, an expression that names no tag is refused.
 
-use quern_plugin::{Batch, Description, Filter, Needs, Params, Refusal, Text};
+use quern_plugin::{
+    Batch, ColumnFilter, Description, Exact, Needs, Params, Refusal, Text, Verdicts,
+};
 
 /// The tags wanted; `None` = every message.
-pub struct Tags(Option<Vec<String>>);
+pub struct Tags(Option<Wanted>);
+
+struct Wanted {
+    tags: Vec<String>,
+    exact: Vec<Exact>,
+}
 
 const SEPARATOR: &str = "||";
 
-impl Filter for Tags {
+impl ColumnFilter for Tags {
     fn describe() -> Description {
         Description::new("tag", env!("CARGO_PKG_VERSION"), "messages by their tag").language("TAG")
     }
@@ -32,24 +39,34 @@ impl Filter for Tags {
                     .help("write `A || B`, or `*` for every message"),
             );
         }
-        Ok(Self(Some(tags)))
+        let exact = tags.iter().map(|it| Exact::new(it.as_str())).collect();
+        Ok(Self(Some(Wanted { tags, exact })))
     }
 
     fn needs(&self) -> Needs {
         match &self.0 {
             None => Needs::new(),
-            Some(tags) => Needs::new()
+            Some(Wanted { tags, .. }) => Needs::new()
                 .text(Text::Tag)
                 .only_tags(tags.iter().map(String::as_str)),
         }
     }
 
-    fn matches(&self, batch: &Batch, message: usize) -> Result<bool, String> {
-        let Some(tags) = &self.0 else {
-            return Ok(true);
-        };
-        let tag = batch.text(message, 0);
-        Ok(tag.is_some_and(|tag| tags.iter().any(|wanted| wanted == tag)))
+    fn judge(&self, batch: &Batch) -> Result<Verdicts, String> {
+        let mut verdicts = Verdicts::none(batch);
+        let tags = batch.texts(0);
+        for (word, from) in (0..batch.len()).step_by(32).enumerate() {
+            let bits = match (&self.0, tags) {
+                (None, _) => u32::MAX,
+                (Some(wanted), Some(tags)) => {
+                    let each = wanted.exact.iter().map(|it| tags.equal(from, it));
+                    each.fold(0, |bits, one| bits | one)
+                }
+                (Some(_), None) => 0,
+            };
+            verdicts.word(word, bits);
+        }
+        Ok(verdicts)
     }
 }
 

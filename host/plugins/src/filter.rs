@@ -1,6 +1,5 @@
 //! The worlds `filter` and `body-filter` at work: an instance and the subscriptions it has compiled.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
@@ -10,6 +9,7 @@ use crate::bindings::body_filter::BodyFilter;
 use crate::bindings::filter::Filter;
 use crate::bindings::types;
 use crate::error::Fault;
+use crate::ids::ById;
 use crate::instance::Instance;
 use crate::limits;
 use crate::plugin::{Guest, Plugin};
@@ -34,7 +34,7 @@ enum Exports {
 pub(crate) struct FilterInstance {
     instance: Instance<Exports>,
     /// By the expression's id.
-    compiled: HashMap<u64, ResourceAny>,
+    compiled: ById<ResourceAny>,
 }
 
 impl FilterInstance {
@@ -48,7 +48,7 @@ impl FilterInstance {
         })?;
         Ok(Self {
             instance,
-            compiled: HashMap::new(),
+            compiled: ById::default(),
         })
     }
 

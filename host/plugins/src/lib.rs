@@ -19,6 +19,7 @@ mod engine;
 mod error;
 mod filter;
 mod host;
+mod ids;
 mod instance;
 mod limits;
 mod logs;

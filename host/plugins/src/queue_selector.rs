@@ -1,6 +1,5 @@
 //! The world `queue-selector` at work: which queue does a message go to?
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
@@ -11,6 +10,7 @@ use crate::bindings::queue_selector::exports::quern::plugin::queue_selector as c
 use crate::bindings::types;
 use crate::error::{Cause, Fault};
 use crate::filter::Params;
+use crate::ids::ById;
 use crate::instance::Instance;
 use crate::limits;
 use crate::order;
@@ -75,7 +75,7 @@ struct Opened {
 pub(crate) struct SelectorInstance {
     instance: Instance<QueueSelector>,
     /// By the id of the selector.
-    opened: HashMap<u64, Opened>,
+    opened: ById<Opened>,
 }
 
 impl SelectorInstance {
@@ -86,7 +86,7 @@ impl SelectorInstance {
         })?;
         Ok(Self {
             instance,
-            opened: HashMap::new(),
+            opened: ById::default(),
         })
     }
 

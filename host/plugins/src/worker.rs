@@ -1,7 +1,6 @@
 //! A worker asks guests, on one thread. When a guest fails on a batch, the worker halves the batch
 //! until the messages at fault stand alone, so that their neighbours get their verdicts.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use crate::batch::{Batch, Field, Flat, Needs, Number};
 use crate::bindings::types;
 use crate::error::{Cause, Fault, Refusal, SubscribeError, cut};
 use crate::filter::{Expression, FilterInstance, Params};
+use crate::ids::ById;
 use crate::limits;
 use crate::plugin::{Kind, Plugin, next_id};
 use crate::queue_selector::{Route, SelectorInstance, check_indices};
@@ -106,7 +106,7 @@ pub struct Worker {
 }
 
 /// By the plugin's id.
-type Instances<I> = HashMap<u64, Kept<I>>;
+type Instances<I> = ById<Kept<I>>;
 
 /// An instance, and whether it is still of use.
 struct Kept<I> {
@@ -218,12 +218,14 @@ impl Worker {
         self.sweep();
         let mut verdicts = vec![Verdict::Unjudged; batch.len()];
         let (fault, at_fault) = in_parts(batch, |messages, range| {
-            let bits = self.verdicts(subscription, messages)?;
-            for (index, verdict) in verdicts[range].iter_mut().enumerate() {
-                *verdict = match bits[index / 32] >> (index % 32) & 1 {
-                    1 => Verdict::Deliver,
-                    _ => Verdict::Reject,
-                };
+            let words = self.verdicts(subscription, messages)?;
+            for (verdicts, word) in verdicts[range].chunks_mut(32).zip(words) {
+                for (bit, verdict) in verdicts.iter_mut().enumerate() {
+                    *verdict = match word >> bit & 1 {
+                        1 => Verdict::Deliver,
+                        _ => Verdict::Reject,
+                    };
+                }
             }
             Ok(())
         });
