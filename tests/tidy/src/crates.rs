@@ -125,6 +125,7 @@ pub const ROWS: &[Row] = &[
             "quern-plugin",
             "quern-plugins",
             "quern-filter-sql92",
+            "quern-store",
         ],
         tests_use: &[],
     },

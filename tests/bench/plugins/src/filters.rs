@@ -39,7 +39,11 @@ fn parsed(blocks: &[Vec<u8>]) -> Result<Vec<Block<'_>>> {
 }
 
 /// As the broker lays messages out.
-fn lay_out(batch: &mut Batch, subscription: &Subscription, blocks: &[Block<'_>]) {
+pub(crate) fn lay_out<'a>(
+    batch: &mut Batch,
+    subscription: &Subscription,
+    blocks: impl Iterator<Item = Block<'a>>,
+) {
     let needs = subscription.needs();
     batch.clear();
     for block in blocks {
@@ -67,16 +71,30 @@ fn component(
     batch: &mut Batch,
     blocks: &[Block<'_>],
 ) -> Vec<Verdict> {
-    lay_out(batch, subscription, blocks);
+    lay_out(batch, subscription, blocks.iter().copied());
     worker.judge(subscription, batch).verdicts
 }
 
-/// The same columns, then the loop a person would write for this one condition.
-#[derive(Default)]
+/// The same columns by the same extraction, which learns only when it runs what is read; then the loop a person would
+/// write for this one condition.
 struct Columns {
+    text_of: String,
+    number_of: String,
     ends: Vec<u32>,
     text: String,
     numbers: Vec<i64>,
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self {
+            text_of: black_box("region").to_owned(),
+            number_of: black_box("amount").to_owned(),
+            ends: Vec::new(),
+            text: String::new(),
+            numbers: Vec::new(),
+        }
+    }
 }
 
 impl Columns {
@@ -85,12 +103,12 @@ impl Columns {
         self.text.clear();
         self.numbers.clear();
         for block in blocks {
-            let region = block.property("region");
+            let region = block.property(&self.text_of);
             self.text.push_str(region.unwrap_or(""));
             let end = self.text.len() as u32;
             self.ends
                 .push(end | if region.is_none() { 1 << 31 } else { 0 });
-            self.numbers.push(integer(block.property("amount")));
+            self.numbers.push(integer(block.property(&self.number_of)));
         }
     }
 
@@ -199,6 +217,49 @@ fn tag(runtime: &Runtime, blocks: &[Block<'_>], goal: &'static str) -> Result<Li
     ))
 }
 
+/// Two filters one after the other, the second asked about what the first lets through, as brokers ask a chain; beside
+/// the first alone.
+fn chain(runtime: &Runtime, blocks: &[Block<'_>]) -> Result<Line> {
+    let loaded = |name: &str| runtime.built_in(name).context("we ship it");
+    let (sql92, tag) = (loaded("sql92")??, loaded("tag")??);
+    let mut worker = runtime.worker();
+    let first = worker.subscribe(&sql92, CONDITION, &[])?;
+    let second = worker.subscribe(&tag, "paid || refunded", &[])?;
+    let (mut all, mut some) = (Batch::new(first.needs()), Batch::new(second.needs()));
+    let mut ask = |worker: &mut Worker, blocks: &[Block<'_>]| {
+        let verdicts = component(worker, &first, &mut all, blocks);
+        let pairs = blocks.iter().zip(&verdicts);
+        let left = pairs.filter(|it| *it.1 == Verdict::Deliver).map(|it| *it.0);
+        let left: Vec<_> = left.collect();
+        component(worker, &second, &mut some, &left)
+    };
+    let wanted = ["paid", "refunded"].map(|tag| (java::hash_code(tag), tag));
+    let mut columns = Columns::default();
+    columns.extract(blocks);
+    let pairs = blocks.iter().zip(columns.judge());
+    let rest = pairs.filter(|it| it.1 == Verdict::Deliver).map(|it| *it.0);
+    let rest: Vec<_> = rest.collect();
+    ensure!(
+        ask(&mut worker, blocks) == by_tag(&wanted, &rest),
+        "answers differ"
+    );
+    ensure!(!rest.is_empty() && rest.len() < blocks.len());
+    let mut alone = runtime.worker();
+    let sql = alone.subscribe(&sql92, CONDITION, &[])?;
+    let mut batch = Batch::new(sql.needs());
+    Ok(compare(
+        format!("SQL92, then tag ÷ SQL92 alone, batch {}", blocks.len()),
+        blocks.len(),
+        "-",
+        &mut || {
+            black_box(component(&mut alone, &sql, &mut batch, black_box(blocks)));
+        },
+        &mut || {
+            black_box(ask(&mut worker, black_box(blocks)));
+        },
+    ))
+}
+
 pub(crate) fn run(runtime: &Runtime) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for (count, sql_goals, tag_goal) in [
@@ -209,6 +270,7 @@ pub(crate) fn run(runtime: &Runtime) -> Result<Vec<Line>> {
         let blocks = parsed(&stored)?;
         lines.extend(sql(runtime, &blocks, sql_goals)?);
         lines.push(tag(runtime, &blocks, tag_goal)?);
+        lines.push(chain(runtime, &blocks)?);
     }
     Ok(lines)
 }

@@ -5,6 +5,7 @@
 //! the ratio means something on a machine that does other things. Answers are compared first. What
 //! counts is the ratio; nanoseconds drift with the machine.
 
+mod backlog;
 mod filters;
 mod others;
 mod sample;
@@ -21,5 +22,6 @@ fn main() -> Result<()> {
     for line in others::run(&runtime)? {
         println!("{line}");
     }
+    println!("{}", backlog::run(&runtime)?);
     Ok(())
 }
