@@ -43,18 +43,23 @@ impl Bench {
         Ok(printed.lines().map(str::parse).collect::<Result<_, _>>()?)
     }
 
-    /// State and judged messages of each version.
+    /// State of each version, and the messages it has decided: asked about them, or because it had been before.
     fn versions(&self, name: &str) -> Result<Vec<(String, u64)>> {
         let versions = self.list(&["plugin", "info", name])?;
         let version = |it: &serde_json::Value| {
             let state = it["state"].as_str().context("a state")?;
-            Ok((
-                state.to_owned(),
-                it["messages"].as_u64().context("a count")?,
-            ))
+            Ok((state.to_owned(), decided(it)?))
         };
         versions.iter().map(version).collect()
     }
+}
+
+/// Messages a version has decided, by what `quern plugin info` says of it.
+pub(crate) fn decided(version: &serde_json::Value) -> Result<u64> {
+    let asked = version["messages"].as_u64().context("a count")?;
+    let mut counters = version["counters"].as_array().context("counters")?.iter();
+    let remembered = counters.find(|it| it[0] == "quern:remembered");
+    Ok(asked + remembered.and_then(|it| it[1].as_u64()).unwrap_or(0))
 }
 
 pub(crate) const CASE: &str = "{\"what\":\"everybody\",\"message\":{\"keys\":\"a\"},\

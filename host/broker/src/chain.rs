@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quern_plugins::{Batch, Fault, Judged, Subscription, Verdict, Worker};
-use quern_protocol::{Code, FilterFailure, QueueId, QueueOffset, RecordView, WireError};
+use quern_protocol::{Code, FilterFailure, QueueId, QueueOffset, RecordView, TopicId, WireError};
 
 use crate::health::Case;
 use crate::topics::Topic;
 use crate::trials::{At, Deciders, OnTrial, Side};
 use crate::trouble::Trouble;
+use crate::verdicts::{Asked, Known, Verdicts};
 use crate::{Broker, filters};
 
 /// Who decides, for one look at a queue.
@@ -20,9 +21,22 @@ pub(crate) struct Chain {
     pub(crate) links: Vec<Deciders>,
     /// A filter of this chain cannot be asked, and the group wants messages all the same: why.
     pub(crate) unjudged: Option<u16>,
+    /// What the usual one of each link is asked, where its verdicts are remembered.
+    pub(crate) asked: Vec<Option<Asked>>,
 }
 
 impl Chain {
+    /// What the usual one of a link has said of a queue's messages. A trial is told of every message.
+    pub(crate) fn known<'a>(
+        &self,
+        verdicts: &'a Verdicts,
+        link: usize,
+        (topic, queue): (TopicId, QueueId),
+    ) -> Option<Known<'a>> {
+        let asked = self.asked.get(link).copied().flatten()?;
+        Some(verdicts.of(asked, topic, queue))
+    }
+
     /// Whether anybody has to be asked about a message with this tag.
     pub(crate) fn wants(&self, queue: QueueId, offset: QueueOffset, tag_code: i32) -> bool {
         let mut links = self.links.iter();
@@ -148,7 +162,50 @@ impl<'a> Judging<'a> {
         let side_of = |it: &usize| self.chain.links[link].side(self.queue, messages[*it].0);
         let side = side_of(first);
         let run = which.iter().take_while(|it| side_of(it) == side).count();
-        self.ask_side((link, side), messages, &which[..run], worker)
+        match side {
+            Side::Usual => self.ask_usual(link, messages, &which[..run], worker),
+            side => self.ask_side((link, side), messages, &which[..run], worker),
+        }
+    }
+
+    /// Asks the usual version of a link, about nothing that it has been asked about before.
+    fn ask_usual(
+        &mut self,
+        link: usize,
+        messages: &[Candidate],
+        which: &[usize],
+        worker: &mut Worker,
+    ) -> Result<Vec<Decision>, WireError> {
+        let (broker, place) = (self.broker, (self.topic.id, self.queue));
+        let Some(mut known) = self.chain.known(&broker.verdicts, link, place) else {
+            return self.ask_side((link, Side::Usual), messages, which, worker);
+        };
+        let said = which.iter().map(|it| known.said(messages[*it].0));
+        let said: Vec<Option<bool>> = said.collect();
+        let open = which.iter().zip(&said).filter(|(_, said)| said.is_none());
+        let open: Vec<usize> = open.map(|(it, _)| *it).collect();
+        let asked = match open.is_empty() {
+            true => Vec::new(),
+            false => self.ask_side((link, Side::Usual), messages, &open, worker)?,
+        };
+        for (index, decision) in open.iter().zip(&asked) {
+            match decision {
+                Decision::Reject => known.learn(messages[*index].0, false),
+                Decision::Deliver => known.learn(messages[*index].0, true),
+                Decision::Failed { .. } => {}
+            }
+        }
+        let count = asked.len();
+        let mut asked = asked.into_iter();
+        let decisions = said.into_iter().map_while(|said| match said {
+            Some(true) => Some(Decision::Deliver),
+            Some(false) => Some(Decision::Reject),
+            None => asked.next(),
+        });
+        let decisions: Vec<Decision> = decisions.collect();
+        let plugin = self.chain.links[link].usual.plugin();
+        plugin.remembered((decisions.len() - count) as u64);
+        Ok(decisions)
     }
 
     fn ask_side(
@@ -166,10 +223,12 @@ impl<'a> Judging<'a> {
             let at_fault = judged.at_fault.iter().filter_map(|it| which.get(*it));
             let at_fault = at_fault.map(|it| self.case(messages[*it].0));
             let at_fault: Vec<_> = at_fault.collect();
-            let name = decider.plugin().name();
+            let (plugin, fault) = (decider.plugin(), judged.fault.as_ref());
+            if fault.is_some_and(|it| it.code == Code::PLUGIN_IMPURE.number) {
+                self.broker.verdicts.distrust(plugin.digest());
+            }
             let asked = (which.len(), &at_fault[..]);
-            self.found
-                .asked(self.broker, name, asked, judged.fault.as_ref());
+            self.found.asked(self.broker, plugin.name(), asked, fault);
         }
         let mut decisions = said(side, &judged);
         if self.chain.links[link].on_trial.is_some() {
@@ -185,7 +244,7 @@ impl<'a> Judging<'a> {
             let is_over = self.canary_failed(link, messages[*failed].0);
             let rest = &which[decisions.len()..];
             let rest = if is_over { rest } else { &rest[..1] };
-            decisions.extend(self.ask_side((link, Side::Usual), messages, rest, worker)?);
+            decisions.extend(self.ask_usual(link, messages, rest, worker)?);
         }
         Ok(decisions)
     }

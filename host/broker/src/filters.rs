@@ -161,6 +161,8 @@ pub(crate) async fn judge(
             Err(error) => return Err(error),
         }
     }
+    let usual = chain.links.iter().map(|it| &it.usual);
+    chain.asked = usual.map(|it| broker.verdicts.asked(it)).collect();
     Ok(chain)
 }
 

@@ -4,14 +4,15 @@
 //! than one in a thousand of those it is asked about, is quarantined: a name that stands for it falls back to
 //! the version that was active before, or stands for nothing. The same message, however often it is asked
 //! about, counts once: one that poisons a filter quarantines nothing. Of a strategy, sharings out of a group's queues
-//! are counted as of others messages.
+//! are counted as of others messages. Of a version that says different things of one message (`Q-4107`) the number
+//! alone counts.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quern_plugins::{Fault, Plugin};
 use quern_protocol::{
-    FallBacks, GroupName, PluginFallBacksReply, PluginFaults, PluginHealthReply, PluginKind,
+    Code, FallBacks, GroupName, PluginFallBacksReply, PluginFaults, PluginHealthReply, PluginKind,
     PluginName, PluginRef, QueueId, QueueOffset, RecordKind, TopicId, Unjudged, VersionHealth,
     WireError,
 };
@@ -89,7 +90,10 @@ impl Health {
         let at_fault = asked.at_fault.iter().take(room);
         count.at_fault.extend(at_fault.cloned());
         let failed = count.at_fault.len() as u64;
-        let is_too_much = failed >= limits::QUARANTINE_FAULTS && failed * 1_000 > count.judged;
+        // Few of the messages are judged twice, so what they are of all says nothing.
+        let is_impure = fault.code == Code::PLUGIN_IMPURE.number;
+        let is_too_much =
+            failed >= limits::QUARANTINE_FAULTS && (is_impure || failed * 1_000 > count.judged);
         is_too_much.then(|| {
             format!(
                 "it failed on {failed} of {} {} within {} s, last with {}",
@@ -294,6 +298,22 @@ mod tests {
         // So few of so many are not too much, and what is long ago counts no more.
         let health = Health::default();
         assert_eq!(ask(&health, 0, 10_000, &[1, 2, 3, 4, 5]), None);
+        let impure = Fault {
+            code: Code::PLUGIN_IMPURE.number,
+            ..fault()
+        };
+        let differ = [QueueOffset(1), QueueOffset(2)];
+        let asked = Asked {
+            messages: 10_000,
+            at_fault: &differ,
+            fault: Some(&impure),
+            now: 1,
+        };
+        assert!(
+            health
+                .asked("geo@1", (TopicId(1), QueueId(0)), &asked)
+                .is_some()
+        );
         let later = limits::QUARANTINE_WINDOW + 1;
         assert_eq!(ask(&health, later, 100, &[6, 7, 8, 9]), None);
         assert!(ask(&health, later + 1, 1, &[10]).is_some());

@@ -61,6 +61,7 @@ mod trials;
 mod trouble;
 mod upload;
 mod users;
+mod verdicts;
 mod wait_figures;
 
 use std::collections::BTreeMap;
@@ -94,6 +95,7 @@ use crate::state::{Body, State};
 use crate::topics::Topic;
 pub use crate::topics::TopicNames;
 use crate::trials::Trials;
+use crate::verdicts::Verdicts;
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +129,7 @@ pub struct Broker {
     waits: Arc<LongPoll>,
     shelf: Shelf,
     filters: Filters,
+    verdicts: Verdicts,
     selectors: Selectors,
     trials: Trials,
     health: Health,
@@ -212,6 +215,7 @@ impl Broker {
             cold,
             shelf: Shelf::new(plugins, &config.filters),
             filters: Filters::default(),
+            verdicts: Verdicts::default(),
             selectors: Selectors::default(),
             trials: Trials::default(),
             health: Health::default(),

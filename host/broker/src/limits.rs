@@ -30,6 +30,8 @@ pub(crate) const SCAN_QUEUE: usize = 1_024;
 pub(crate) const SUBSCRIPTIONS: usize = 4_096;
 /// A selector that was not asked for so long is nobody's any more, ms.
 pub(crate) const SELECTOR_IN_USE: u64 = 10 * 60 * 1000;
+/// Verdicts remembered, bytes.
+pub(crate) const VERDICTS: usize = 64 * 1024 * 1024;
 /// Stalled deliveries remembered.
 pub(crate) const STALLS: usize = 4_096;
 /// Longest that who makes a topic waits for name servers to know of it.

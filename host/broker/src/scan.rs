@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quern_plugins::{Fault, Worker};
-use quern_protocol::{FilterFailure, GroupName, QueueOffset, WireError};
+use quern_protocol::{FilterFailure, GroupName, QueueId, QueueOffset, WireError};
 use quern_store::{Entry, ReadError};
 
 use crate::chain::{Candidate, Chain, Decision, Judging};
@@ -17,6 +17,8 @@ use crate::filters::{Stalled, View};
 use crate::park::{self, Failed, Place};
 use crate::topics::Topic;
 use crate::trouble::Trouble;
+use crate::trials::Side;
+use crate::verdicts::Known;
 use crate::{Broker, limits, reply};
 
 /// What to look for.
@@ -200,6 +202,55 @@ struct Look {
     faults: usize,
 }
 
+/// What the filters of a look have said before.
+struct Remembered<'a> {
+    chain: Arc<Chain>,
+    queue: QueueId,
+    /// Of each link.
+    known: Vec<Option<Known<'a>>>,
+    /// Messages nobody is asked about again, by link.
+    counts: Vec<u64>,
+}
+
+impl<'a> Remembered<'a> {
+    fn new(broker: &'a Broker, look: &Look) -> Self {
+        let place = (look.scan.topic.id, look.scan.view.queue);
+        let links = 0..look.chain.links.len();
+        let known = links.map(|link| look.chain.known(&broker.verdicts, link, place));
+        let known: Vec<_> = known.collect();
+        Self {
+            chain: Arc::clone(&look.chain),
+            queue: place.1,
+            counts: vec![0; known.len()],
+            known,
+        }
+    }
+
+    /// Whether one of them rejects the message, so that it need not even be read.
+    fn rules_out(&mut self, offset: QueueOffset) -> bool {
+        let links = self.chain.links.iter().zip(&mut self.known);
+        for ((deciders, known), count) in links.zip(&mut self.counts) {
+            let is_usual = deciders.side(self.queue, offset) == Side::Usual;
+            let Some(known) = known.as_mut().filter(|_| is_usual) else {
+                continue;
+            };
+            if known.said(offset) == Some(false) {
+                *count += 1;
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Drop for Remembered<'_> {
+    fn drop(&mut self) {
+        for (deciders, count) in self.chain.links.iter().zip(&self.counts) {
+            deciders.usual.plugin().remembered(*count);
+        }
+    }
+}
+
 /// What one step has read: messages the tag hash does not rule out.
 struct Step {
     candidates: Vec<Candidate>,
@@ -284,6 +335,7 @@ impl Look {
         }
         let mut entries = self.entries.take().unwrap_or_default();
         let (mut wanted, mut bytes, mut end) = (Vec::new(), 0, self.taken.next);
+        let mut remembered = Remembered::new(broker, self);
         for entry in entries.by_ref() {
             end = entry.offset.plus(1);
             let queue = self.scan.view.queue;
@@ -291,7 +343,7 @@ impl Look {
                 self.skipped += 1;
                 continue;
             }
-            if self.parked.contains(&entry.offset) {
+            if self.parked.contains(&entry.offset) || remembered.rules_out(entry.offset) {
                 continue;
             }
             bytes += entry.size as usize;

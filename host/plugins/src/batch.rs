@@ -208,6 +208,26 @@ impl Batch {
         self.flat.bodies.bytes.clear();
     }
 
+    /// Some of the messages, the last one first.
+    pub(crate) fn backwards(&self, range: Range<usize>) -> Flat {
+        let mut flat = self.slice(0..0);
+        for message in range.rev() {
+            let Flat { messages, bodies } = self.slice(message..message + 1);
+            // Adding a start leaves the mark of an absent text as it is.
+            let start = flat.messages.text.len() as u32;
+            let ends = messages.ends.iter().map(|end| end + start);
+            flat.messages.len += 1;
+            flat.messages.ends.extend(ends);
+            flat.messages.text.push_str(&messages.text);
+            flat.messages.numbers.extend(messages.numbers);
+            let start = flat.bodies.bytes.len() as u32;
+            let ends = bodies.ends.iter().map(|end| end + start);
+            flat.bodies.ends.extend(ends);
+            flat.bodies.bytes.extend(bodies.bytes);
+        }
+        flat
+    }
+
     /// Some of the messages, as a batch of their own.
     pub(crate) fn slice(&self, range: Range<usize>) -> Flat {
         let (from, to) = (range.start, range.end);
@@ -330,6 +350,16 @@ mod tests {
                 assert_eq!(slice.ends, alone.ends, "{from}..{to}");
                 assert_eq!(slice.text, alone.text);
                 assert_eq!(slice.numbers, alone.numbers);
+                let turned = messages[from..to].iter().rev().copied();
+                let turned = build(&turned.collect::<Vec<_>>()).flat;
+                let backwards = whole.backwards(from..to);
+                assert_eq!(backwards.bodies.ends, turned.bodies.ends, "{from}..{to}");
+                assert_eq!(backwards.bodies.bytes, turned.bodies.bytes);
+                let (backwards, turned) = (backwards.messages, turned.messages);
+                assert_eq!(backwards.len, turned.len);
+                assert_eq!(backwards.ends, turned.ends, "{from}..{to}");
+                assert_eq!(backwards.text, turned.text);
+                assert_eq!(backwards.numbers, turned.numbers);
             }
         }
     }

@@ -168,6 +168,7 @@ pub(crate) enum Cause {
     Memory,
     Answer,
     Failure,
+    Impure,
 }
 
 impl Cause {
@@ -178,6 +179,7 @@ impl Cause {
             Self::Memory => 4303,
             Self::Answer => 4304,
             Self::Failure => 4305,
+            Self::Impure => 4107,
         }
     }
 }

@@ -52,6 +52,13 @@ impl FilterInstance {
         })
     }
 
+    /// For judging again what has been judged: nobody hears what the guest says besides.
+    pub(crate) fn mute(plugin: &Plugin) -> Result<Self, Fault> {
+        let mut it = Self::new(plugin)?;
+        it.instance.mute();
+        Ok(it)
+    }
+
     /// The guest's own handle of a subscription, compiled on first use.
     pub(crate) fn compile(
         &mut self,
@@ -108,6 +115,18 @@ impl FilterInstance {
         compiled: ResourceAny,
         batch: &Flat,
     ) -> Result<Result<Vec<u32>, String>, Fault> {
+        let (answer, spent) = self.ask(plugin, compiled, batch);
+        plugin.called(batch.messages.len, spent);
+        answer
+    }
+
+    /// The same, and the fuel it took; nobody counts it.
+    pub(crate) fn ask(
+        &mut self,
+        plugin: &Plugin,
+        compiled: ResourceAny,
+        batch: &Flat,
+    ) -> (Result<Result<Vec<u32>, String>, Fault>, u64) {
         let fuel = batch.fuel(plugin.fuel());
         let answer = self
             .instance
@@ -123,7 +142,6 @@ impl FilterInstance {
                 }
             });
         let spent = fuel.saturating_sub(self.instance.fuel_left());
-        plugin.called(batch.messages.len, spent);
-        answer
+        (answer, spent)
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct State {
     /// Most it may have, bytes.
     memory: usize,
     pub(crate) memory_refused: bool,
+    /// What it says and counts has been said and counted before.
+    pub(crate) is_mute: bool,
     lines: u32,
     /// What the guest said last at level error: the SDKs say there what a panic was.
     last_error: Option<String>,
@@ -35,6 +37,7 @@ impl State {
             identity,
             memory,
             memory_refused: false,
+            is_mute: false,
             lines: 0,
             last_error: None,
             metrics,
@@ -79,6 +82,9 @@ impl ResourceLimiter for State {
 
 impl Host for State {
     fn log(&mut self, level: Level, line: String) {
+        if self.is_mute {
+            return;
+        }
         self.lines += 1;
         if self.lines > limits::LOG_LINES {
             self.log.lose_one();
@@ -105,7 +111,9 @@ impl Host for State {
     }
 
     fn count(&mut self, name: String, by: u32) {
-        self.metrics.count(name, by);
+        if !self.is_mute {
+            self.metrics.count(name, by);
+        }
     }
 }
 

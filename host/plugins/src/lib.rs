@@ -26,6 +26,7 @@ mod logs;
 mod metrics;
 mod order;
 mod plugin;
+mod purity;
 mod queue_selector;
 mod runtime;
 mod trial;

@@ -7,12 +7,20 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::Cause;
 use crate::limits;
 
+/// What names of counters begin with that are not the guest's own.
+const OURS: &str = "quern:";
+/// Messages a guest was not asked about, for its verdict was known.
+const REMEMBERED: &str = "quern:remembered";
+
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) calls: AtomicU64,
     pub(crate) messages: AtomicU64,
     pub(crate) delivered: AtomicU64,
     pub(crate) fuel: AtomicU64,
+    /// Batches of messages to be judged.
+    pub(crate) batches: AtomicU64,
+    pub(crate) remembered: AtomicU64,
     traps: AtomicU64,
     out_of_fuel: AtomicU64,
     out_of_memory: AtomicU64,
@@ -31,6 +39,8 @@ pub struct Snapshot {
     /// Messages a filter let through.
     pub delivered: u64,
     pub fuel: u64,
+    /// Messages it was not asked about, for its verdict was known.
+    pub remembered: u64,
     pub traps: u64,
     pub out_of_fuel: u64,
     pub out_of_memory: u64,
@@ -52,16 +62,18 @@ impl Metrics {
             Cause::Fuel => &self.out_of_fuel,
             Cause::Memory => &self.out_of_memory,
             Cause::Answer => &self.bad_answers,
-            Cause::Failure => &self.failures,
+            // It has answered; that its answers are worth nothing is no trap either.
+            Cause::Failure | Cause::Impure => &self.failures,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A guest counts for itself; names beyond the limit are ignored.
+    /// A guest counts for itself; names of ours and those beyond the limit are ignored.
     pub(crate) fn count(&self, name: String, by: u32) {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let known = counters.len() < limits::COUNTERS || counters.contains_key(&name);
-        if known && name.len() <= limits::NAME {
+        let is_ours = name.starts_with(OURS);
+        if known && !is_ours && name.len() <= limits::NAME {
             let counter = counters.entry(name).or_default();
             *counter = counter.saturating_add(by.into());
         }
@@ -70,7 +82,10 @@ impl Metrics {
     pub(crate) fn counters(&self) -> Vec<(String, u64)> {
         let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let pairs = counters.iter();
-        pairs.map(|(name, count)| (name.clone(), *count)).collect()
+        let remembered = self.remembered.load(Ordering::Relaxed);
+        let ours = (remembered > 0).then(|| (REMEMBERED.to_owned(), remembered));
+        let theirs = pairs.map(|(name, count)| (name.clone(), *count));
+        theirs.chain(ours).collect()
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -80,6 +95,7 @@ impl Metrics {
             messages: read(&self.messages),
             delivered: read(&self.delivered),
             fuel: read(&self.fuel),
+            remembered: read(&self.remembered),
             traps: read(&self.traps),
             out_of_fuel: read(&self.out_of_fuel),
             out_of_memory: read(&self.out_of_memory),

@@ -271,6 +271,19 @@ impl Plugin {
         self.metrics.fuel.fetch_add(fuel, Ordering::Relaxed);
     }
 
+    /// Its verdicts on so many messages were known.
+    pub fn remembered(&self, messages: u64) {
+        if messages > 0 {
+            let remembered = &self.metrics.remembered;
+            remembered.fetch_add(messages, Ordering::Relaxed);
+        }
+    }
+
+    /// The number of a batch of messages to be judged, counted from 1.
+    pub(crate) fn next_batch(&self) -> u64 {
+        self.metrics.batches.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     pub(crate) fn delivered(&self, messages: u32) {
         let delivered = &self.metrics.delivered;
         delivered.fetch_add(messages.into(), Ordering::Relaxed);
@@ -279,6 +292,11 @@ impl Plugin {
     /// Counts and names what went wrong.
     pub(crate) fn fault(&self, cause: Cause, message: String) -> Fault {
         self.metrics.fault(cause);
+        self.told(cause, message)
+    }
+
+    /// Names what went wrong where nobody is harmed by it.
+    pub(crate) fn told(&self, cause: Cause, message: String) -> Fault {
         Fault {
             code: cause.code(),
             plugin: Arc::clone(&self.identity.name),

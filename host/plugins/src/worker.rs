@@ -13,6 +13,7 @@ use crate::filter::{Expression, FilterInstance, Params};
 use crate::ids::ById;
 use crate::limits;
 use crate::plugin::{Kind, Plugin, next_id};
+use crate::purity;
 use crate::queue_selector::{Route, SelectorInstance, check_indices};
 
 /// An expression a plugin has accepted. Any worker can judge for it.
@@ -39,6 +40,15 @@ impl Subscription {
 
     pub fn plugin(&self) -> &Plugin {
         &self.0.plugin
+    }
+
+    /// What was accepted, as it was given.
+    pub fn expression(&self) -> &str {
+        &self.0.expression.text
+    }
+
+    pub fn params(&self) -> &[(String, String)] {
+        &self.0.expression.params
     }
 }
 
@@ -229,10 +239,32 @@ impl Worker {
             }
             Ok(())
         });
-        Judged {
+        let mut judged = Judged {
             verdicts,
             fault,
             at_fault,
+        };
+        self.judge_again(subscription, batch, &mut judged);
+        judged
+    }
+
+    /// Now and then the guest is asked about a batch once more; what it says otherwise then is not judged.
+    fn judge_again(&self, subscription: &Subscription, batch: &Batch, judged: &mut Judged) {
+        let Accepted {
+            plugin, expression, ..
+        } = &*subscription.0;
+        let is_due = purity::is_due(plugin.next_batch());
+        if !is_due || judged.fault.is_some() || batch.is_empty() {
+            return;
+        }
+        if let Some((fault, differ)) =
+            purity::differing(plugin, expression, batch, &judged.verdicts)
+        {
+            for place in &differ {
+                judged.verdicts[*place] = Verdict::Unjudged;
+            }
+            judged.fault = Some(fault);
+            judged.at_fault = differ;
         }
     }
 
@@ -406,7 +438,7 @@ fn changed_its_mind(plugin: &Plugin, refusal: types::Refusal) -> Fault {
 }
 
 /// Exactly one bit a message, the spare ones zero.
-fn check_shape(plugin: &Plugin, messages: u32, bits: &[u32]) -> Result<(), Fault> {
+pub(crate) fn check_shape(plugin: &Plugin, messages: u32, bits: &[u32]) -> Result<(), Fault> {
     let words = messages.div_ceil(32) as usize;
     if bits.len() != words {
         return Err(plugin.fault(

@@ -368,7 +368,8 @@ pub struct VersionReport {
     pub about: PluginAbout,
     /// `None` = nobody has used it since this broker started.
     pub figures: Option<PluginFigures>,
-    /// What the guest counts for itself.
+    /// What the guest counts for itself. Names that begin with `quern:` are the broker's: `quern:remembered` counts the
+    /// messages that nobody was asked about, for the verdict was known.
     pub counters: Vec<(String, u64)>,
 }
 

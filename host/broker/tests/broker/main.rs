@@ -9,6 +9,7 @@ mod durability;
 mod failures;
 mod groups;
 mod plugins;
+mod remembered;
 mod retry;
 mod simulation;
 mod subscribe;

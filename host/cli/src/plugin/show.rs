@@ -323,8 +323,19 @@ pub(super) async fn info(name: &str, options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How brokers tell of messages nobody had to be asked about.
+const REMEMBERED: &str = "quern:remembered";
+
 /// What a table has no room for.
 fn tell(row: &VersionRow) {
+    let mut counters = row.counters.iter();
+    if let Some((_, count)) = counters.find(|(name, _)| name == REMEMBERED) {
+        eprintln!(
+            "{} remembers what it has said: {} messages it was not asked about again",
+            row.broker,
+            thousands(*count)
+        );
+    }
     if let Some(why) = &row.health.quarantined {
         eprintln!("quarantined on {}, {why}", row.broker);
     } else if !row.health.last_fault.is_empty() {

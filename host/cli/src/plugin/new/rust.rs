@@ -14,7 +14,7 @@ macro_rules! sdk {
 }
 
 sdk! {
-    "about" "batch" "export" "filter" "function" "java" "lib" "needs" "panics" "refusal" "selector" "shares"
+    "about" "arena" "batch" "export" "filter" "function" "java" "lib" "needs" "panics" "refusal" "selector" "shares"
     "strategy"
 }
 
