@@ -302,18 +302,15 @@ mod tests {
             code: Code::PLUGIN_IMPURE.number,
             ..fault()
         };
-        let differ = [QueueOffset(1), QueueOffset(2)];
+        let differ =
+            [1, 2].map(|offset| Case::Message(TopicId(1), QueueId(0), QueueOffset(offset)));
         let asked = Asked {
             messages: 10_000,
             at_fault: &differ,
             fault: Some(&impure),
             now: 1,
         };
-        assert!(
-            health
-                .asked("geo@1", (TopicId(1), QueueId(0)), &asked)
-                .is_some()
-        );
+        assert!(health.asked("geo@1", &asked).is_some());
         let later = limits::QUARANTINE_WINDOW + 1;
         assert_eq!(ask(&health, later, 100, &[6, 7, 8, 9]), None);
         assert!(ask(&health, later + 1, 1, &[10]).is_some());

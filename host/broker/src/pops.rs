@@ -83,6 +83,28 @@ pub(crate) struct Pops {
 
 const POISONED: &str = "no code that can panic runs under the pops lock";
 
+impl Queue {
+    /// These are hidden until then, for whoever has the token.
+    fn give(&mut self, next: QueueOffset, offsets: Vec<QueueOffset>, (token, until): (u64, u64)) {
+        let before = self.next;
+        self.next = before.max(next);
+        for offset in offsets {
+            let again = self.hidden.get(&offset);
+            // Acknowledged while it was about to be given again: that came first, and holds.
+            if again.is_none() && offset < before && !cfg!(zoo = "z27") {
+                continue;
+            }
+            let times = again.map_or(0, |it| it.times);
+            let hidden = Hidden {
+                token,
+                until,
+                times: times.saturating_add(1),
+            };
+            self.hidden.insert(offset, hidden);
+        }
+    }
+}
+
 impl Pops {
     /// Applies what the log says. Returns how far the group has consumed the queues concerned.
     pub(crate) fn apply(&self, change: PopChange) -> Commit {
@@ -100,22 +122,7 @@ impl Pops {
             } => {
                 self.newest.fetch_max(token, Ordering::Relaxed);
                 let known = queues.entry(queue).or_default();
-                let before = known.next;
-                known.next = before.max(next);
-                for offset in offsets {
-                    let again = known.hidden.get(&offset);
-                    // Acknowledged while it was about to be given again: that came first, and holds.
-                    if again.is_none() && offset < before && !cfg!(zoo = "z27") {
-                        continue;
-                    }
-                    let times = again.map_or(0, |it| it.times);
-                    let hidden = Hidden {
-                        token,
-                        until,
-                        times: times.saturating_add(1),
-                    };
-                    known.hidden.insert(offset, hidden);
-                }
+                known.give(next, offsets, (token, until));
                 touched.push(queue);
             }
             PopWhat::Acknowledged(receipts) => {
