@@ -35,13 +35,11 @@ impl Way {
         }
     }
 
-    /// A consumer of a group that nobody has used yet.
+    /// A consumer of a group that nobody has used yet, in this run or an earlier one.
     pub(crate) async fn consumer(self, load: &Load, from: From) -> Result<Consumer, Failure> {
-        let group = format!(
-            "quern-bench-{}-{}",
-            self.name(),
-            load.groups.fetch_add(1, Ordering::Relaxed)
-        );
+        let number = load.groups.fetch_add(1, Ordering::Relaxed);
+        let process = std::process::id();
+        let group = format!("quern-bench-{}-{process}-{number}", self.name());
         let consumer = load.client.consumer(&group);
         let consumer = consumer.subscribe(TOPIC, Filter::All).from(from);
         let consumer = match self {
