@@ -125,7 +125,12 @@ impl Scan {
     }
 
     fn unfiltered(&self, broker: &Broker) -> Result<Scanned, WireError> {
+        let (_, end) = broker.store.range(self.topic.id, self.view.queue);
         let mut entries = self.entries(broker, self.max_messages)?;
+        if entries.is_empty() {
+            // What was there is gone, to the end of the queue.
+            return Ok(Scanned::nothing(self.from.max(end)));
+        }
         let mut bytes = 0;
         let fits = |entry: &&Entry| {
             bytes += entry.size as usize;
@@ -330,7 +335,11 @@ impl Look {
     /// Reads the messages of the next step.
     fn read(&mut self, broker: &Broker) -> Result<Step, WireError> {
         if self.entries.is_none() {
+            let (_, end) = broker.store.range(self.scan.topic.id, self.scan.view.queue);
             let entries = self.scan.entries(broker, limits::SCAN_ENTRIES)?;
+            if entries.is_empty() {
+                self.taken.next = self.taken.next.max(end);
+            }
             self.entries = Some(entries.into_iter());
         }
         let mut entries = self.entries.take().unwrap_or_default();

@@ -2,7 +2,7 @@
 //! of each queue are in memory, older ones in blocks of the queue log, and all of it is made from the
 //! commit log. Only the dispatcher appends.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, RwLock};
 
@@ -74,6 +74,10 @@ struct Queue {
     /// Offset of the first entry in memory.
     first: u64,
     recent: Vec<Packed>,
+    /// Messages before `min` of which there are copies further on, and where these are. Some behind it may have one already.
+    kept: BTreeMap<u64, Packed>,
+    /// Nothing before this is served: its topic keeps it no longer.
+    floor: u64,
 }
 
 /// Where an entry lies.
@@ -83,6 +87,18 @@ enum Found {
 }
 
 impl Queue {
+    /// The first message that is there and served.
+    fn begin(&self) -> u64 {
+        let kept = self.kept_from(self.floor).next();
+        kept.map_or(self.min.max(self.floor), |(offset, _)| offset)
+    }
+
+    /// Messages whose copies stand for them, from an offset on.
+    fn kept_from(&self, from: u64) -> impl Iterator<Item = (u64, Packed)> {
+        let kept = self.kept.range(from.min(self.min)..self.min);
+        kept.map(|(offset, packed)| (*offset, *packed))
+    }
+
     fn end(&self) -> u64 {
         self.first + self.recent.len() as u64
     }
@@ -129,8 +145,11 @@ impl Queue {
     }
 
     fn find(&self, key: Key, offset: u64) -> Option<Found> {
-        if offset < self.min || offset >= self.end() {
+        if offset < self.floor || offset >= self.end() {
             return None;
+        }
+        if offset < self.min {
+            return self.kept.get(&offset).copied().map(Found::Here);
         }
         if let Some(index) = offset.checked_sub(self.first) {
             return Some(Found::Here(*self.recent.get(index as usize)?));
@@ -199,6 +218,97 @@ impl ConsumeQueues {
         }
     }
 
+    /// There is a copy of a message, further on in the log.
+    pub(crate) fn keep(&self, key: Key, entry: Entry) {
+        let queue = self.find_or_make(key);
+        let mut queue = queue.write().expect(POISONED);
+        let packed = Packed {
+            position: entry.position.0,
+            size: entry.size,
+            tag_code: entry.tag_code,
+        };
+        let known = queue.kept.entry(entry.offset.0).or_insert(packed);
+        if known.position < packed.position {
+            *known = packed;
+        }
+    }
+
+    /// Of all queues that have some, the messages of which there are copies, and where these are.
+    pub(crate) fn all_kept(&self) -> Vec<(Key, Vec<Entry>)> {
+        let kept = |(key, queue): (Key, Arc<RwLock<Queue>>)| {
+            let queue = queue.read().expect(POISONED);
+            let entries = queue.kept.iter().map(|(offset, it)| it.at(*offset));
+            (!queue.kept.is_empty()).then(|| (key, entries.collect()))
+        };
+        self.all().into_iter().filter_map(kept).collect()
+    }
+
+    /// How many messages are kept by copies.
+    pub(crate) fn kept(&self) -> usize {
+        let queues = self.queues.read().expect(POISONED);
+        let kept = queues
+            .values()
+            .map(|it| it.read().expect(POISONED).kept.len());
+        kept.sum()
+    }
+
+    /// Whether a topic has messages whose copies stand elsewhere than they did.
+    pub(crate) fn keeps(&self, topics: &[TopicId]) -> bool {
+        let queues = self.queues.read().expect(POISONED);
+        queues.iter().any(|((topic, _), queue)| {
+            topics.contains(topic) && !queue.read().expect(POISONED).kept.is_empty()
+        })
+    }
+
+    /// Queues of topics, in their order.
+    pub(crate) fn of_topics(&self, is_meant: impl Fn(TopicId) -> bool) -> Vec<Key> {
+        let queues = self.queues.read().expect(POISONED);
+        let mut keys: Vec<_> = queues.keys().filter(|it| is_meant(it.0)).copied().collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Nothing before an offset is served, until it is said otherwise.
+    pub(crate) fn serve_from(&self, key: Key, floor: QueueOffset) {
+        if let Some(queue) = self.find(key) {
+            let mut queue = queue.write().expect(POISONED);
+            queue.floor = floor.0.min(queue.end());
+        }
+    }
+
+    /// The next entries from an offset on whose records stand before a position and have no copy behind it;
+    /// none = there are no more. May block.
+    pub(crate) fn read_before(
+        &self,
+        key: Key,
+        from: QueueOffset,
+        head: u64,
+    ) -> Result<Vec<Entry>, ReadError> {
+        let Some(queue) = self.find(key) else {
+            return Ok(Vec::new());
+        };
+        let mut from = from;
+        loop {
+            let mut entries = self.read(key, from, BLOCK)?;
+            let Some(last) = entries.last().map(|it| it.offset) else {
+                return Ok(entries);
+            };
+            let queue = queue.read().expect(POISONED);
+            // Behind the first of these, no record stands where it is asked for.
+            let is_behind = |it: &Entry| it.offset.0 >= queue.min && it.position.0 >= head;
+            let is_end = entries.iter().any(is_behind);
+            let has_copy = |it: &Entry| {
+                let copy = queue.kept.get(&it.offset.0);
+                copy.is_some_and(|copy| copy.position >= head)
+            };
+            entries.retain(|it| it.position.0 < head && !has_copy(it));
+            if is_end || !entries.is_empty() {
+                return Ok(entries);
+            }
+            from = last.plus(1);
+        }
+    }
+
     fn find(&self, key: Key) -> Option<Arc<RwLock<Queue>>> {
         self.queues.read().expect(POISONED).get(&key).cloned()
     }
@@ -253,7 +363,7 @@ impl ConsumeQueues {
     pub(crate) fn range(&self, key: Key) -> (QueueOffset, QueueOffset) {
         let bounds = |queue: Arc<RwLock<Queue>>| {
             let queue = queue.read().expect(POISONED);
-            (QueueOffset(queue.min), QueueOffset(queue.end()))
+            (QueueOffset(queue.begin()), QueueOffset(queue.end()))
         };
         self.find(key).map_or_else(Default::default, bounds)
     }
@@ -301,6 +411,13 @@ impl ConsumeQueues {
             // Blocks are read without holding up the dispatcher.
             let place = {
                 let queue = queue.read().expect(POISONED);
+                next = next.max(queue.floor);
+                let left = most - out.len();
+                let kept = queue.kept_from(next).take(left);
+                out.extend(kept.map(|(offset, packed)| packed.at(offset)));
+                if out.len() >= most {
+                    break;
+                }
                 next = next.max(queue.min);
                 if next >= queue.first {
                     let recent = queue.recent.iter().zip(queue.first..);
@@ -382,6 +499,7 @@ impl ConsumeQueues {
             let min = self.first_at(key, &queue, head).map_err(failed)?;
             let mut queue = queue.write().expect(POISONED);
             queue.min = queue.min.max(min);
+            queue.kept.retain(|_, copy| copy.position >= head);
         }
         let gone = self.log.forget_before(head).map_err(failed)?;
         let Some(gone) = gone else {

@@ -117,7 +117,11 @@ impl Derived {
             self.producers.apply(stamp, batch.key, sent);
         }
         self.keys.add(written.keys());
-        if batch.kind.is_queued() {
+        if batch.original.is_some() {
+            for entry in written.entries() {
+                self.queues.keep(batch.key, entry);
+            }
+        } else if batch.kind.is_queued() {
             let next = if cfg!(zoo = "z16") {
                 self.queues.end(batch.key)
             } else {
@@ -177,6 +181,18 @@ impl Derived {
         Some(items)
     }
 
+    /// Messages that copies stand for.
+    pub(crate) fn kept(&self) -> Vec<Item> {
+        let all = self.queues.all_kept().into_iter();
+        let items = all.flat_map(|((topic, queue), entries)| {
+            let item = move |it: Entry| {
+                Item::Kept(topic, queue, it.offset, it.position, it.size, it.tag_code)
+            };
+            entries.into_iter().map(item)
+        });
+        items.collect()
+    }
+
     /// What all of it comes to, in items of a snapshot.
     pub(crate) fn items(&mut self) -> Vec<Item> {
         let state = self.observer.snapshot().into_iter();
@@ -230,6 +246,9 @@ impl Derived {
         self.applied = as_of;
         for sent in contents.producers {
             self.producers.recall(sent);
+        }
+        for (key, entry) in contents.kept {
+            self.queues.keep(key, entry);
         }
         for (kind, waiting, at) in contents.waiting {
             if let Some(list) = self.waiting(kind) {
@@ -307,7 +326,9 @@ impl Derived {
                 tag_code: Tag::code(block.tag()),
             };
             let end = self.queues.end(key);
-            if entry.offset >= end {
+            if header.extensions.carried {
+                self.queues.keep(key, entry);
+            } else if entry.offset >= end {
                 self.queues.append(key, std::iter::once(entry));
             }
         }
@@ -367,8 +388,13 @@ impl Derived {
             let ends = contents.queues.into_iter();
             let mut mins: HashMap<Key, u64> = ends.map(|(key, (_, end))| (key, end)).collect();
             // Queues of which there is something, those whose topic is gone too: the observer knows.
-            let found = self.queues.bounds().into_iter();
-            mins.extend(found.map(|(key, (min, _))| (key, min)));
+            for (key, (min, end)) in self.queues.bounds() {
+                // Of one that only copies are left of, the snapshot knows where it goes on.
+                match min < end {
+                    true => drop(mins.insert(key, min)),
+                    false => drop(mins.entry(key).or_insert(min)),
+                }
+            }
             self.queues.begin(&mins);
             for sent in contents.producers {
                 self.producers.recall(sent);

@@ -2,6 +2,8 @@
 
 use quern_protocol::{LogPosition, QueueId, QueueOffset, RecordKind, TopicId};
 
+use crate::keeping::KeptTopics;
+
 /// Something became durable and visible.
 #[derive(Debug)]
 pub enum Dispatched<'a> {
@@ -35,6 +37,11 @@ pub trait Observer: Send {
     /// Records that, dispatched in order to a new observer, give the state as it is. They take the place
     /// of all state records so far, so that old segments can go and a start need not read them.
     fn snapshot(&mut self) -> Vec<StateRecord>;
+
+    /// Topics whose messages are kept, those that are old enough to go included: none, usually.
+    fn kept_topics(&self) -> KeptTopics {
+        KeptTopics::new()
+    }
 }
 
 /// For a log without state records.

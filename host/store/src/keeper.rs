@@ -17,10 +17,11 @@ use crate::clock::LogClock;
 use crate::config::Env;
 use crate::consume_queue::ConsumeQueues;
 use crate::error::{CloseError, ReadError, is_full};
+use crate::keeping::{Carried, Keeping, KeptTopics, Look};
 use crate::key_index::KeyIndex;
 use crate::pending::{Acknowledge, Slot};
 use crate::queue::Queue;
-use crate::retention::{DiskLevel, Retention};
+use crate::retention::{DiskLevel, Head, Retention, Sealed};
 use crate::scrub::Scrub;
 use crate::segment::{LogId, Segment};
 use crate::segments::Segments;
@@ -62,6 +63,7 @@ pub(crate) struct Keeper {
     pub(crate) is_carrying: bool,
     /// The log is in its reserve.
     pub(crate) is_refusing: bool,
+    pub(crate) keeping: Keeping,
     /// What the scrub has found.
     pub(crate) damage: Arc<Mutex<Vec<Damage>>>,
 }
@@ -193,6 +195,7 @@ impl Keeper {
             }));
             let halves = derived.halves.all().into_iter();
             items.extend(halves.map(|(half, at)| Item::Half(half, at)));
+            items.extend(derived.kept());
             (derived.applied, items)
         };
         let (queue_log_end, lowest) = self.queues.flush(below)?;
@@ -255,10 +258,14 @@ impl Keeper {
         let Some(head) = self.retention.head(&sealed, active, now, self.level) else {
             return Ok(());
         };
-        let (snapshot, waiting) = {
+        let (snapshot, waiting, topics) = {
             let derived = &self.dispatcher().derived;
             let lists = [&derived.timers, &derived.halves];
-            (derived.snapshot, lists.map(Arc::clone))
+            let topics = derived.observer.kept_topics();
+            (derived.snapshot, lists.map(Arc::clone), topics)
+        };
+        let Some(head) = self.carry_kept(&sealed, head, &topics, now)? else {
+            return Ok(());
         };
         let head = self.carry(&waiting, head)?;
         let covered = snapshot.map_or(0, |snapshot| snapshot.as_of);
@@ -299,6 +306,45 @@ impl Keeper {
                 Ok(true)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Messages of topics that keep them for longer move to the end, one segment after the other, so that there is
+    /// room for those of the next one. Where the log can begin; `None` = where it does, for now.
+    fn carry_kept(
+        &mut self,
+        sealed: &[Sealed],
+        head: Head,
+        topics: &KeptTopics,
+        now: u64,
+    ) -> Result<Option<u64>, Later> {
+        let next = sealed.first().map_or(head.at, |first| first.end);
+        if topics.is_empty() || head.surplus > 0 {
+            self.is_carrying = !topics.is_empty() && head.surplus < head.at;
+            return Ok(Some(if topics.is_empty() {
+                head.at
+            } else {
+                head.surplus
+            }));
+        }
+        let look = Look {
+            queues: &self.queues,
+            segments: &self.segments,
+            topics,
+            head: next,
+            now,
+        };
+        match self.keeping.carry(&look)? {
+            Carried::All => {
+                self.is_carrying = next < head.at;
+                Ok(Some(next))
+            }
+            Carried::More(copies) => {
+                self.is_carrying = true;
+                copies.into_iter().for_each(|it| self.queue.submit(it));
+                Ok(None)
+            }
+            Carried::TooMany => Ok(None),
         }
     }
 

@@ -37,11 +37,22 @@ impl Layout {
 
     /// Gives a batch's records their places.
     pub(crate) fn add(&mut self, batch: &Batch, tail: &mut Tail) -> Appended {
-        let next = tail.next_offsets.entry(batch.key).or_default();
+        let mut copied;
+        let (next, stored_at) = match batch.original {
+            // In its place, and as old as it was.
+            Some(original) => {
+                copied = original.offset.0;
+                (&mut copied, original.stored_at)
+            }
+            None => {
+                let next = tail.next_offsets.entry(batch.key).or_default();
+                (next, self.stored_at)
+            }
+        };
         let appended = Appended {
             position: LogPosition(self.position + self.bytes.len() as u64),
             first: QueueOffset(if batch.kind.is_queued() { *next } else { 0 }),
-            stored_at: self.stored_at,
+            stored_at,
         };
         let head_len = batch.head_len();
         let mut extensions = batch.extensions(self.stored_at);
@@ -56,7 +67,7 @@ impl Layout {
                 block_crc: block.crc,
                 position: LogPosition(self.position + self.bytes.len() as u64),
                 queue_offset: QueueOffset(if batch.kind.is_queued() { *next } else { 0 }),
-                stored_at: self.stored_at,
+                stored_at,
                 topic: batch.key.0,
                 queue: batch.key.1,
                 epoch: self.epoch,

@@ -27,6 +27,7 @@ mod group;
 mod halves;
 mod holes;
 mod keeper;
+mod keeping;
 mod key_index;
 mod layout;
 mod le;
@@ -84,6 +85,7 @@ pub use crate::config::{Config, Env, ReadMode};
 pub use crate::consume_queue::Entry;
 pub use crate::dispatch::{Dispatched, Observer, StateRecord, Stateless};
 pub use crate::error::{AppendError, CloseError, OpenError, ReadError};
+pub use crate::keeping::KeptTopics;
 pub use crate::key_index::Lookup;
 pub use crate::pending::{Acknowledge, Appended, Held, Pending};
 pub use crate::progress::Progress;
@@ -243,6 +245,12 @@ impl Store {
         most: usize,
     ) -> Result<Vec<Entry>, ReadError> {
         self.0.queues.read((topic, queue), from, most)
+    }
+
+    /// Messages before an offset are not served any more, or again: what is there follows from the log, and this is
+    /// forgotten with the store.
+    pub fn serve_from(&self, topic: TopicId, queue: QueueId, floor: QueueOffset) {
+        self.0.queues.serve_from((topic, queue), floor);
     }
 
     /// Whether this message is still in memory, so that reading it, and those behind it, does not touch

@@ -56,6 +56,8 @@ pub(crate) const WAITING: usize = 2_000_000;
 pub(crate) const CARRIED_AT_ONCE: usize = 8 * 1024 * 1024;
 /// … and more after this, ms.
 pub(crate) const KEEPER_PAUSE_WHEN_CARRYING: u64 = 100;
+/// Messages kept longer than their segments; each takes about 60 bytes of memory.
+pub(crate) const KEPT: usize = 2_000_000;
 /// A producer that has sent nothing for so long is forgotten, ms of the log's time.
 pub(crate) const PRODUCER_AGE: u64 = 24 * 60 * 60 * 1000;
 /// Producers, by queue, that are remembered.

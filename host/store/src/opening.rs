@@ -19,6 +19,7 @@ use crate::dispatch::Observer;
 use crate::error::OpenError;
 use crate::fs::Lock;
 use crate::keeper::Keeper;
+use crate::keeping::Keeping;
 use crate::key_index::KeyIndex;
 use crate::queue_log::QueueLog;
 use crate::recovery::{Found, Recovery};
@@ -268,6 +269,7 @@ impl Read {
             scrub: Scrub::default(),
             is_carrying: false,
             is_refusing: false,
+            keeping: Keeping::default(),
             damage: Arc::clone(&shared.damage),
         };
         let yard = self.yard;

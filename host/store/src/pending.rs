@@ -129,6 +129,11 @@ impl Slot {
         matches!(self.0.lock().expect(POISONED).outcome, Some(Err(_)))
     }
 
+    /// `None` = it is under way.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.0.lock().expect(POISONED).outcome.clone()
+    }
+
     pub(crate) fn is_eager(&self) -> bool {
         self.0.lock().expect(POISONED).is_eager
     }

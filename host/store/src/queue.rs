@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quern_protocol::record::RECORD_HEADER;
-use quern_protocol::{Extensions, Origin, ProducerStamp, RecordKind};
+use quern_protocol::{Extensions, Origin, ProducerStamp, QueueOffset, RecordKind};
 
 use crate::consume_queue::Key;
 use crate::error::AppendError;
@@ -30,6 +30,13 @@ pub(crate) struct BlockFacts {
     pub(crate) tag_code: i32,
 }
 
+/// What a copy of a message has from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Original {
+    pub(crate) offset: QueueOffset,
+    pub(crate) stored_at: u64,
+}
+
 /// A batch on its way to the log.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -41,6 +48,8 @@ pub(crate) struct Batch {
     pub(crate) due_in: Option<u64>,
     /// Copies of records that are to go; a full disk takes them.
     pub(crate) carried: bool,
+    /// Of a copy of a message that is in its queue.
+    pub(crate) original: Option<Original>,
     /// How often its messages have been delivered before.
     pub(crate) attempts: u16,
     /// Encoded pairs, at most [`quern_protocol::limits::NOTES`] bytes; empty = none.
@@ -68,6 +77,7 @@ impl Batch {
             origin: None,
             due_in: None,
             carried: false,
+            original: None,
             attempts: 0,
             notes: Bytes::new(),
             blocks,

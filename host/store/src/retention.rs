@@ -67,6 +67,14 @@ pub(crate) struct Sealed {
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
+/// Where the log should begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) at: u64,
+    /// Before this it goes because the log is too large, kept or not; 0 = nothing.
+    pub(crate) surplus: u64,
+}
+
 impl Retention {
     /// Where the log should begin, of sealed segments in their order.
     pub(crate) fn head(
@@ -75,7 +83,7 @@ impl Retention {
         active: u64,
         now: u64,
         disk: DiskLevel,
-    ) -> Option<u64> {
+    ) -> Option<Head> {
         let hour = (now / HOUR_MS % 24) as u8;
         let is_time =
             self.hours.is_empty() || self.hours.contains(&hour) || disk >= DiskLevel::Busy;
@@ -83,7 +91,7 @@ impl Retention {
             .age
             .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         let mut left = active + sealed.iter().map(|it| it.size).sum::<u64>();
-        let mut head = None;
+        let mut head: Option<Head> = None;
         for segment in sealed {
             let expired = age.is_some_and(|age| now.saturating_sub(segment.newest) > age);
             let surplus = self.bytes.is_some_and(|bytes| left > bytes);
@@ -91,7 +99,11 @@ impl Retention {
                 break;
             }
             left -= segment.size;
-            head = Some(segment.end);
+            let before = head.map_or(0, |it| it.surplus);
+            head = Some(Head {
+                at: segment.end,
+                surplus: if surplus { segment.end } else { before },
+            });
         }
         head
     }
@@ -138,7 +150,13 @@ mod tests {
                 hours: hours.to_vec(),
             };
             let found = policy.head(&sealed(5), 50, now * HOUR_MS, disk);
-            assert_eq!(found, head, "{name}");
+            assert_eq!(found.map(|it| it.at), head, "{name}");
+            let is_surplus = found.is_some_and(|it| it.surplus == it.at);
+            assert_eq!(
+                is_surplus,
+                name.starts_with("too large") || name == "by far",
+                "{name}"
+            );
         }
     }
 

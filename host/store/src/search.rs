@@ -118,12 +118,15 @@ impl Store {
         let mut looked_at = 0;
         // All of a segment is older than the next one is.
         let mut newest = u64::MAX;
+        // But for copies of messages that are kept.
+        let any_age = self.0.queues.keeps(search.topics);
         for segment in self.0.segments.all().iter().rev() {
-            if newest < *search.stored.start() {
+            if !any_age && newest < *search.stored.start() {
                 break;
             }
             newest = segment.created_at;
-            if segment.base >= search.before.0 || segment.created_at > *search.stored.end() {
+            let is_later = !any_age && segment.created_at > *search.stored.end();
+            if segment.base >= search.before.0 || is_later {
                 continue;
             }
             for position in self.positions(segment, &hashes)? {
@@ -256,6 +259,17 @@ impl Store {
         let is_it = search.topics.contains(&view.header.topic)
             && search.lookup.is_of(&view.block)
             && search.stored.contains(&view.header.stored_at);
-        Ok(is_it.then_some(record))
+        Ok((is_it && self.stands(&view.header)?).then_some(record))
+    }
+
+    /// Whether this record stands for its message: not one that a copy stands for, nor one that is not served
+    /// any more.
+    fn stands(&self, header: &RecordHeader) -> Result<bool, ReadError> {
+        if !header.kind.is_queued() {
+            return Ok(true);
+        }
+        let key = (header.topic, header.queue);
+        let entry = self.0.queues.get(key, header.queue_offset)?;
+        Ok(entry.is_some_and(|it| it.position == header.position))
     }
 }

@@ -22,10 +22,10 @@ use std::io;
 use std::path::Path;
 
 use quern_protocol::block::crc_around;
-use quern_protocol::{LogPosition, QueueId, RecordKind, TopicId};
+use quern_protocol::{LogPosition, QueueId, QueueOffset, RecordKind, TopicId};
 use serde::{Deserialize, Serialize};
 
-use crate::consume_queue::Key;
+use crate::consume_queue::{Entry, Key};
 use crate::dispatch::StateRecord;
 use crate::fs::{self, Fs};
 use crate::le::{id_at, u32_at, u64_at};
@@ -54,6 +54,8 @@ pub(crate) enum Item {
     Carried(Waiting, LogPosition),
     /// The same of messages whose transaction's outcome is not known, each with the place of its record.
     Half(Waiting, LogPosition),
+    /// Only in the file, too: a message whose copy stands there, its size, its tag's code.
+    Kept(TopicId, QueueId, QueueOffset, LogPosition, u32, i32),
 }
 
 /// Part of a snapshot in the log.
@@ -105,7 +107,8 @@ pub(crate) fn state_of(body: &[u8]) -> Vec<(RecordKind, Vec<u8>)> {
         | Item::Producer(_)
         | Item::Timer(_)
         | Item::Carried(..)
-        | Item::Half(..) => None,
+        | Item::Half(..)
+        | Item::Kept(..) => None,
     });
     state.collect()
 }
@@ -155,6 +158,7 @@ pub(crate) struct Contents {
     pub(crate) producers: Vec<Sent>,
     /// The kind of what waits, and the place of its record.
     pub(crate) waiting: Vec<(RecordKind, Waiting, LogPosition)>,
+    pub(crate) kept: Vec<(Key, Entry)>,
 }
 
 impl Contents {
@@ -177,6 +181,15 @@ impl Contents {
                 }
                 Item::Carried(timer, at) => this.waiting.push((RecordKind::Timer, timer, at)),
                 Item::Half(half, at) => this.waiting.push((RecordKind::Half, half, at)),
+                Item::Kept(topic, queue, offset, position, size, tag_code) => {
+                    let entry = Entry {
+                        offset,
+                        position,
+                        size,
+                        tag_code,
+                    };
+                    this.kept.push(((topic, queue), entry));
+                }
             }
         }
         Ok(this)

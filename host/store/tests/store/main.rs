@@ -10,6 +10,7 @@ mod exercise;
 mod failures;
 mod gathering;
 mod halves;
+mod keeping;
 mod reads;
 mod repair;
 mod search;
