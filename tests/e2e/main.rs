@@ -12,6 +12,7 @@ mod disk;
 mod figures;
 mod first_message;
 mod giving_back;
+mod group_switches;
 mod groups;
 mod health;
 mod kill;

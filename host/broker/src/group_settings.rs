@@ -4,11 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use quern_protocol::retry::is_reserved_topic;
 use quern_protocol::{
-    FilterFailure, GroupName, GroupSetting, RecordKind, SetGroup, SetGroupReply, WireError,
+    FilterFailure, GroupName, GroupSetting, QueueId, QueuePosition, RecordKind, SetGroup,
+    SetGroupReply, WireError,
 };
 
 use crate::leases::GroupChange;
+use crate::offsets::Commit;
+use crate::topics::Topic;
 use crate::{Broker, limits, reply};
 
 /// All that can be set of a group, as it is.
@@ -18,6 +22,8 @@ pub(crate) struct Settings {
     delays: Vec<u32>,
     consume: bool,
     pub(crate) on_filter_failure: FilterFailure,
+    broadcast: bool,
+    from_min: bool,
 }
 
 impl Default for Settings {
@@ -27,6 +33,8 @@ impl Default for Settings {
             delays: limits::RETRY_DELAYS.to_vec(),
             consume: true,
             on_filter_failure: FilterFailure::default(),
+            broadcast: true,
+            from_min: true,
         }
     }
 }
@@ -45,6 +53,8 @@ impl Settings {
             GroupSetting::RetryDelays(delays) => self.delays = delays,
             GroupSetting::Consume(consume) => self.consume = consume,
             GroupSetting::OnFilterFailure(policy) => self.on_filter_failure = policy,
+            GroupSetting::Broadcast(broadcast) => self.broadcast = broadcast,
+            GroupSetting::FromMin(from_min) => self.from_min = from_min,
         }
     }
 
@@ -57,6 +67,12 @@ impl Settings {
         ];
         if self.on_filter_failure != FilterFailure::default() {
             all.push(GroupSetting::OnFilterFailure(self.on_filter_failure));
+        }
+        if !self.broadcast {
+            all.push(GroupSetting::Broadcast(false));
+        }
+        if !self.from_min {
+            all.push(GroupSetting::FromMin(false));
         }
         all
     }
@@ -94,6 +110,16 @@ impl GroupSettings {
         let groups = self.0.lock().expect(POISONED);
         let settings = groups.get(group);
         settings.map_or_else(FilterFailure::default, |it| it.on_filter_failure)
+    }
+
+    fn may_broadcast(&self, group: &GroupName) -> bool {
+        let groups = self.0.lock().expect(POISONED);
+        groups.get(group).is_none_or(|settings| settings.broadcast)
+    }
+
+    fn may_begin_at_first(&self, group: &GroupName) -> bool {
+        let groups = self.0.lock().expect(POISONED);
+        groups.get(group).is_none_or(|settings| settings.from_min)
     }
 
     fn may_consume(&self, group: &GroupName) -> bool {
@@ -138,6 +164,45 @@ pub(crate) fn is_open(broker: &Broker, group: &GroupName) -> Result<(), WireErro
     }
 }
 
+/// Whether consumers of a group may take all queues each.
+pub(crate) fn may_broadcast(broker: &Broker, group: &GroupName) -> Result<(), WireError> {
+    match broker.state.group_settings.may_broadcast(group) {
+        true => Ok(()),
+        false => Err(reply::no_broadcast(group)),
+    }
+}
+
+/// Whether it is still to be said where a group begins with a topic.
+pub(crate) fn has_to_begin(broker: &Broker, group: &GroupName, topic: &Topic) -> bool {
+    let state = &broker.state;
+    !state.group_settings.may_begin_at_first(group)
+        && !is_reserved_topic(&topic.name)
+        && !state.offsets.knows(group, topic.id)
+}
+
+/// A group that may not begin with what is there (`consumeFromMinEnable`) begins where all queues of the topic end
+/// now, the first time it comes; that is committed, so it is the same for all its members and after a crash.
+/// The caller sees to it that there is one change of groups at a time.
+pub(crate) async fn begin(
+    broker: &Broker,
+    group: &GroupName,
+    topic: &Topic,
+) -> Result<(), WireError> {
+    if !has_to_begin(broker, group, topic) {
+        return Ok(());
+    }
+    let end = |queue| QueuePosition {
+        queue: QueueId(queue),
+        offset: broker.store.range(topic.id, QueueId(queue)).1,
+    };
+    let commit = Commit {
+        group: group.clone(),
+        topic: topic.id,
+        offsets: (0..topic.read_queues).map(end).collect(),
+    };
+    broker.log(RecordKind::OffsetCommit, &commit).await
+}
+
 pub(crate) async fn set(broker: &Broker, request: SetGroup) -> Result<SetGroupReply, WireError> {
     request.settings.iter().try_for_each(check)?;
     let known = &broker.state.group_settings;
@@ -164,9 +229,11 @@ pub(crate) async fn set(broker: &Broker, request: SetGroup) -> Result<SetGroupRe
 
 fn check(setting: &GroupSetting) -> Result<(), WireError> {
     match setting {
-        GroupSetting::Retries(_) | GroupSetting::Consume(_) | GroupSetting::OnFilterFailure(_) => {
-            Ok(())
-        }
+        GroupSetting::Retries(_)
+        | GroupSetting::Consume(_)
+        | GroupSetting::OnFilterFailure(_)
+        | GroupSetting::Broadcast(_)
+        | GroupSetting::FromMin(_) => Ok(()),
         GroupSetting::RetryDelays(delays) => {
             let is_delay = |delay: &u32| (1..=limits::RETRY_DELAY).contains(delay);
             let is_count = (1..=limits::RETRY_DELAY_COUNT).contains(&delays.len());

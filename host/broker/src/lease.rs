@@ -69,6 +69,7 @@ async fn take(
     let mut look = leases.look(now, of, &request.member, &wanted);
     let is_new = !look.free.is_empty();
     if is_new {
+        group_settings::begin(broker, &request.group, topic).await?;
         let grant = GroupChange::Granted {
             group: request.group.clone(),
             topic: topic.id,

@@ -40,6 +40,9 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
         bell.as_mut().enable();
         if let Some(group) = &request.group {
             group_settings::is_open(broker, group)?;
+            if request.broadcast {
+                group_settings::may_broadcast(broker, group)?;
+            }
         }
         let (min, max) = broker.store.range(topic.id, request.queue);
         if !(min..=max).contains(&scan.from) {

@@ -74,6 +74,15 @@ pub(crate) fn group_closed(group: &GroupName) -> WireError {
     .after_ms(1_000)
 }
 
+pub(crate) fn no_broadcast(group: &GroupName) -> WireError {
+    WireError::new(
+        Code::BROADCAST_REFUSED,
+        format!(
+            "group \"{group}\" is not allowed to broadcast; consume as its member, or allow it: quern group set {group} --broadcast on"
+        ),
+    )
+}
+
 /// Who pops shares with nobody who owns queues.
 pub(crate) fn has_members(group: &GroupName) -> WireError {
     let text = format!(

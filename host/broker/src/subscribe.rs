@@ -172,7 +172,8 @@ impl Subscription {
         };
         group_settings::is_open(&self.broker, group)?;
         let Some(epoch) = self.request.epoch else {
-            return Ok(());
+            // Nobody's lease: all queues are read by every consumer of the group.
+            return group_settings::may_broadcast(&self.broker, group);
         };
         let queue = self.request.queue;
         let leases = &self.broker.state.leases;

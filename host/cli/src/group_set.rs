@@ -22,6 +22,8 @@ struct SettingRow {
     retry_delays_ms: Vec<u32>,
     consume: bool,
     on_filter_failure: OnFailure,
+    broadcast: bool,
+    from_min: bool,
 }
 
 /// What can be set of a group.
@@ -39,6 +41,13 @@ pub(crate) struct Settings {
     /// What becomes of a message a filter of the group fails on.
     #[arg(long, value_enum, value_name = "WHAT")]
     on_filter_failure: Option<OnFailure>,
+    /// Whether its consumers may broadcast, so that each takes every message (consumeBroadcastEnable).
+    #[arg(long, value_enum)]
+    broadcast: Option<Switch>,
+    /// Whether a group that has committed nothing may begin with what is there (consumeFromMinEnable). Off, it
+    /// begins with what comes once it is there, whatever its consumers ask for.
+    #[arg(long, value_enum)]
+    from_min: Option<Switch>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -95,7 +104,10 @@ impl Settings {
         let retries = self.retries.map(GroupSetting::Retries);
         let on_failure = self.on_filter_failure;
         let on_failure = on_failure.map(|it| GroupSetting::OnFilterFailure(it.into()));
-        let all = [retries, delays, consume, on_failure];
+        let is_on = |it: Switch| it == Switch::On;
+        let broadcast = self.broadcast.map(|it| GroupSetting::Broadcast(is_on(it)));
+        let from_min = self.from_min.map(|it| GroupSetting::FromMin(is_on(it)));
+        let all = [retries, delays, consume, on_failure, broadcast, from_min];
         all.into_iter().flatten().collect()
     }
 }
@@ -132,6 +144,8 @@ async fn change(
             retry_delays_ms: Vec::new(),
             consume: true,
             on_filter_failure: OnFailure::Stall,
+            broadcast: true,
+            from_min: true,
         };
         for setting in settings {
             match setting {
@@ -139,6 +153,8 @@ async fn change(
                 GroupSetting::RetryDelays(delays) => row.retry_delays_ms = delays,
                 GroupSetting::Consume(consume) => row.consume = consume,
                 GroupSetting::OnFilterFailure(policy) => row.on_filter_failure = policy.into(),
+                GroupSetting::Broadcast(broadcast) => row.broadcast = broadcast,
+                GroupSetting::FromMin(from_min) => row.from_min = from_min,
             }
         }
         row
@@ -147,17 +163,27 @@ async fn change(
     output::rows(
         options.output,
         &rows,
-        &["BROKER", "CONSUME", "ON FAILURE", "RETRIES", "DELAYS"],
+        &[
+            "BROKER",
+            "CONSUME",
+            "BROADCAST",
+            "FROM MIN",
+            "ON FAILURE",
+            "RETRIES",
+            "DELAYS",
+        ],
         |row| {
             let delays = row
                 .retry_delays_ms
                 .iter()
                 .map(|ms| behind(Some(u64::from(*ms))));
             let delays = delays.collect::<Vec<_>>().join(", ");
-            let consume = if row.consume { "on" } else { "off" };
+            let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
             vec![
                 row.broker.clone(),
-                consume.to_owned(),
+                switch(row.consume),
+                switch(row.broadcast),
+                switch(row.from_min),
                 row.on_filter_failure.name(),
                 row.retries.to_string(),
                 delays,

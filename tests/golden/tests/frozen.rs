@@ -330,6 +330,7 @@ fn the_wire_is_as_it_was() {
     all.request(&rules, "request rules");
     sending::send(&mut all);
     let pull = Pull {
+        broadcast: false,
         group: Some(group()),
         topic: topic(),
         queue,

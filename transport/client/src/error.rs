@@ -125,9 +125,11 @@ fn kind(code: Code) -> ErrorKind {
         | Code::NOT_BOUND
         | Code::QUEUE_NOT_HELD => ErrorKind::NotFound,
         Code::ALREADY_EXISTS | Code::BROKER_NAME_TAKEN | Code::PLUGIN_IN_USE => ErrorKind::Exists,
-        Code::FORBIDDEN | Code::UNTRUSTED | Code::TOPIC_CLOSED | Code::GROUP_CLOSED => {
-            ErrorKind::Permission
-        }
+        Code::FORBIDDEN
+        | Code::UNTRUSTED
+        | Code::TOPIC_CLOSED
+        | Code::GROUP_CLOSED
+        | Code::BROADCAST_REFUSED => ErrorKind::Permission,
         Code::DISK_FULL
         | Code::STORAGE_FAILED
         | Code::GOING_AWAY

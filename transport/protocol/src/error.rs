@@ -136,6 +136,9 @@ codes! {
     2017 TOPIC_DELETED AfterRoutes
         "The topic is being deleted: nobody can send to it or read it, and after its time of grace it is gone for good. No other topic can have its name until then."
         "`quern topic restore NAME` brings it back with its messages and offsets; `quern topic rm NAME --now` ends it at once, so that the name is free; `quern topic ls --deleted` shows all of them.";
+    2018 BROADCAST_REFUSED Never
+        "The group's settings do not allow its consumers to broadcast (`consumeBroadcastEnable`): each would take every message for itself."
+        "Consume as a member of the group; or allow it: `quern group set NAME --broadcast on`.";
     2021 GROUP_BUSY Never
         "The group has members that own its queues, so nobody can pop for it: it is consumed one way at a time."
         "Let the members leave, which takes them 10 s at most, or pop for another group; `quern group members NAME` shows them.";

@@ -136,6 +136,14 @@ pub struct Pull {
     /// Held this long when nothing matches yet, at most 30,000 ms; 0 = answer at once.
     pub wait_ms: u32,
     pub filter: Filter,
+    /// Whoever asks takes all queues for itself, as all others of the group do. Since version 2.
+    pub broadcast: bool,
+}
+
+impl Pull {
+    pub(crate) fn says_more_than_version_1(&self) -> bool {
+        self.broadcast
+    }
 }
 
 /// Delivery of this queue stands still because its filter fails on a message.

@@ -120,6 +120,11 @@ pub enum GroupSetting {
     Consume(bool),
     /// What becomes of messages its filters fail on. Told only where it is not what it usually is.
     OnFilterFailure(FilterFailure),
+    /// Whether its consumers may broadcast; they may, unless it is set otherwise. Told only where they may not.
+    Broadcast(bool),
+    /// Whether a group that has committed nothing of a topic may begin with what is there; if not, with what comes
+    /// then. Told only where it may not.
+    FromMin(bool),
 }
 
 /// Changes settings of a group on one broker: all of them or none. Without any, only tells what holds.

@@ -72,6 +72,7 @@ fn by(filter: Filter) -> Ask {
 
 async fn pull(connection: &Connection, asked: &Ask) -> (PullReply, Vec<(String, bool)>) {
     let pull = Pull {
+        broadcast: false,
         group: asked.group.clone(),
         topic: topic(),
         queue: QueueId(0),

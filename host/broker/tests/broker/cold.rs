@@ -28,6 +28,7 @@ async fn pull(connection: &Connection, queue: u32, from: u64) -> PullReply {
         Filter::tag("wanted")
     };
     let pull = Pull {
+        broadcast: false,
         group: Some(GroupName::new(format!("g{}", queue % 5)).unwrap()),
         topic: topic(),
         queue: QueueId(queue),

@@ -63,6 +63,7 @@ fn filter(text: &str) -> Filter {
 
 async fn pull(connection: &Connection, name: &str, from: u64, how: &str) -> (PullReply, Vec<Seen>) {
     let pull = Pull {
+        broadcast: false,
         group: Some(group(name)),
         topic: topic(),
         queue: QueueId(0),
@@ -84,6 +85,7 @@ fn tags(seen: &[Seen]) -> Vec<&str> {
 /// Offsets and reasons of a group's dead letters.
 async fn dead(connection: &Connection, name: &str) -> Vec<(String, String)> {
     let pull = |topic: TopicName| Pull {
+        broadcast: false,
         group: None,
         topic,
         queue: QueueId(0),

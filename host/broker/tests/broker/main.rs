@@ -101,6 +101,7 @@ async fn pull(
     filter: Filter,
 ) -> Result<(PullReply, Vec<String>), CallError> {
     let pull = Pull {
+        broadcast: false,
         group: None,
         topic: topic(),
         queue: QueueId(0),

@@ -60,6 +60,7 @@ type Seen = (String, u16, BTreeMap<String, String>);
 /// What there is from an offset on; waits for it.
 async fn read(connection: &Connection, topic: &TopicName, from: u64) -> Vec<Seen> {
     let pull = Pull {
+        broadcast: false,
         group: None,
         topic: topic.clone(),
         queue: QueueId(0),

@@ -136,6 +136,7 @@ pub(crate) fn plugins(all: &mut Samples, pull: &Pull) {
     let filter = Filter::plugin("geo@3").unwrap();
     let filter = filter.param("min", "100").expression("inside");
     let pull = Pull {
+        broadcast: false,
         filter: filter.into(),
         ..pull.clone()
     };

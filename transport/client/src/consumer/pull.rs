@@ -27,6 +27,8 @@ pub struct PullOptions {
     pub max_bytes: u32,
     /// How long to wait for one, at most 30 s. Default: not at all.
     pub wait: Duration,
+    /// Whether every consumer of the group takes all queues for itself, which the group may not allow. Default: no.
+    pub broadcast: bool,
 }
 
 impl Default for PullOptions {
@@ -36,6 +38,7 @@ impl Default for PullOptions {
             max_messages: limits::PULL_MESSAGES,
             max_bytes: limits::PULL_BYTES,
             wait: Duration::ZERO,
+            broadcast: false,
         }
     }
 }
@@ -135,6 +138,7 @@ impl PullConsumer {
             max_bytes: options.max_bytes,
             wait_ms: options.wait.as_millis().min(u128::from(u32::MAX)) as u32,
             filter: options.filter.clone(),
+            broadcast: options.broadcast,
         };
         let live = self.0.live(&broker).await?;
         let within = options.wait + self.0.0.within.max(limits::POLL_SLACK);

@@ -125,6 +125,7 @@ impl Puller {
             filter: self.shared.filter(&self.queue.topic),
             wait: limits::POLL,
             max_messages: limits::PULL_MESSAGES.min(room as u32),
+            broadcast: self.shared.local.is_some(),
             ..PullOptions::default()
         };
         let group = Some(&self.shared.group);
