@@ -42,6 +42,7 @@ mod soak;
 mod store;
 mod suspending;
 mod topic_deletion;
+mod topic_retention;
 mod topics;
 mod trace;
 mod tracing;

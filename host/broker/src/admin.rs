@@ -71,7 +71,16 @@ fn check(setting: TopicSetting) -> Result<(), WireError> {
     match setting {
         TopicSetting::Durability(None)
         | TopicSetting::Permission(_)
-        | TopicSetting::Messages(_) => Ok(()),
+        | TopicSetting::Messages(_)
+        | TopicSetting::Retention(None) => Ok(()),
+        TopicSetting::Retention(Some(ms)) => {
+            if wire::TOPIC_RETENTION_MS.contains(&ms) {
+                return Ok(());
+            }
+            Err(reply::bad_request(format!(
+                "a topic keeps its messages for a second to ten years, not for {ms} ms"
+            )))
+        }
         TopicSetting::Durability(Some(class)) => durability::can_be_given(class).map(|_| ()),
         TopicSetting::ReadQueues(queues) | TopicSetting::WriteQueues(queues) => {
             if (1..=wire::QUEUES_PER_TOPIC).contains(&queues) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quern_plugins::Plugin;
-use quern_protocol::{BrokerName, ConfigEntry, Durability, Permission, limits};
+use quern_protocol::{BrokerName, ConfigEntry, Durability, Permission, TopicSetting, limits};
 
 /// A broker's settings. RocketMQ's names are given where they differ.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub struct Config {
     pub name_servers: Vec<String>,
     /// `autoCreateTopicEnable`: queues of a topic made by the first send to it; `None` = refuse.
     pub auto_create_queues: Option<u32>,
+    /// What else is set of such a topic. Default: nothing.
+    pub auto_create_settings: Vec<TopicSetting>,
     /// `autoCreateSubscriptionGroup`: a group exists as soon as somebody consumes for it. Default: yes.
     pub auto_create_groups: bool,
     /// `brokerPermission`: what clients may do with all topics. Default: read and write.
@@ -106,6 +108,7 @@ impl Config {
             advertise: advertise.into(),
             name_servers: Vec::new(),
             auto_create_queues: None,
+            auto_create_settings: Vec::new(),
             auto_create_groups: true,
             permission: Permission::ReadWrite,
             max_message_size: limits::MESSAGE_BODY,

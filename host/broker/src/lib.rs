@@ -55,6 +55,7 @@ mod state;
 mod status;
 mod subscribe;
 mod topic_deletion;
+mod topic_retention;
 mod topics;
 mod transactions;
 mod trials;
@@ -73,7 +74,9 @@ use quern_plugins::{Digest, Runtime, RuntimeError};
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::{Code, ComponentDigest, RecordKind, TopicName, WireError, being_deleted};
 use quern_quic::{Connector, Listener};
-use quern_store::{Dispatched, Env, Held, Observer, OpenError, Report, StateRecord, Steps, Store};
+use quern_store::{
+    Dispatched, Env, Held, KeptTopics, Observer, OpenError, Report, StateRecord, Steps, Store,
+};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use crate::allocation::Allocation;
@@ -276,11 +279,22 @@ impl Broker {
         tokio::spawn(delay::deliver(Arc::downgrade(&self)));
         tokio::spawn(checks::watch(Arc::downgrade(&self)));
         tokio::spawn(topic_deletion::sweep(Arc::downgrade(&self)));
+        self.begin_queues().await;
         tokio::spawn(park::mend(Arc::clone(&self)));
         while let Some(connection) = listener.accept().await {
             let broker = Arc::clone(&self);
             tokio::spawn(session::Session::run(broker, connection));
         }
+    }
+
+    /// What is too old is not served from the first request on.
+    async fn begin_queues(self: &Arc<Self>) {
+        let looked = topic_retention::look(self, topic_retention::Beginnings::default()).await;
+        let known = looked.unwrap_or_else(|error| {
+            tracing::warn!(%error, "messages that are too old may be served for a moment");
+            topic_retention::Beginnings::default()
+        });
+        tokio::spawn(topic_retention::advance(Arc::downgrade(self), known));
     }
 
     /// Keeps this broker registered with its name servers until it drains.
@@ -448,6 +462,12 @@ impl Observer for LogObserver {
 
     fn snapshot(&mut self) -> Vec<StateRecord> {
         self.state.snapshot()
+    }
+
+    fn kept_topics(&self) -> KeptTopics {
+        let topics = self.state.topics.with_retention().into_iter();
+        let kept = topics.filter_map(|it| Some((it.id, it.rules.retention_ms?)));
+        kept.collect()
     }
 }
 

@@ -62,6 +62,10 @@ pub(crate) const TOPICS: usize = 100_000;
 pub(crate) const DELETION_GRACE: u64 = 30 * 24 * 60 * 60 * 1000;
 /// … and whether that is over is looked at this often.
 pub(crate) const DELETION_LOOK: Duration = Duration::from_millis(500);
+/// Whether messages of topics that say how long have become too old is looked at this often …
+pub(crate) const RETENTION_LOOK: Duration = Duration::from_millis(500);
+/// … of each queue no more often than this, ms, or a hundredth of that time.
+pub(crate) const RETENTION_REST: u64 = 10_000;
 /// A member of a group that is silent for so long is taken for gone, ms.
 pub(crate) const SESSION: u64 = 10_000;
 /// A queue is a member's for so long after it was last asked for, ms.

@@ -194,7 +194,11 @@ async fn auto_create(broker: &Broker, name: &TopicName) -> Result<Arc<Topic>, Wi
     let Some(queues) = broker.config.auto_create_queues else {
         return Err(reply::no_topic(name));
     };
-    match admin::create(broker, CreateTopic::new(name.clone(), queues)).await {
+    let request = CreateTopic {
+        settings: broker.config.auto_create_settings.clone(),
+        ..CreateTopic::new(name.clone(), queues)
+    };
+    match admin::create(broker, request).await {
         // Somebody else was faster.
         Err(error) if error.is(Code::ALREADY_EXISTS) => broker.topic(name),
         created => {

@@ -204,6 +204,7 @@ mod tests {
             TopicSetting::WriteQueues(2),
             TopicSetting::Permission(Permission::Read),
             TopicSetting::Messages(Some(MessageType::Fifo)),
+            TopicSetting::Retention(Some(60_000)),
         ];
         let set = TopicChange::Set(TopicId(2), slower);
         state.apply(RecordKind::Topic, &set.to_record()).unwrap();
@@ -224,6 +225,7 @@ mod tests {
         let rules = Rules {
             permission: Permission::Read,
             messages: Some(MessageType::Fifo),
+            retention_ms: Some(60_000),
         };
         assert_eq!(topic.rules, rules);
         assert_eq!(

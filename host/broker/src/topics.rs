@@ -38,6 +38,8 @@ pub(crate) struct Rules {
     pub(crate) permission: Permission,
     /// `None` = any message.
     pub(crate) messages: Option<MessageType>,
+    /// How long its messages are kept, ms; `None` = as long as the log is.
+    pub(crate) retention_ms: Option<u64>,
 }
 
 impl Topic {
@@ -56,18 +58,23 @@ impl Topic {
             TopicSetting::WriteQueues(queues) => self.write_queues = queues,
             TopicSetting::Permission(permission) => self.rules.permission = permission,
             TopicSetting::Messages(messages) => self.rules.messages = messages,
+            TopicSetting::Retention(ms) => self.rules.retention_ms = ms,
         }
     }
 
-    /// All that can be set, as it is.
+    /// All that can be set, as it is. What came later is told only where it says something, so that earlier
+    /// releases understand.
     pub(crate) fn settings(&self) -> Vec<TopicSetting> {
-        vec![
+        let retention = self.rules.retention_ms;
+        let retention = retention.map(|ms| TopicSetting::Retention(Some(ms)));
+        let settings = [
             TopicSetting::ReadQueues(self.read_queues),
             TopicSetting::WriteQueues(self.write_queues),
             TopicSetting::Durability(self.durability),
             TopicSetting::Permission(self.rules.permission),
             TopicSetting::Messages(self.rules.messages),
-        ]
+        ];
+        settings.into_iter().chain(retention).collect()
     }
 }
 
@@ -193,6 +200,15 @@ impl Topics {
 
     pub(crate) fn exists(&self, id: TopicId) -> bool {
         self.0.read().expect(POISONED).by_id.contains_key(&id)
+    }
+
+    /// Those that say how long their messages are kept.
+    pub(crate) fn with_retention(&self) -> Vec<Arc<Topic>> {
+        let table = self.0.read().expect(POISONED);
+        let all = table.by_id.values();
+        all.filter(|it| it.rules.retention_ms.is_some())
+            .cloned()
+            .collect()
     }
 
     /// Whether it can be used.

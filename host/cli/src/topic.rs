@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::connect::Options;
 use crate::failure::Failure;
+use crate::group::behind;
 use crate::output::{self, thousands};
 use crate::time;
 
@@ -89,6 +90,24 @@ pub(crate) struct Rules {
     /// later, mixed = all.
     #[arg(long = "type", value_name = "TYPE", value_parser = message_type)]
     messages: Option<Messages>,
+    /// How long its messages are kept, longer than the log's --file-reserved-time or less: 30m, 7d;
+    /// default = as the log.
+    #[arg(long, value_name = "DELAY", value_parser = retention)]
+    retention: Option<Retention>,
+}
+
+/// How long messages are kept, or none of the topic's own.
+#[derive(Debug, Clone, Copy)]
+struct Retention(Option<u64>);
+
+fn retention(text: &str) -> Result<Retention, String> {
+    match text {
+        "default" => Ok(Retention(None)),
+        text => match time::delay(text) {
+            Ok(ms) => Ok(Retention(Some(ms))),
+            Err(error) => Err(format!("{error}; or default")),
+        },
+    }
 }
 
 /// A message type, or any.
@@ -112,7 +131,8 @@ impl Rules {
     fn settings(&self) -> impl Iterator<Item = TopicSetting> {
         let perm = self.perm.map(TopicSetting::Permission);
         let messages = self.messages.map(|it| TopicSetting::Messages(it.0));
-        perm.into_iter().chain(messages)
+        let retention = self.retention.map(|it| TopicSetting::Retention(it.0));
+        perm.into_iter().chain(messages).chain(retention)
     }
 }
 
@@ -180,6 +200,8 @@ struct QueueRow {
     min: u64,
     max: u64,
     messages: u64,
+    /// How long they are kept; None = as the log.
+    retention_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -192,6 +214,8 @@ struct SettingsRow {
     durability: Option<&'static str>,
     perm: &'static str,
     r#type: &'static str,
+    /// None = the log's.
+    retention_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -270,18 +294,35 @@ async fn set(topic: &str, changes: Vec<TopicSetting>, options: &Options) -> Resu
     output::rows(
         options.output,
         &rows,
-        &["BROKER", "READ", "WRITE", "DURABILITY", "PERM", "TYPE"],
+        &[
+            "BROKER",
+            "READ",
+            "WRITE",
+            "DURABILITY",
+            "PERM",
+            "TYPE",
+            "RETENTION",
+        ],
         |row| {
             let (read, write) = (row.read_queues.to_string(), row.write_queues.to_string());
             let durability = row.durability.unwrap_or("(the broker's)");
             let words = [durability, row.perm, row.r#type].map(str::to_owned);
+            let retention = kept_for(row.retention_ms);
             [row.broker.clone(), read, write]
                 .into_iter()
                 .chain(words)
+                .chain([retention])
                 .collect()
         },
         "nobody has it",
     )
+}
+
+fn kept_for(retention_ms: Option<u64>) -> String {
+    match retention_ms {
+        Some(ms) => behind(Some(ms)),
+        None => "(the log's)".to_owned(),
+    }
 }
 
 impl SettingsRow {
@@ -294,6 +335,7 @@ impl SettingsRow {
             durability: None,
             perm: Permission::default().name(),
             r#type: MIXED,
+            retention_ms: None,
         };
         for setting in settings {
             match *setting {
@@ -302,6 +344,7 @@ impl SettingsRow {
                 TopicSetting::Durability(class) => row.durability = class.map(Durability::name),
                 TopicSetting::Permission(permission) => row.perm = permission.name(),
                 TopicSetting::Messages(it) => row.r#type = it.map_or(MIXED, MessageType::name),
+                TopicSetting::Retention(ms) => row.retention_ms = ms,
             }
         }
         row
@@ -336,8 +379,17 @@ async fn ls(options: &Options) -> Result<(), Failure> {
 
 async fn describe(topic: &str, options: &Options) -> Result<(), Failure> {
     let client = options.connect.client().await?;
+    let admin = client.admin();
+    let settings = admin.topic_settings(topic).await?;
     let mut rows = Vec::new();
-    for (broker, found) in client.admin().describe_topic(topic).await? {
+    for (broker, found) in admin.describe_topic(topic).await? {
+        let settings = settings.iter().find(|(of, _)| *of == broker);
+        let retention_ms = settings.and_then(|(_, it)| {
+            it.iter().find_map(|it| match it {
+                TopicSetting::Retention(ms) => *ms,
+                _ => None,
+            })
+        });
         rows.extend(found.queues.into_iter().map(|it| QueueRow {
             topic: topic.to_owned(),
             broker: broker.to_string(),
@@ -345,16 +397,18 @@ async fn describe(topic: &str, options: &Options) -> Result<(), Failure> {
             min: it.min.0,
             max: it.max.0,
             messages: it.max.0 - it.min.0,
+            retention_ms,
         }));
     }
     output::rows(
         options.output,
         &rows,
-        &["BROKER", "QUEUE", "FIRST", "NEXT", "MESSAGES"],
+        &["BROKER", "QUEUE", "FIRST", "NEXT", "MESSAGES", "KEPT FOR"],
         |row| {
             let numbers = [row.queue.into(), row.min, row.max, row.messages];
             std::iter::once(row.broker.clone())
                 .chain(numbers.into_iter().map(thousands))
+                .chain([kept_for(row.retention_ms)])
                 .collect()
         },
         "the topic has no queues",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quern_broker::{Delays, Transactions};
-use quern_protocol::{BrokerName, Code, Durability, Permission, limits};
+use quern_protocol::{BrokerName, Code, Durability, MessageType, Permission, TopicSetting, limits};
 use quern_store::{Progress, ReadMode, Retention};
 
 use crate::settings::Origins;
@@ -69,6 +69,8 @@ pub struct Config {
     pub auto_create_topics: bool,
     /// Queues of such a topic. Default: 8.
     pub default_queues: u32,
+    /// What else such a topic is like.
+    pub topic_template: TopicTemplate,
     /// Groups exist as soon as somebody consumes for them. Default: yes.
     pub auto_create_groups: bool,
     /// What clients may do with all topics of the broker. Default: read and write.
@@ -106,6 +108,30 @@ pub struct Config {
     pub origins: Origins,
 }
 
+/// What a topic is like that is made by its first message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TopicTemplate {
+    /// The messages it takes; `None` = any.
+    pub messages: Option<MessageType>,
+    /// Of messages that do not say; `None` = as the broker has it.
+    pub durability: Option<Durability>,
+    /// How long messages are kept; `None` = as long as the log is.
+    pub retention: Option<Duration>,
+}
+
+impl TopicTemplate {
+    /// The same as settings of a topic.
+    pub(crate) fn settings(&self) -> Vec<TopicSetting> {
+        let ms = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
+        let messages = self.messages.map(|it| TopicSetting::Messages(Some(it)));
+        let durability = self.durability.map(|it| TopicSetting::Durability(Some(it)));
+        let retention = self.retention;
+        let retention = retention.map(|it| TopicSetting::Retention(Some(ms(it))));
+        let settings = [messages, durability, retention];
+        settings.into_iter().flatten().collect()
+    }
+}
+
 impl Config {
     /// The defaults of every setting.
     pub fn new(roles: Roles) -> Self {
@@ -121,6 +147,7 @@ impl Config {
             name_servers: Vec::new(),
             auto_create_topics: false,
             default_queues: 8,
+            topic_template: TopicTemplate::default(),
             auto_create_groups: true,
             permission: Permission::ReadWrite,
             max_message_size: limits::MESSAGE_BODY,

@@ -26,7 +26,7 @@ pub use quern_store::{Progress, ReadMode, Retention};
 
 pub use quern_plugins::plugin_child_main;
 
-pub use crate::config::{BadConfig, Config, Identity, Roles};
+pub use crate::config::{BadConfig, Config, Identity, Roles, TopicTemplate};
 pub use crate::exercise::exercise;
 use crate::identity::Credentials;
 pub use quern_store::exercise::SCRIPTS;
@@ -217,6 +217,7 @@ async fn start_broker(
         cluster: config.cluster.clone(),
         name_servers: config.all_name_servers(),
         auto_create_queues: config.auto_create_topics.then_some(config.default_queues),
+        auto_create_settings: config.topic_template.settings(),
         auto_create_groups: config.auto_create_groups,
         permission: config.permission,
         max_message_size: config.max_message_size,

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quern_node::settings::{self, Given, KEYS, SHORTHANDS};
-use quern_node::{Config, Identity, ReadMode, Roles, Transactions};
-use quern_protocol::{ConfigOrigin, Durability, Permission};
+use quern_node::{Config, Identity, ReadMode, Roles, TopicTemplate, Transactions};
+use quern_protocol::{ConfigOrigin, Durability, MessageType, Permission};
 
 fn file(text: &str, of: Roles) -> Result<Config, Vec<String>> {
     let dir = tempfile::tempdir().unwrap();
@@ -37,6 +37,8 @@ fn every_key_of_a_broker_acts() {
         transactionCheckMax = 4\ntransactionMaxAge = 1d\n\
         fileReserverdTime = 48\ndeleteWhen = 04;16\nlogMaxBytes = 5\nstoreRead = mmap\n\
         autoCreateTopicEnable = true\ndefaultTopicQueueNums = 3\n\
+        autoCreateTopicType = fifo\nautoCreateTopicDurability = fast\n\
+        autoCreateTopicRetention = 2d\n\
         autoCreateSubscriptionGroup = false\nbrokerPermission = 4\nmaxMessageSize = 7\n\
         totalReplicas = 1\ninSyncReplicas = 1\nminInSyncReplicas = 1\n\
         enableDLegerCommitLog = false\nenableControllerMode = false\naclEnable = false\n\
@@ -72,6 +74,12 @@ fn every_key_of_a_broker_acts() {
     assert_eq!(config.read_mode, ReadMode::Mmap);
     assert!(config.auto_create_topics && !config.auto_create_groups);
     assert_eq!((config.default_queues, config.max_message_size), (3, 7));
+    let template = TopicTemplate {
+        messages: Some(MessageType::Fifo),
+        durability: Some(Durability::Fast),
+        retention: Some(Duration::from_secs(2 * 86_400)),
+    };
+    assert_eq!(config.topic_template, template);
     assert_eq!(config.permission, Permission::Read);
     assert_eq!(config.identity, Identity::Files("/t".into()));
     // Every key was given, so every key says by which line; and says what it was given.

@@ -62,5 +62,7 @@ pub const REASON: usize = 1_024;
 pub const PLUGIN_LINES: u32 = 1_000;
 /// Longest a `JoinGroup` or a `LeaseQueues` may be held, ms.
 pub const GROUP_WAIT_MS: u32 = 5_000;
+/// How long a topic may keep its messages, ms: a second to ten years.
+pub const TOPIC_RETENTION_MS: std::ops::RangeInclusive<u64> = 1_000..=3_660 * 24 * 60 * 60 * 1000;
 /// Most queues of a topic on one broker.
 pub const QUEUES_PER_TOPIC: u32 = 1_024;

@@ -44,6 +44,9 @@ pub enum TopicSetting {
     Permission(Permission),
     /// `None` = any message.
     Messages(Option<MessageType>),
+    /// How long its messages are kept, ms: less than the log is, or longer. `None` = as long as the log. Told only
+    /// where there is one.
+    Retention(Option<u64>),
 }
 
 /// Changes settings of a topic that exists: all of those given, or none.

@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use quern_protocol::{BrokerName, Durability, Permission, limits};
+use quern_protocol::{BrokerName, Durability, MessageType, Permission, limits};
 use quern_store::ReadMode;
 
 use super::key::{Act, Draft, Flag, Key, Place, Shorthand, Show};
 use super::values::{
     at_least, at_most, delay_levels, directory, flush_disk_type, host_port, hours, ip, listen,
-    longest_delay, name_servers, number, only, or_word, segment_size, shown_hours, shown_levels,
-    store_read, switch, take_delay, unless_word, word,
+    longest_delay, name_servers, number, only, or_word, segment_size, shown_delay, shown_hours,
+    shown_levels, store_read, switch, take_delay, template_durability, template_retention,
+    template_type, unless_word, word,
 };
 use crate::config::{Config, Identity, Roles};
 
@@ -358,6 +359,45 @@ pub const KEYS: &[Key] = &[
         ),
     )
     .flag(Flag::new("default-topic-queue-nums", "QUERN_DEFAULT_TOPIC_QUEUE_NUMS", "COUNT")),
+    Key::new(
+        Roles::Broker,
+        "autoCreateTopicType",
+        "Messages that a topic takes which is made by its first message",
+        "normal, fifo, delay, transaction, priority, mixed",
+        (template_type, |it| {
+            it.topic_template.messages.map_or("mixed", MessageType::name).to_owned()
+        }),
+    )
+    .flag(Flag::new("auto-create-topic-type", "QUERN_AUTO_CREATE_TOPIC_TYPE", "TYPE")),
+    Key::new(
+        Roles::Broker,
+        "autoCreateTopicDurability",
+        "How safe messages are of a topic that is made by its first message, if they do not say",
+        "local, fast, or default: as flushDiskType says",
+        (template_durability, |it| {
+            it.topic_template.durability.map_or("default", Durability::name).to_owned()
+        }),
+    )
+    .flag(Flag::new(
+        "auto-create-topic-durability",
+        "QUERN_AUTO_CREATE_TOPIC_DURABILITY",
+        "CLASS",
+    )),
+    Key::new(
+        Roles::Broker,
+        "autoCreateTopicRetention",
+        "How long messages are kept of a topic that is made by its first message",
+        "a number of ms, s, m, h or d, from 1s to 3660d, or default: as fileReservedTime says",
+        (template_retention, |it| {
+            let retention = it.topic_template.retention;
+            retention.map_or_else(|| "default".to_owned(), |it| shown_delay(&it))
+        }),
+    )
+    .flag(Flag::new(
+        "auto-create-topic-retention",
+        "QUERN_AUTO_CREATE_TOPIC_RETENTION",
+        "DELAY",
+    )),
     Key::new(
         Roles::Broker,
         "autoCreateSubscriptionGroup",

@@ -116,6 +116,38 @@ pub(super) fn flush_disk_type(draft: &mut Draft, value: &str) -> Result<(), Stri
     Ok(())
 }
 
+pub(super) fn template_type(draft: &mut Draft, value: &str) -> Result<(), String> {
+    draft.config.topic_template.messages = match value {
+        "mixed" => None,
+        named => Some(named.parse().map_err(|_| "names no type of message")?),
+    };
+    Ok(())
+}
+
+pub(super) fn template_durability(draft: &mut Draft, value: &str) -> Result<(), String> {
+    draft.config.topic_template.durability = match value {
+        "default" => None,
+        "local" => Some(Durability::Local),
+        "fast" => Some(Durability::Fast),
+        _ => return Err("is no class a broker can give alone".to_owned()),
+    };
+    Ok(())
+}
+
+pub(super) fn template_retention(draft: &mut Draft, value: &str) -> Result<(), String> {
+    draft.config.topic_template.retention = match value {
+        "default" => None,
+        value => {
+            let ms = delay(value)?;
+            if !limits::TOPIC_RETENTION_MS.contains(&ms) {
+                return Err("is not within 1s and 3660d".to_owned());
+            }
+            Some(Duration::from_millis(ms))
+        }
+    };
+    Ok(())
+}
+
 pub(super) fn hours(draft: &mut Draft, value: &str) -> Result<(), String> {
     let hours = value.split([',', ';']).map(str::trim);
     let hours = hours.filter(|hour| !hour.is_empty());
@@ -167,7 +199,7 @@ pub fn delay(text: &str) -> Result<u64, String> {
     ms.ok_or_else(|| format!("{text:?} is too long"))
 }
 
-fn shown_delay(delay: &Duration) -> String {
+pub(super) fn shown_delay(delay: &Duration) -> String {
     let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
     let fits = |(_, factor): &&(&str, u64)| ms.is_multiple_of(*factor);
     let unit = UNITS.iter().find(fits);

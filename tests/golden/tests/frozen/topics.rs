@@ -1,11 +1,12 @@
 //! Topics that are deleted, and what name servers hear of them.
 
 use quern_protocol::{
-    DeleteTopic, DeletedTopic, ListDeletedTopics, ListDeletedTopicsReply, PublishTopics,
-    RegisterBroker, RestoreTopic, RestoreTopicReply, TopicId,
+    DeleteTopic, DeletedTopic, Filter, GroupSetting, ListDeletedTopics, ListDeletedTopicsReply,
+    PublishTopics, Pull, QueueId, QueueOffset, RegisterBroker, RestoreTopic, RestoreTopicReply,
+    SetGroup, SetTopic, TopicId, TopicSetting,
 };
 
-use crate::{Samples, topic};
+use crate::{Samples, group, topic};
 
 const GONE_AT: u64 = 1_700_000_086_400;
 
@@ -23,6 +24,14 @@ pub(crate) fn registration(all: &mut Samples, register: RegisterBroker, publish:
 }
 
 pub(crate) fn deletion(all: &mut Samples) {
+    let kept = SetTopic {
+        topic: topic(),
+        settings: vec![
+            TopicSetting::Retention(Some(604_800_000)),
+            TopicSetting::Retention(None),
+        ],
+    };
+    all.request(&kept, "request retention");
     let delete = DeleteTopic {
         topic: topic(),
         grace_ms: 86_400_000,
@@ -44,4 +53,25 @@ pub(crate) fn deletion(all: &mut Samples) {
             topics: vec![deleted],
         },
     );
+}
+
+/// What a group may be kept from.
+pub(crate) fn group_switches(all: &mut Samples) {
+    let set = SetGroup {
+        group: group(),
+        settings: vec![GroupSetting::Broadcast(false), GroupSetting::FromMin(false)],
+    };
+    all.request(&set, "request switches");
+    let pull = Pull {
+        group: Some(group()),
+        topic: topic(),
+        queue: QueueId(2),
+        from: QueueOffset(300),
+        max_messages: 32,
+        max_bytes: 1 << 20,
+        wait_ms: 15_000,
+        filter: Filter::All,
+        broadcast: true,
+    };
+    all.request(&pull, "request");
 }
