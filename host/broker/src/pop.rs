@@ -93,20 +93,27 @@ pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, 
         if is_something || gone || request.wait_ms == 0 || over.is_elapsed() {
             return answer(broker, given);
         }
-        let now = broker.store.now_ms();
-        let visible = broker
-            .state
-            .pops
-            .next_visible(&request.group, topic.id, &queues);
-        let visible = visible.map_or(limits::POP_LOOK, |at| {
-            Duration::from_millis(at.saturating_sub(now).max(1)).min(limits::POP_LOOK)
-        });
+        let visible = until_visible(broker, &request.group, topic.id, &queues);
         tokio::select! {
             () = any(&mut bells) => {}
             () = tokio::time::sleep(visible) => {}
             () = over.as_mut() => {}
         }
     }
+}
+
+/// How long until something hidden can be given again, or a look is due anyway.
+fn until_visible(
+    broker: &Broker,
+    group: &GroupName,
+    topic: TopicId,
+    queues: &[QueueId],
+) -> Duration {
+    let visible = broker.state.pops.next_visible(group, topic, queues);
+    visible.map_or(limits::POP_LOOK, |at| {
+        let left = at.saturating_sub(broker.store.now_ms()).max(1);
+        Duration::from_millis(left).min(limits::POP_LOOK)
+    })
 }
 
 /// The most urgent first; but from time to time another lane is looked at before, the more often the more urgent it is,

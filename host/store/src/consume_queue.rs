@@ -90,7 +90,7 @@ impl Queue {
     /// The first message that is there and served.
     fn begin(&self) -> u64 {
         let kept = self.kept_from(self.floor).next();
-        kept.map_or(self.min.max(self.floor), |(offset, _)| offset)
+        kept.map_or_else(|| self.min.max(self.floor), |(offset, _)| offset)
     }
 
     /// Messages whose copies stand for them, from an offset on.

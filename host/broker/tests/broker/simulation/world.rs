@@ -458,6 +458,7 @@ impl World {
                 max_messages: 256,
                 max_bytes: 1 << 20,
                 wait_ms: 0,
+                broadcast: false,
                 filter: Filter::All,
             };
             // Nobody has needed that topic so far.
