@@ -6,7 +6,7 @@
 //! Only what a guest has said stays: a message it failed on is asked about again. A digest that was caught saying
 //! different things of one message is forgotten, and never remembered again. A queue's offsets are given out anew
 //! only when a log is cut while it is opened, and that begins with nothing remembered.
-//! Why so: `docs/decisions/0024-verdicts-are-remembered.md`.
+//! Why so: `docs/decisions/0022-verdicts-are-remembered.md`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -272,10 +272,6 @@ fn decisions_are_numbered_and_complete() {
     let whole = "# A\nStatus: accepted\n## Context\n## Decision\n## Consequences\n";
     expect_none(&decisions(&[("docs/decisions/0001-a.md", whole)]));
     caught(decisions(&[("docs/decisions/0002-a.md", whole)]), "0001");
-    let [a, b] = ["docs/decisions/0001-a.md", "docs/decisions/0003-b.md"];
-    expect_none(&decisions(&[(a, whole), (b, whole)]));
-    let twice = "docs/decisions/0001-b.md";
-    caught(decisions(&[(a, whole), (twice, whole)]), "0002");
     caught(
         decisions(&[(
             "docs/decisions/0001-a.md",
