@@ -2,6 +2,7 @@
 //! that waits too long for the disk hears that it is written and not more; and a batch that a producer
 //! sends twice is stored once.
 
+use std::path::Path;
 use std::time::Duration;
 
 use quern_broker::Config;
@@ -16,14 +17,23 @@ use quern_store::sim::SimFs;
 use crate::{WITHIN, ask, connect, create, pull, send_one, topic};
 
 /// A broker that gives the disk no time at all, and the disk.
-async fn broker(dir: &std::path::Path) -> (Connection, SimFs) {
+async fn broker(dir: &Path) -> (Connection, SimFs) {
     let fs = SimFs::default();
     let config = Config {
         flush_timeout: Duration::ZERO,
         ..crate::config()
     };
+    (with_config(dir, config, &fs).await, fs)
+}
+
+/// A broker whose acknowledgements mean that the message is there for all to see.
+async fn patient(dir: &Path) -> Connection {
+    with_config(dir, crate::config(), &SimFs::default()).await
+}
+
+async fn with_config(dir: &Path, config: Config, fs: &SimFs) -> Connection {
     let plugins = Runtime::new(&quern_plugins::Config::default()).unwrap();
-    (connect(dir, config, &plugins, &fs).await, fs)
+    connect(dir, config, &plugins, fs).await
 }
 
 fn with(durability: Option<Durability>) -> Send {
@@ -162,7 +172,7 @@ async fn queues_are_added_and_taken_away_while_the_topic_is_used() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_sent_twice_is_stored_once() {
     let dir = tempfile::tempdir().unwrap();
-    let (connection, _fs) = broker(dir.path()).await;
+    let connection = patient(dir.path()).await;
     create(&connection, 1).await;
     let batch = |sequence| Send {
         batch: Some(ProducerBatch {
@@ -178,7 +188,6 @@ async fn a_batch_sent_twice_is_stored_once() {
     let early = send_one(&connection, batch(2)).await.unwrap_err();
     assert_eq!(early.code(), Code::OUT_OF_SEQUENCE, "{early}");
     send_one(&connection, batch(1)).await.unwrap();
-    // Of the queue, not of one answer: that may be of less than there is.
     let (pulled, _) = pull(&connection, 0, Filter::All).await.unwrap();
     assert_eq!(pulled.max.0, 2);
 }
