@@ -30,7 +30,12 @@ impl ColdReads {
     pub(crate) fn start() -> std::io::Result<Self> {
         let nothing_kept = [(); limits::COLD_THREADS];
         Ok(Self {
-            pool: Some(Pool::start("quern-cold", nothing_kept, limits::COLD_QUEUE)?),
+            pool: Some(Pool::start(
+                "quern-cold",
+                nothing_kept,
+                limits::COLD_QUEUE,
+                |()| {},
+            )?),
             ..Self::at_once()
         })
     }

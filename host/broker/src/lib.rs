@@ -70,7 +70,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use quern_plugins::{Digest, Runtime, RuntimeError};
+use quern_plugins::{Digest, Runtime, RuntimeError, Worker};
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::{Code, ComponentDigest, RecordKind, TopicName, WireError, being_deleted};
 use quern_quic::{Connector, Listener};
@@ -214,7 +214,7 @@ impl Broker {
         state.leases.begin(store.steady_ms());
         let workers = (0..threads).map(|_| plugins.worker());
         let broker = Self {
-            delivery: Delivery::start("quern-deliver", workers, limits::SCAN_QUEUE)?,
+            delivery: Delivery::start("quern-deliver", workers, limits::SCAN_QUEUE, Worker::sweep)?,
             cold,
             shelf: Shelf::new(plugins, &config.filters),
             filters: Filters::default(),

@@ -22,12 +22,13 @@ pub(crate) struct Pool<T> {
 }
 
 impl<T: Send + 'static> Pool<T> {
-    /// One thread for each of what is kept; so many jobs wait at the most. Threads end when the last handle
-    /// is gone.
+    /// One thread for each of what is kept; so many jobs wait at the most, and each finds what is kept as `before`
+    /// leaves it. Threads end when the last handle is gone.
     pub(crate) fn start(
         name: &str,
         kept: impl IntoIterator<Item = T>,
         waiting: usize,
+        before: fn(&mut T),
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job<T>>(waiting);
         let queue = Arc::new(Mutex::new(queue));
@@ -37,6 +38,7 @@ impl<T: Send + 'static> Pool<T> {
                 .name(format!("{name}-{number}"))
                 .spawn(move || {
                     while let Some(job) = next(&queue) {
+                        before(&mut kept);
                         job(&mut kept)
                     }
                 })?;

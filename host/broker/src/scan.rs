@@ -16,8 +16,8 @@ use crate::chain::{Candidate, Chain, Decision, Judging};
 use crate::filters::{Stalled, View};
 use crate::park::{self, Failed, Place};
 use crate::topics::Topic;
-use crate::trouble::Trouble;
 use crate::trials::Side;
+use crate::trouble::Trouble;
 use crate::verdicts::Known;
 use crate::{Broker, limits, reply};
 

@@ -213,8 +213,9 @@ impl Worker {
         })))
     }
 
-    /// Lets go what belongs to plugins that have retired.
-    fn sweep(&mut self) {
+    /// Lets go what belongs to plugins that have retired. Asking does so by itself; who may long have nothing to ask
+    /// does it meanwhile.
+    pub fn sweep(&mut self) {
         let now = Plugin::retirements();
         if self.swept != now {
             self.swept = now;
