@@ -3,16 +3,18 @@
 //! Every test gets a directory and a development CA of its own, and ports nobody else has. When a
 //! test fails, what its processes said is in the failure.
 
+mod ports;
+
 use std::io::{BufRead, BufReader, Write as _};
-use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal};
+
+pub use crate::ports::free_port;
 
 /// Longest anything here is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -150,23 +152,6 @@ pub fn said(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
-}
-
-/// A UDP port of loopback that is free. The system gives none of these to a socket that asks for any port, so a node
-/// that is killed finds its own again, however many clients of other tests connect in the meantime.
-pub fn free_port() -> Result<u16> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    const FIRST: u32 = 20_000;
-    const COUNT: u32 = 12_000;
-    let start = std::process::id().wrapping_mul(97);
-    for _ in 0..COUNT {
-        let turn = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(FIRST + turn % COUNT)?;
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no UDP port from {FIRST} on is free")
 }
 
 /// A running process. Killed when dropped.
