@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! compile   stdin   the component                          stdout  machine code
+//! load      the same, of one that serves already: somebody waits, so it does not let everybody else go first
 //! try       stdin   u8 kind, u32 n, n bytes of cases,      stdout  a report, JSON
 //!                   machine code
 //! answer    8  "QRCHILD1"    1  0 = done, 1 = refused, with u16 code and text    the rest
@@ -43,6 +44,7 @@ pub enum Compiler {
 /// First argument of a child.
 const COMMAND: &str = "plugin-child";
 const COMPILE: &str = "compile";
+const LOAD: &str = "load";
 const TRY: &str = "try";
 const MAGIC: &[u8; 8] = b"QRCHILD1";
 
@@ -58,9 +60,14 @@ pub fn plugin_child_main() {
     let length = length.to_str().and_then(|it| it.parse().ok());
     let done = match (task.to_str(), length.map(limits::class)) {
         (Some(COMPILE), Some(class)) => {
+            last_in_line();
+            restrict(&class.compiler).and_then(|()| answer(read_and_compile))
+        }
+        (Some(LOAD), Some(class)) => {
             restrict(&class.compiler).and_then(|()| answer(read_and_compile))
         }
         (Some(TRY), Some(class)) => {
+            last_in_line();
             restrict(&class.trial).and_then(|()| answer(|input| read_and_try(class, input)))
         }
         _ => Err(io::Error::other("what for?")),
@@ -84,7 +91,17 @@ pub(crate) struct Rlimits {
 /// Everybody else's processes are at 0.
 const NICE: i32 = 10;
 
-/// From here on: so much and no more, and everybody else goes first.
+/// From here on everybody else goes first.
+fn last_in_line() {
+    // Of those that go last already, none goes later.
+    let now = getpriority_process(None).unwrap_or(0);
+    if now < NICE {
+        // A child that cannot be nice is limited all the same.
+        let _ = nice(NICE - now);
+    }
+}
+
+/// From here on so much and no more.
 fn restrict(limits: &Rlimits) -> io::Result<()> {
     for (resource, most) in [
         (Resource::As, limits.address_space),
@@ -102,12 +119,6 @@ fn restrict(limits: &Rlimits) -> io::Result<()> {
                 maximum: most,
             },
         )?;
-    }
-    // Of those that go last already, none goes later.
-    let now = getpriority_process(None).unwrap_or(0);
-    if now < NICE {
-        // A child that cannot be nice is limited all the same.
-        let _ = nice(NICE - now);
     }
     Ok(())
 }
@@ -150,15 +161,27 @@ fn read_and_try(class: &'static Class, input: &[u8]) -> Result<Vec<u8>, LoadErro
     serde_json::to_vec(&report).map_err(|error| LoadError::Child(error.to_string()))
 }
 
+/// What is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Something new: nobody waits for it yet.
+    ToTry,
+    /// What messages wait for.
+    ToServe,
+}
+
 impl Compiler {
     /// Machine code for a component.
-    pub(crate) fn compile(&self, component: &[u8]) -> Result<Artefact, LoadError> {
+    pub(crate) fn compile(&self, component: &[u8], wanted: Wanted) -> Result<Artefact, LoadError> {
         let code = match self {
             Self::InProcess => read_and_compile(component)?,
             Self::Child(program) => {
                 let class = limits::class(component.len());
                 let task = Task {
-                    name: COMPILE,
+                    name: match wanted {
+                        Wanted::ToTry => COMPILE,
+                        Wanted::ToServe => LOAD,
+                    },
                     class,
                     limits: &class.compiler,
                 };

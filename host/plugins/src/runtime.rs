@@ -11,7 +11,7 @@ use crate::artefact::Artefact;
 use crate::bindings::about::About;
 use crate::built_in::{self, BuiltIn, Shelf};
 use crate::cache::Cache;
-use crate::child::Compiler;
+use crate::child::{Compiler, Wanted};
 use crate::components::Components;
 use crate::digest::Digest;
 use crate::engine;
@@ -160,7 +160,7 @@ impl Runtime {
             checked,
             class: limits::class(bytes.len()),
             digest: Digest::of(bytes),
-            artefact: self.0.compiler.compile(bytes)?,
+            artefact: self.0.compiler.compile(bytes, Wanted::ToTry)?,
         };
         step(Step::Trying);
         let report = self.try_out(&compiled)?;
@@ -171,7 +171,7 @@ impl Runtime {
     }
 
     fn compile(&self, digest: &Digest, bytes: &[u8]) -> Result<Artefact, LoadError> {
-        let artefact = self.0.compiler.compile(bytes)?;
+        let artefact = self.0.compiler.compile(bytes, Wanted::ToServe)?;
         if let Some(cache) = self.cache() {
             cache.keep(digest, &artefact);
         }
