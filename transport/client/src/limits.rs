@@ -29,6 +29,9 @@ pub(crate) const HANDED_OVER: usize = 16 * 1024;
 /// A frame is sent at the latest with this many messages or bytes.
 pub(crate) const BATCH_MESSAGES: usize = 256;
 pub(crate) const BATCH_BYTES: usize = 64 * 1024;
+/// While fewer frames of a topic are unanswered, messages go at once; beyond, they wait for company so long.
+pub(crate) const FRAMES_AT_ONCE: usize = 4;
+pub(crate) const LINGER: Duration = Duration::from_millis(1);
 /// Unanswered frames of one topic.
 pub(crate) const FRAMES: usize = 64;
 /// Unanswered frames of one queue that a broker can still recognise when they come again.

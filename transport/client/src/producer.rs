@@ -1,8 +1,8 @@
 //! Producing. One task per producer owns what is under way: it gathers messages into frames, gives
 //! each frame a queue in turn, and hands every answer back.
 //!
-//! A message goes out at once when nothing of its topic is unanswered. Otherwise messages collect
-//! until an answer comes, 256 of them or 64 KiB are there, or `linger` is over. A frame's messages
+//! A message goes out at once while few frames of its topic are unanswered, or none if a time to linger was
+//! set. Otherwise messages collect until an answer comes, 256 of them or 64 KiB are there, or that time is over. A frame's messages
 //! share a queue, and frames take the write queues in turn: alone, messages are spread one by one;
 //! under load, batch by batch.
 //!
@@ -66,7 +66,7 @@ use crate::{limits, message_id};
 pub struct ProducerBuilder {
     client: Client,
     group: String,
-    linger: Duration,
+    linger: Option<Duration>,
     compression: Option<Compression>,
     compress_above: usize,
     in_flight: (usize, usize),
@@ -82,7 +82,7 @@ impl ProducerBuilder {
         Self {
             client,
             group: group.to_owned(),
-            linger: Duration::from_millis(1),
+            linger: None,
             compression: None,
             compress_above: limits::COMPRESS_ABOVE,
             in_flight: (limits::IN_FLIGHT, limits::IN_FLIGHT_BYTES),
@@ -134,10 +134,11 @@ impl ProducerBuilder {
         self
     }
 
-    /// Longest a message waits for company while others are unanswered. Default: 1 ms.
+    /// Longest a message waits for company while others are unanswered. Default: none waits while fewer than four
+    /// frames of its topic are unanswered, then 1 ms.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
-        self.linger = linger;
+        self.linger = Some(linger);
         self
     }
 

@@ -95,10 +95,10 @@ impl Topic {
         self.waiting.push_front(job);
     }
 
-    fn is_due(&self, now: Instant, frames: usize) -> bool {
+    fn is_due(&self, now: Instant, frames: usize, at_once: usize) -> bool {
         !self.waiting.is_empty()
             && self.unanswered < frames
-            && (self.unanswered == 0
+            && (self.unanswered < at_once
                 || self.waiting.len() >= limits::BATCH_MESSAGES
                 || self.waiting_bytes >= limits::BATCH_BYTES
                 || self.linger_ends.is_some_and(|ends| ends <= now))
@@ -127,6 +127,8 @@ impl Topic {
 pub(super) struct Task {
     client: Client,
     linger: Duration,
+    /// While fewer frames of a topic are unanswered, messages do not linger.
+    at_once: usize,
     sender: Sender,
     /// `None` = frames have none: one that comes again is stored again.
     numbers: Option<Arc<Numbers>>,
@@ -139,13 +141,14 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn new(
         client: Client,
-        linger: Duration,
+        linger: Option<Duration>,
         sender: Sender,
         numbers: Option<Arc<Numbers>>,
     ) -> Self {
         Self {
             client,
-            linger,
+            linger: linger.unwrap_or(limits::LINGER),
+            at_once: linger.map_or(limits::FRAMES_AT_ONCE, |_| 1),
             sender,
             numbers,
             topics: HashMap::new(),
@@ -204,7 +207,7 @@ impl Task {
         let now = Instant::now();
         for (destination, topic) in &mut self.topics {
             let frames = destination.frames(self.numbers.is_some(), topic.queues);
-            while topic.is_due(now, frames) {
+            while topic.is_due(now, frames, self.at_once) {
                 let jobs = topic.take();
                 let who = (self.client.clone(), self.sender.clone());
                 let numbers = self.numbers.clone();
