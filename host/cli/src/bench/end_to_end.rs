@@ -35,11 +35,9 @@ impl Way {
         }
     }
 
-    /// A consumer of a group that nobody has used yet, in this run or an earlier one.
+    /// A consumer of a new group.
     pub(crate) async fn consumer(self, load: &Load, from: From) -> Result<Consumer, Failure> {
-        let number = load.groups.fetch_add(1, Ordering::Relaxed);
-        let process = std::process::id();
-        let group = format!("quern-bench-{}-{process}-{number}", self.name());
+        let group = group(load, self.name());
         let consumer = load.client.consumer(&group);
         let consumer = consumer.subscribe(TOPIC, Filter::All).from(from);
         let consumer = match self {
@@ -48,6 +46,12 @@ impl Way {
         };
         Ok(consumer.start().await?)
     }
+}
+
+/// A group that nobody has used yet, in this run or an earlier one.
+pub(crate) fn group(load: &Load, what: &str) -> String {
+    let number = load.groups.fetch_add(1, Ordering::Relaxed);
+    format!("quern-bench-{what}-{}-{number}", std::process::id())
 }
 
 /// In flight where no pace is asked for.

@@ -65,7 +65,7 @@ pub(crate) struct Consumed {
 pub(crate) struct Usage {
     pub(crate) broker_us: u64,
     pub(crate) client_us: u64,
-    rss: u64,
+    pub(crate) rss: u64,
 }
 
 pub(crate) fn histogram() -> Histogram<u64> {

@@ -5,6 +5,7 @@
 
 mod broker;
 mod ceilings;
+mod crowd;
 mod end_to_end;
 mod load;
 mod report;
@@ -35,6 +36,9 @@ pub(crate) enum Command {
     Consume(Options),
     /// From send to receipt, with a consumer that waits.
     E2e(Options),
+    /// 100 groups on one topic, 1,000 topics of 8 queues, 1,000 consumers with a connection each: what they cost while
+    /// nothing comes.
+    Crowd(Options),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -67,7 +71,10 @@ const PACE: u64 = 1_000;
 const MANY: usize = 8_192;
 
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {
-    let (Command::Produce(options) | Command::Consume(options) | Command::E2e(options)) = &command;
+    let (Command::Produce(options)
+    | Command::Consume(options)
+    | Command::E2e(options)
+    | Command::Crowd(options)) = &command;
     let lasting = Duration::try_from_secs_f64(options.duration)
         .map_err(|_| Failure::usage(format!("--duration {} is no time", options.duration)))?;
     let mut broker = match &options.namesrv {
@@ -110,6 +117,11 @@ async fn measure(
     match command {
         Command::Produce(_) => produce(&load, options, &mut report).await?,
         Command::Consume(_) => consume(&load, &mut report).await?,
+        Command::Crowd(_) => {
+            report.crowds.push(load.groups().await?);
+            report.crowds.push(load.queues().await?);
+            report.crowds.push(load.waiting(&broker.namesrv).await?);
+        }
         Command::E2e(_) => {
             // In turns: what drifts meanwhile is in both.
             for rate in [Some(PACE), Some(PACE), None] {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::ceilings::Ceilings;
+use super::crowd::Crowd;
 use super::end_to_end::{EndToEnd, Way};
 use super::load::{Consumed, Produced};
 use crate::failure::Failure;
@@ -14,6 +15,7 @@ pub(crate) struct Report {
     pub(crate) produce: Vec<Produced>,
     pub(crate) consume: Vec<Consumed>,
     pub(crate) end_to_end: Vec<EndToEnd>,
+    pub(crate) crowds: Vec<Crowd>,
     pub(crate) status_per_s: Option<f64>,
 }
 
@@ -167,6 +169,9 @@ impl Report {
         if !self.end_to_end.is_empty() {
             out += &self.ends();
         }
+        if !self.crowds.is_empty() {
+            out += &crowds(&self.crowds);
+        }
         if !ratios.is_empty() {
             let rows: Vec<Vec<String>> = ratios
                 .iter()
@@ -206,6 +211,34 @@ impl Report {
             &rows,
         )
     }
+}
+
+fn crowds(crowds: &[Crowd]) -> String {
+    let row = |it: &Crowd| {
+        vec![
+            it.what.clone(),
+            thousands(it.queues as u64),
+            format!("{:.1} s", it.start_s),
+            format!("{:.2} %", it.idle_cpu_percent),
+            format!("{:.0} MB", it.broker_rss_mb),
+            format!("{:.0} kB", it.rss_kb_each),
+            it.delivered_cpu_us
+                .map_or_else(|| "-".to_owned(), |us| format!("{us:.2} µs")),
+        ]
+    };
+    let rows: Vec<_> = crowds.iter().map(row).collect();
+    table(
+        &[
+            "CROWD",
+            "QUEUES",
+            "START",
+            "IDLE CPU",
+            "RSS",
+            "MORE EACH",
+            "CPU OF A DELIVERY",
+        ],
+        &rows,
+    )
 }
 
 fn produced(it: &Produced) -> Vec<String> {
