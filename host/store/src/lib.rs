@@ -23,6 +23,7 @@ pub mod exercise;
 mod filler;
 pub mod fs;
 mod gathering;
+pub mod gauge;
 mod group;
 mod halves;
 mod holes;

@@ -4,14 +4,20 @@
 //! Ours and raw alternate, and what is printed is the median of the ratios of all rounds: figures
 //! drift with the machine, ratios within one run far less.
 
+mod compare;
 mod ours;
+mod pace;
+mod queues;
 mod raw;
+mod restart;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+
+use crate::compare::{COMPARISONS, Comparison, compare};
 
 /// The allocator a broker runs with.
 #[global_allocator]
@@ -32,6 +38,12 @@ struct Options {
     /// Only comparisons whose name begins like this: S1, S3.
     #[arg(long, default_value = "")]
     only: String,
+    /// MiB of the log that is killed and started again, and caught up on.
+    #[arg(long, default_value_t = 2048)]
+    log_mib: u64,
+    /// Fills a log until it is killed; what the bench starts itself for.
+    #[arg(long, hide = true)]
+    fill: bool,
 }
 
 /// Body bytes of a message.
@@ -41,48 +53,11 @@ const BATCH: usize = 64;
 /// Segments of ours, and files of the raw writers.
 const FILE: u64 = 256 * 1024 * 1024;
 
-/// One comparison: what it is called, what is wanted, and how to measure both sides.
-struct Comparison {
-    name: &'static str,
-    unit: &'static str,
-    goal: &'static str,
-    ours: fn(&Path, Duration) -> anyhow::Result<f64>,
-    raw: fn(&Path, Duration) -> anyhow::Result<f64>,
-}
-
-const COMPARISONS: [Comparison; 4] = [
-    Comparison {
-        name: "S1  many in flight : pwrite of 64 with checksums, sync behind",
-        unit: "msg/s",
-        goal: ">= 0.80",
-        ours: |dir, lasting| ours::rate(dir, lasting, 256, BATCH),
-        raw: raw::streaming,
-    },
-    Comparison {
-        name: "S2  one in flight, p50 : pwrite + fdatasync",
-        unit: "µs",
-        goal: "<= 1.15",
-        ours: ours::alone,
-        raw: raw::alone,
-    },
-    Comparison {
-        name: "S3a 16 in flight : 16 threads, a lock and a shared sync",
-        unit: "msg/s",
-        goal: ">= 1.00",
-        ours: |dir, lasting| ours::rate(dir, lasting, 16, 1),
-        raw: |dir, lasting| raw::locked(dir, lasting, 1),
-    },
-    Comparison {
-        name: "S3b 16 x 64 in flight : the same, 64 messages each",
-        unit: "msg/s",
-        goal: ">= 3.00",
-        ours: |dir, lasting| ours::rate(dir, lasting, 16, BATCH),
-        raw: |dir, lasting| raw::locked(dir, lasting, BATCH),
-    },
-];
-
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    if options.fill {
+        return restart::fill(&options.dir);
+    }
     let lasting = Duration::try_from_secs_f64(options.duration).context("--duration")?;
     std::fs::create_dir_all(&options.dir)
         .with_context(|| format!("--dir {}", options.dir.display()))?;
@@ -93,49 +68,38 @@ fn main() -> anyhow::Result<()> {
         options.dir.display()
     );
     println!(
-        "{:<64} {:>12} {:>12} {:>22} {:>8}",
+        "{:<64} {:>16} {:>16} {:>22} {:>9}",
         "OURS : RAW", "OURS", "RAW", "RATIO [MIN..MAX]", "GOAL"
     );
-    let wanted = |it: &&Comparison| it.name.starts_with(&options.only);
-    for comparison in COMPARISONS.iter().filter(wanted) {
-        println!("{}", compare(comparison, &options, lasting)?);
+    let wanted = |name: &str| name.starts_with(&options.only);
+    let needs_log = |it: &Comparison| it.name.starts_with('R');
+    let place = (options.dir.as_path(), options.rounds);
+    let (cold, hot): (Vec<_>, Vec<_>) = COMPARISONS
+        .iter()
+        .filter(|it| wanted(it.name))
+        .partition(|it| needs_log(it));
+    for comparison in hot {
+        println!("{}", compare(comparison, place, lasting)?);
     }
-    let written = ours::written_per_byte(&options.dir)?;
-    println!(
-        "{:<64} {written:>12.3} {:>12} {:>22} {:>8}",
-        "S7  log bytes written per byte of body", "", "", "<= 1.20"
-    );
+    if wanted("S5") {
+        queues::idle(&options.dir)?.iter().for_each(tell);
+    }
+    if wanted("S6") || !cold.is_empty() {
+        tell(&restart::killed(&options.dir, options.log_mib)?);
+        for comparison in cold {
+            println!("{}", compare(comparison, place, lasting)?);
+        }
+        restart::clear(&options.dir)?;
+    }
+    if wanted("S7") {
+        let written = ours::written_per_byte(&options.dir)?;
+        let figure = format!("{written:.3}");
+        tell(&("S7  log bytes written per byte of body", figure, "<= 1.20"));
+    }
     std::fs::remove_dir(&options.dir).context("the directory is not empty, and is left")
 }
 
-fn compare(it: &Comparison, options: &Options, lasting: Duration) -> anyhow::Result<String> {
-    let mut rounds = Vec::new();
-    for round in 0..options.rounds.max(1) {
-        // Whoever comes second finds the disk as the first left it: take turns.
-        let (ours, raw) = if round % 2 == 0 {
-            let ours = (it.ours)(&options.dir, lasting)?;
-            (ours, (it.raw)(&options.dir, lasting)?)
-        } else {
-            let raw = (it.raw)(&options.dir, lasting)?;
-            ((it.ours)(&options.dir, lasting)?, raw)
-        };
-        rounds.push((ours, raw));
-    }
-    let median = |figure: fn(&(f64, f64)) -> f64| {
-        let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
-        figures.sort_unstable_by(f64::total_cmp);
-        let at = |index: usize| figures.get(index).copied().unwrap_or(0.0);
-        (at(figures.len() / 2), at(0), at(figures.len() - 1))
-    };
-    let (ours, ..) = median(|(ours, _)| *ours);
-    let (raw, ..) = median(|(_, raw)| *raw);
-    let (ratio, min, max) = median(|(ours, raw)| ours / raw);
-    Ok(format!(
-        "{:<64} {:>12} {:>12} {:>22} {:>8}",
-        it.name,
-        format!("{ours:.0} {}", it.unit),
-        format!("{raw:.0} {}", it.unit),
-        format!("{ratio:.2} [{min:.2}..{max:.2}]"),
-        it.goal
-    ))
+/// A figure that has no other side.
+fn tell((name, figure, goal): &(&str, String, &str)) {
+    println!("{name:<64} {figure:>16} {:>16} {:>22} {goal:>9}", "", "");
 }

@@ -18,13 +18,13 @@ use quern_store::{Append, Config, Env, Pending, Stateless, Store};
 use crate::{BATCH, BODY, FILE};
 
 /// A store in a directory of its own, which goes with it.
-struct Opened {
-    store: Store,
+pub(crate) struct Opened {
+    pub(crate) store: Store,
     dir: PathBuf,
 }
 
 impl Opened {
-    fn new(dir: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn new(dir: &Path) -> anyhow::Result<Self> {
         let dir = dir.join("store");
         let config = Config {
             segment_size: Some(FILE),
@@ -35,25 +35,34 @@ impl Opened {
     }
 
     fn submit(&self, blocks: &Bytes, count: usize, turn: u32) -> anyhow::Result<Pending> {
-        verify(blocks, count)?;
-        Ok(self.store.submit(Append {
-            topic: TopicId(1),
-            queue: QueueId(turn % 8),
-            blocks: blocks.clone(),
-            count: u32::try_from(count)?,
-            ..Append::default()
-        }))
+        submit(&self.store, blocks, count, turn)
     }
 
-    fn finish(self) -> anyhow::Result<()> {
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
         self.store.close()?;
         drop(self.store);
         Ok(std::fs::remove_dir_all(&self.dir)?)
     }
 }
 
+pub(crate) fn submit(
+    store: &Store,
+    blocks: &Bytes,
+    count: usize,
+    turn: u32,
+) -> anyhow::Result<Pending> {
+    verify(blocks, count)?;
+    Ok(store.submit(Append {
+        topic: TopicId(1),
+        queue: QueueId(turn % 8),
+        blocks: blocks.clone(),
+        count: u32::try_from(count)?,
+        ..Append::default()
+    }))
+}
+
 /// As a broker does with what a client sent.
-fn verify(sent: &[u8], count: usize) -> anyhow::Result<()> {
+pub(crate) fn verify(sent: &[u8], count: usize) -> anyhow::Result<()> {
     let mut good = 0;
     for block in blocks(sent) {
         block?;
@@ -65,7 +74,7 @@ fn verify(sent: &[u8], count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn batch(count: usize) -> anyhow::Result<Bytes> {
+pub(crate) fn batch(count: usize) -> anyhow::Result<Bytes> {
     let mut bytes = Vec::new();
     for index in 0..count {
         let body: Vec<u8> = (0..BODY).map(|_| fastrand::u8(..)).collect();
@@ -86,7 +95,7 @@ impl Wake for Unpark {
 }
 
 /// Waits on this thread.
-fn wait(pending: Pending, waker: &Waker) -> anyhow::Result<()> {
+pub(crate) fn wait(pending: Pending, waker: &Waker) -> anyhow::Result<()> {
     let mut pending: Pin<&mut Pending> = pin!(pending);
     loop {
         match pending.as_mut().poll(&mut Context::from_waker(waker)) {
@@ -96,7 +105,7 @@ fn wait(pending: Pending, waker: &Waker) -> anyhow::Result<()> {
     }
 }
 
-fn this_thread() -> Waker {
+pub(crate) fn this_thread() -> Waker {
     Waker::from(Arc::new(Unpark(std::thread::current())))
 }
 
@@ -176,8 +185,14 @@ pub(crate) fn written_per_byte(dir: &Path) -> anyhow::Result<f64> {
     Ok(written as f64 / (ROUNDS * BATCH * BODY) as f64)
 }
 
-pub(crate) fn median_us(mut times: Vec<Duration>) -> f64 {
+pub(crate) fn median_us(times: Vec<Duration>) -> f64 {
+    quantile_us(times, 0.5)
+}
+
+/// µs that so large a share of them stays within.
+pub(crate) fn quantile_us(mut times: Vec<Duration>, share: f64) -> f64 {
     times.sort_unstable();
-    let middle = times.get(times.len() / 2);
-    middle.map_or(0.0, |time| time.as_secs_f64() * 1e6)
+    let at = (times.len() as f64 * share) as usize;
+    let time = times.get(at.min(times.len().saturating_sub(1)));
+    time.map_or(0.0, |time| time.as_secs_f64() * 1e6)
 }

@@ -16,15 +16,15 @@ use crate::ours::median_us;
 use crate::{BATCH, BODY, FILE};
 
 /// Body, block header, record header and properties: as long as a record of ours.
-const RECORD: usize = BODY + 152;
+pub(crate) const RECORD: usize = BODY + 152;
 
 /// Reserved files, one made ahead by a thread of its own.
-struct Files {
+pub(crate) struct Files {
     made: Receiver<anyhow::Result<File>>,
 }
 
 impl Files {
-    fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         let (make, made) = sync_channel(1);
         let dir = dir.to_owned();
         std::thread::spawn(move || {
@@ -36,7 +36,7 @@ impl Files {
         Self { made }
     }
 
-    fn next(&self) -> anyhow::Result<Arc<File>> {
+    pub(crate) fn next(&self) -> anyhow::Result<Arc<File>> {
         let file = self.made.recv().context("the thread that makes files")?;
         Ok(Arc::new(file?))
     }
@@ -53,7 +53,7 @@ fn reserve(path: &PathBuf) -> anyhow::Result<File> {
     Ok(file)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no one panics holding it")
 }
 
