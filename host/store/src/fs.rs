@@ -11,6 +11,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::fs::{File as StdFile, OpenOptions};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,6 +67,8 @@ pub trait File: Debug + Send + Sync {
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// Makes the next reads come from the disk itself, but for what is not synced.
     fn evict(&self) -> io::Result<()>;
+    /// These bytes will be read soon: a hint, which changes nothing.
+    fn will_read(&self, at: u64, len: usize);
     /// `len` bytes from `at` on, all of them read already and not copied; they stay when the file is
     /// removed. Only for files that no longer change. `UnexpectedEof` when there are fewer,
     /// `Unsupported` where the machine cannot do it: then read them.
@@ -242,6 +245,11 @@ impl File for RealFile {
     fn evict(&self) -> io::Result<()> {
         rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed)?;
         Ok(())
+    }
+
+    fn will_read(&self, at: u64, len: usize) {
+        // Who cannot take a hint reads later.
+        let _ = rustix::fs::fadvise(&self.0, at, NonZeroU64::new(len as u64), Advice::WillNeed);
     }
 
     fn map(&self, at: u64, len: usize) -> io::Result<Bytes> {

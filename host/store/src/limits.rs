@@ -24,6 +24,8 @@ pub(crate) const FREE_BUFFERS: usize = 16 * 1024 * 1024;
 pub(crate) const STRETCH_GAP: u64 = 16 * 1024;
 /// … up to so much at once.
 pub(crate) const STRETCH: u64 = 1024 * 1024;
+/// The disk is told of so many bytes that are read next.
+pub(crate) const ANNOUNCED: usize = 4 * 1024 * 1024;
 /// A stretch that is shorter is not worth a mapping, bytes.
 pub(crate) const MAPPED: usize = 64 * 1024;
 /// No group can have been written further than this behind the last durable one.

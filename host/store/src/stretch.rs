@@ -21,6 +21,7 @@ impl Segments {
     /// Records of entries, in their order. Ends before the first that cannot be read; an error when that
     /// is the first of all.
     pub(crate) fn records(&self, entries: &[Entry]) -> Result<Vec<Bytes>, ReadError> {
+        self.announce(entries);
         let mut records = Vec::with_capacity(entries.len());
         while let Some(rest) = entries.get(records.len()..).filter(|it| !it.is_empty()) {
             match self.next(rest, &mut records) {
@@ -31,6 +32,24 @@ impl Segments {
             }
         }
         Ok(records)
+    }
+
+    /// Tells the disk of the stretches behind the first: those of one queue lie between others', and the kernel
+    /// takes reads with gaps for reads at random.
+    fn announce(&self, entries: &[Entry]) {
+        let (mut rest, mut told) = (entries, 0);
+        while let Some(first) = rest.first()
+            && told < limits::ANNOUNCED
+            && !self.is_recent(first.position)
+            && let Some(segment) = self.holding(first.position)
+        {
+            let (count, len) = stretch(rest, segment.end());
+            if rest.len() < entries.len() {
+                segment.file.will_read(first.position.0 - segment.base, len);
+                told += len;
+            }
+            rest = rest.get(count.max(1)..).unwrap_or_default();
+        }
     }
 
     /// At least one record more.

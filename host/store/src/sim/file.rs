@@ -121,6 +121,8 @@ impl File for SimFile {
         Ok(())
     }
 
+    fn will_read(&self, _at: u64, _len: usize) {}
+
     fn map(&self, at: u64, len: usize) -> io::Result<Bytes> {
         let mut world = self.read_world();
         world.read()?;

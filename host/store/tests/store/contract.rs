@@ -147,6 +147,14 @@ const CASES: &[Case] = &[
             }
         },
     ),
+    ("a hint changes nothing, wherever it points", |fs, dir| {
+        let file = fs.create(&dir.join("a"), 0).unwrap();
+        file.write_at(b"here", 0).unwrap();
+        for (at, len) in [(0, 4), (2, 10_000), (1 << 40, 1), (0, 0)] {
+            file.will_read(at, len);
+        }
+        assert_eq!(contents(&*file), b"here");
+    }),
     ("who only reads cannot write", |fs, dir| {
         fs.create(&dir.join("a"), 100).unwrap();
         let file = fs.open_to_read(&dir.join("a")).unwrap();
