@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use quern_protocol::{Code, QueueId, QueueOffset, RecordKind, RecordView, TopicId};
 use quern_store::audit::{Audit, Item, audit};
+use quern_store::clock::ManualClock;
 use quern_store::fs::Fs;
 use quern_store::repair::{Mode, Repair, repair};
 use quern_store::sim::SimFs;
-use quern_store::{Config, Stateless, Store};
+use quern_store::{Config, Env, Part, Retention, Stateless, Store};
 
 use crate::{batch, config, env, some_bodies, wait};
 
@@ -106,6 +107,11 @@ fn segments(fs: &SimFs) -> Vec<PathBuf> {
     names.map(|name| dir.join(name)).collect()
 }
 
+fn base(segment: &Path) -> u64 {
+    let name = segment.file_stem().unwrap().to_str().unwrap();
+    name.parse().unwrap()
+}
+
 fn evidence(fs: &SimFs) -> Vec<Vec<u8>> {
     let quarantine = Path::new(DIR).join("quarantine");
     let kept = fs.list(&quarantine).unwrap_or_default().into_iter();
@@ -121,13 +127,44 @@ fn evidence(fs: &SimFs) -> Vec<Vec<u8>> {
     files.iter().map(read).collect()
 }
 
+/// Its oldest segments go, as by retention; what is left of them is a snapshot.
+fn trim(fs: &SimFs) {
+    let clock = Arc::new(ManualClock::default());
+    clock.pass(1_000);
+    let config = Config {
+        retention: Retention {
+            age: None,
+            bytes: Some(3 * SIZE),
+            hours: Vec::new(),
+        },
+        ..small()
+    };
+    let env = Env {
+        fs: Arc::new(fs.clone()),
+        clock: Arc::clone(&clock) as Arc<_>,
+    };
+    let (_store, _, mut steps) = Store::open_in_steps(&config, env, Box::new(Stateless)).unwrap();
+    for _ in 0..6 {
+        clock.pass(11_000);
+        let parts = [Part::Maker, Part::Appender, Part::Syncer, Part::Keeper];
+        while parts.map(|part| steps.step(part)).contains(&true) {}
+    }
+    steps.close().unwrap();
+}
+
 /// Damages up to four places; their bytes' positions.
 fn decay(fs: &SimFs, random: &mut fastrand::Rng, end: u64) -> Vec<(u64, u64)> {
     let mut damaged = Vec::new();
     for _ in 0..random.usize(1..5) {
-        let at = random.u64(0..end);
-        let (path, from) = (&segments(fs)[(at / SIZE) as usize], at % SIZE);
-        match random.u8(0..8) {
+        let all = segments(fs);
+        let begin = base(&all[0]);
+        let at = random.u64(begin..end);
+        let from = at % SIZE;
+        let path = &Path::new(DIR).join(format!("commitlog/{:020}.seg", at - from));
+        if !all.contains(path) {
+            continue;
+        }
+        match random.u8(0..9) {
             0..4 => {
                 fs.flip(path, from as usize, 1 << random.u8(0..8));
                 damaged.push((at, at + 1));
@@ -139,6 +176,14 @@ fn decay(fs: &SimFs, random: &mut fastrand::Rng, end: u64) -> Vec<(u64, u64)> {
                 file.write_at(&garbage, from).unwrap();
                 file.sync_data().unwrap();
                 damaged.push((at, at + len));
+            }
+            // It is not there at all; of the last one nobody could know.
+            7 => {
+                if all.last() != Some(path) {
+                    fs.remove(path).unwrap();
+                    fs.sync_dir(&Path::new(DIR).join("commitlog")).unwrap();
+                    damaged.push((at - from, at - from + SIZE));
+                }
             }
             // All of it is zeros, and the header too.
             _ => {
@@ -190,6 +235,8 @@ struct Met {
     ranges: usize,
     headers: usize,
     messages: usize,
+    trimmed: usize,
+    missing: usize,
 }
 
 #[test]
@@ -198,8 +245,14 @@ fn what_is_in_no_damaged_group_is_there_after_a_repair() {
     for seed in 0..400u64 {
         let mut random = fastrand::Rng::with_seed(seed);
         let fs = filled(&mut random);
+        if random.u8(0..3) == 0 {
+            trim(&fs);
+            met.trimmed += usize::from(base(&segments(&fs)[0]) > 0);
+        }
         let truth = log(&fs);
+        let count = segments(&fs).len();
         let damaged = decay(&fs, &mut random, truth.groups.last().unwrap().to);
+        met.missing += usize::from(segments(&fs).len() < count);
         let done = mended(&fs, seed, &mut met);
         // What a power cut leaves of it is as good.
         let fs = fs.crash(seed);
@@ -235,6 +288,7 @@ fn what_is_in_no_damaged_group_is_there_after_a_repair() {
     }
     eprintln!("{met:?}");
     assert!(met.refused > 100 && met.ranges > 200 && met.headers > 20 && met.messages > 200);
+    assert!(met.trimmed > 20 && met.missing > 20);
 }
 
 /// Repairs what a start refuses, and only that; a dry run says the same.
