@@ -248,8 +248,11 @@ impl File for RealFile {
     }
 
     fn will_read(&self, at: u64, len: usize) {
-        // Who cannot take a hint reads later.
-        let _ = rustix::fs::fadvise(&self.0, at, NonZeroU64::new(len as u64), Advice::WillNeed);
+        // To the kernel, no length is all the rest of the file.
+        if let Some(len) = NonZeroU64::new(len as u64) {
+            // Who cannot take a hint reads later.
+            let _ = rustix::fs::fadvise(&self.0, at, Some(len), Advice::WillNeed);
+        }
     }
 
     fn map(&self, at: u64, len: usize) -> io::Result<Bytes> {
