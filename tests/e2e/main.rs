@@ -33,6 +33,7 @@ mod plugins;
 mod pop;
 mod priority;
 mod push;
+mod read_only;
 mod refusals;
 mod requests;
 mod retries;
