@@ -37,6 +37,8 @@ pub(crate) struct Filler {
     pub(crate) to: u64,
     /// The seal of the segment is lost, too; behind it there is nothing.
     pub(crate) seals: bool,
+    /// The seal is at the very end, for nothing else says that the log was as long.
+    pub(crate) ends_log: bool,
     pub(crate) previous_crc: u32,
     /// What the group behind names as the checksum of the one before it.
     pub(crate) wanted: Option<u32>,
@@ -118,6 +120,10 @@ impl Filler {
     fn body_end(&self) -> u64 {
         if !self.seals {
             return self.to;
+        }
+        let len = (self.to - self.from).saturating_sub(HEADER);
+        if self.ends_log && (len >= HEADER + RECORD || len.is_multiple_of(HEADER)) {
+            return self.from + len;
         }
         let records = self.queues.len().max(1) as u64 * RECORD;
         let end = self.from + HEADER + records;
@@ -252,6 +258,7 @@ mod tests {
                 from,
                 to: from + len,
                 seals,
+                ends_log: seals && random.bool(),
                 previous_crc: 5,
                 wanted: Some(wanted),
                 epoch: Epoch(3),

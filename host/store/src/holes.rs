@@ -8,6 +8,7 @@ use quern_protocol::{Epoch, LogPosition, QueueOffset, RecordHeader, RecordKind, 
 use crate::audit::{Audit, Item};
 use crate::consume_queue::Key;
 use crate::filler;
+use crate::group::GROUP_HEADER;
 use crate::repair::{Lost, LostMessages};
 use crate::segment::{SEGMENT_HEADER, Segment};
 use crate::snapshot::{self, Assembly, Contents, StateFile};
@@ -19,6 +20,8 @@ pub(crate) struct Hole {
     pub(crate) from: u64,
     pub(crate) to: u64,
     pub(crate) seals: bool,
+    /// Nothing lies behind it, and all of it was durable: the log still has to be as long.
+    pub(crate) ends_log: bool,
     pub(crate) before: Neighbour,
     /// A good group lies right before it.
     pub(crate) follows_good: bool,
@@ -155,6 +158,7 @@ impl Seen {
             from: self.at,
             to,
             seals,
+            ends_log: false,
             before: self.last,
             follows_good: !self.in_hole,
             wanted: None,
@@ -180,7 +184,14 @@ impl Seen {
             0 => len.next_multiple_of(64),
             _ => len,
         };
-        self.close((self.at + len).min(self.segment + self.size), false);
+        let end = self.segment + self.size;
+        let to = (self.at + len).min(end);
+        // The next message goes into the next segment where this one has room for nothing more, not even a seal.
+        let seals = end - to < GROUP_HEADER as u64;
+        self.close(if seals { end } else { to }, seals);
+        if let Some(hole) = self.holes.last_mut() {
+            hole.ends_log = seals;
+        }
     }
 
     fn record(&mut self, header: &RecordHeader) {

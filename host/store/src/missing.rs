@@ -19,7 +19,7 @@ struct Head {
 pub(crate) struct Heads(Vec<Head>);
 
 impl Heads {
-    /// A segment's name tells where it begins, the next one's where it ends. `head` is where the log
+    /// A segment's name tells where it begins, the next one's where it ends at the latest. `head` is where the log
     /// begins, if that is known.
     pub(crate) fn find(
         fs: &dyn Fs,
@@ -58,10 +58,7 @@ impl Heads {
                 }
                 Err(_) if SegmentHeader::is_whole(&bytes[..read]) => file.len()?,
                 Err(_) => {
-                    let size = match bases.get(index + 1) {
-                        Some(next) => next - base,
-                        None => file.len()?,
-                    };
+                    let size = size(*base, file.len()?, bases.get(index + 1));
                     if size <= SEGMENT_HEADER {
                         continue;
                     }
@@ -81,6 +78,20 @@ impl Heads {
     pub(crate) fn names(&self) -> Vec<String> {
         let bases = self.0.iter().map(|head| head.header.base.0);
         bases.map(Segment::file_name).collect()
+    }
+}
+
+/// How long a segment is that does not say so. Its file has had all its space from the start; if another segment
+/// fits between that and the next one there is, that is missing, and this one is no longer for it.
+fn size(base: u64, len: u64, next: Option<&u64>) -> u64 {
+    let Some(next) = next else {
+        return len;
+    };
+    let is_whole = len > SEGMENT_HEADER && len.is_multiple_of(SEGMENT_HEADER);
+    if is_whole && base + len + SEGMENT_HEADER < *next {
+        len
+    } else {
+        next - base
     }
 }
 

@@ -43,7 +43,8 @@ pub struct Lost {
     pub to: LogPosition,
     /// Stored between these, ms of the log's clock; 0 = not known.
     pub stored: (u64, u64),
-    /// Of the queues that go on behind it. Others may have lost messages at their end.
+    /// Of the queues that go on behind it. Others may have lost messages at their end, and in a log whose
+    /// beginning retention has taken, any of them the first they had.
     pub messages: Vec<LostMessages>,
     /// Where its bytes are, in the data directory; `None` as long as nothing is done.
     pub kept_in: Option<String>,
@@ -189,6 +190,7 @@ impl Work<'_> {
                 from: hole.from,
                 to: hole.to,
                 seals: hole.seals,
+                ends_log: hole.ends_log,
                 previous_crc: last.crc,
                 wanted: hole.wanted,
                 epoch: last.epoch.max(Epoch(1)),
