@@ -27,6 +27,7 @@ mod plugin_failures;
 mod plugin_hostile;
 mod plugin_javascript;
 mod plugin_life;
+mod plugin_python;
 mod plugin_upgrade;
 mod plugin_users;
 mod plugins;

@@ -12,7 +12,7 @@ use quern_harness::{World, said};
 use crate::{QUERN, world_with_node};
 
 /// A build fetches, compiles and tries, on machines that do much else.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Where cargo, rustup and npm keep what they have.
 fn kept(variable: &str, folder: &str) -> Result<PathBuf> {

@@ -28,12 +28,12 @@ const UNREACHABLE: [&str; 8] = [
 ];
 
 /// Printed whether the test passes or not.
-fn skip(test: &str, why: &str) {
+pub(crate) fn skip(test: &str, why: &str) {
     // Nobody to tell is fine.
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }
 
-fn runs(program: &str) -> bool {
+pub(crate) fn runs(program: &str) -> bool {
     let mut command = Command::new(program);
     let command = command.arg("--version").stdin(Stdio::null());
     command.output().is_ok_and(|it| it.status.success())

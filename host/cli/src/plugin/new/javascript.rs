@@ -18,8 +18,8 @@ sdk! {
 }
 
 impl Kind {
-    /// As `package.json` names it.
-    fn code_name(self) -> &'static str {
+    /// As manifests name it.
+    pub(super) fn code_name(self) -> &'static str {
         match self {
             Self::Filter => "filter",
             Self::BodyFilter => "body-filter",

@@ -2,6 +2,7 @@
 //! to be published and a plugin keeps the SDK it was made with.
 
 mod javascript;
+mod python;
 mod rust;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +43,9 @@ enum Language {
     /// JavaScript; needs Node.js and npm.
     #[value(alias = "javascript")]
     Js,
+    /// Needs Python 3 with venv and pip; a component of 18 MB.
+    #[value(alias = "py")]
+    Python,
 }
 
 macro_rules! wit {
@@ -154,6 +158,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (own, program) = match lang {
         Language::Rust => (rust::files(name, *kind), "cargo"),
         Language::Js => (javascript::files(name, *kind), "npm"),
+        Language::Python => (python::files(name, *kind), "pip"),
     };
     let folder = Path::new(name);
     if folder.exists() {
@@ -206,6 +211,8 @@ mod tests {
         };
         assert_eq!(listed(rust::SDK), names("guest-sdk/src", ".rs"));
         assert_eq!(listed(javascript::SDK), names("guest-sdk/javascript", ""));
+        let python = names("guest-sdk/python/quern_plugin", ".py");
+        assert_eq!(listed(python::SDK), python);
         assert_eq!(listed(WIT), names("wit", ".wit"));
     }
 }

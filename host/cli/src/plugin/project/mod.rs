@@ -3,6 +3,7 @@
 
 mod cargo;
 mod npm;
+mod pip;
 
 use std::ffi::OsStr;
 use std::io;
@@ -58,15 +59,18 @@ pub(super) fn build(cases: Option<&Path>, out: Option<PathBuf>) -> Result<PathBu
     let here = Path::new(CASES);
     let cases = cases.or_else(|| here.exists().then_some(here));
     let cases_text = read_cases(cases)?;
-    let mut built = match (Path::new(cargo::MANIFEST), Path::new(npm::MANIFEST)) {
-        (rust, _) if rust.exists() => cargo::build()?,
-        (_, javascript) if javascript.exists() => npm::build()?,
-        _ => {
-            return Err(Failure::usage(
-                "there is no Cargo.toml here and no package.json; go into a plugin's folder (quern plugin new NAME makes \
-                 one), or name the file",
-            ));
-        }
+    let is_here = |manifest: &str| Path::new(manifest).exists();
+    let mut built = if is_here(cargo::MANIFEST) {
+        cargo::build()?
+    } else if is_here(npm::MANIFEST) {
+        npm::build()?
+    } else if is_here(pip::MANIFEST) {
+        pip::build()?
+    } else {
+        return Err(Failure::usage(
+            "there is no Cargo.toml here, no package.json and no pyproject.toml; go into a plugin's folder (quern plugin new \
+             NAME makes one), or name the file",
+        ));
     };
     let module = read(&built.module)?;
     let component = built
