@@ -2,6 +2,7 @@
 
 mod author;
 mod binding;
+mod kind;
 mod logs;
 mod new;
 mod project;

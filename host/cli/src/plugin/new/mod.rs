@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, ValueEnum};
 
+use super::kind::Kind;
 use crate::failure::Failure;
 use crate::output;
 
@@ -25,18 +26,6 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
-    /// Which messages a consumer gets, by what a message says of itself.
-    Filter,
-    /// The same, reading bodies too.
-    BodyFilter,
-    /// Which queue a message goes to.
-    Selector,
-    /// Who of a group consumes which queue.
-    Allocation,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Language {
     /// Needs cargo.
     Rust,
@@ -48,39 +37,69 @@ enum Language {
     Python,
 }
 
-macro_rules! wit {
-    ($($name:literal)*) => {
-        const WIT: &[(&str, &str)] = &[
-            $((concat!($name, ".wit"), include_str!(concat!("../../../../../wit/", $name, ".wit"))),)*
+/// A list of name and text of files of ours, given by what comes before and after their names' stems.
+macro_rules! files {
+    ($(#[$about:meta])* $list:ident = $folder:literal, $end:literal, $($name:literal)*) => {
+        $(#[$about])*
+        pub(super) const $list: &[(&str, &str)] = &[
+            $((concat!($name, $end), include_str!(concat!("../../../../../", $folder, $name, $end))),)*
         ];
     };
 }
+use files;
 
-wit! { "about" "allocation-strategy" "filter" "host" "queue-selector" "types" "worlds" }
+files! {
+    /// The contract.
+    WIT = "wit/", ".wit",
+    "about" "allocation-strategy" "filter" "host" "queue-selector" "types" "worlds"
+}
 
 macro_rules! template {
-    ($name:literal) => {
-        include_str!(concat!("../../../templates/", $name))
+    ($($name:literal)*) => {
+        include_str!(concat!("../../../templates/", $($name),*))
     };
 }
 use template;
 
+/// What a plugin begins with, in each language.
+struct Start {
+    cases: &'static str,
+    rust: &'static str,
+    javascript: &'static str,
+    javascript_test: &'static str,
+    python: &'static str,
+    python_test: &'static str,
+}
+
+macro_rules! start {
+    ($folder:literal) => {
+        Start {
+            cases: template!($folder "/cases.ndjson"),
+            rust: template!($folder "/lib.rs"),
+            javascript: template!($folder "/plugin.js"),
+            javascript_test: template!($folder "/plugin.test.js"),
+            python: template!($folder "/plugin.py"),
+            python_test: template!($folder "/test_plugin.py"),
+        }
+    };
+}
+
 impl Kind {
-    fn name(self) -> &'static str {
+    fn start(self) -> Start {
+        match self {
+            Self::Filter => start!("filter"),
+            Self::BodyFilter => start!("body-filter"),
+            Self::Selector => start!("selector"),
+            Self::Allocation => start!("allocation"),
+        }
+    }
+
+    fn title(self) -> &'static str {
         match self {
             Self::Filter => "filter",
             Self::BodyFilter => "filter that reads bodies",
             Self::Selector => "queue selector",
             Self::Allocation => "allocation strategy",
-        }
-    }
-
-    fn cases(self) -> &'static str {
-        match self {
-            Self::Filter => template!("filter/cases.ndjson"),
-            Self::BodyFilter => template!("body-filter/cases.ndjson"),
-            Self::Selector => template!("selector/cases.ndjson"),
-            Self::Allocation => template!("allocation/cases.ndjson"),
         }
     }
 
@@ -131,19 +150,30 @@ impl Filled {
     fn fill(&self, template: &str) -> String {
         template
             .replace("{name}", &self.name)
-            .replace("{kind}", self.kind.name())
+            .replace("{kind}", self.kind.title())
+            .replace("{code}", self.kind.name())
             .replace("{use}", &self.kind.used(&self.name))
             .replace("{cases}", self.kind.about_cases())
     }
 }
 
-/// These files, in this folder.
-fn within(folder: &str, files: &[(&str, &str)]) -> Vec<(PathBuf, String)> {
-    let path = |name: &str| Path::new(folder).join(name);
-    let files = files.iter();
-    files
-        .map(|(name, text)| (path(name), (*text).to_owned()))
-        .collect()
+/// Path and text of every file of a plugin's folder.
+struct Folder(Vec<(PathBuf, String)>);
+
+impl Folder {
+    fn new<const FILES: usize>(own: [(&str, String); FILES]) -> Self {
+        let own = own.into_iter().map(|(path, text)| (path.into(), text));
+        Self(own.collect())
+    }
+
+    /// And these, within it.
+    fn with(mut self, place: &str, files: &[(&str, &str)]) -> Self {
+        let path = |name: &str| Path::new(place).join(name);
+        let files = files.iter();
+        let files = files.map(|(name, text)| (path(name), (*text).to_owned()));
+        self.0.extend(files);
+        self
+    }
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -155,10 +185,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             "{name:?} can be no package; a letter, then up to 63 letters, digits, - and _"
         )));
     }
+    let filled = Filled::new(name, *kind);
     let (own, program) = match lang {
-        Language::Rust => (rust::files(name, *kind), "cargo"),
-        Language::Js => (javascript::files(name, *kind), "npm"),
-        Language::Python => (python::files(name, *kind), "pip"),
+        Language::Rust => (rust::folder(&filled), "cargo"),
+        Language::Js => (javascript::folder(&filled), "npm"),
+        Language::Python => (python::folder(&filled), "pip"),
     };
     let folder = Path::new(name);
     if folder.exists() {
@@ -167,8 +198,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             format!("{name} is there already; nothing was changed"),
         ));
     }
-    let contract = within("vendor/quern-plugin/wit", WIT);
-    for (path, text) in own.into_iter().chain(contract) {
+    for (path, text) in own.with("vendor/quern-plugin/wit", WIT).0 {
         let path = folder.join(path);
         let failed =
             |error: std::io::Error| Failure::new(1, format!("{}: {error}", path.display()));
@@ -179,7 +209,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     eprintln!(
         "a {} in {name}/, built by {program}; next: cd {name} && quern plugin test && quern plugin upload --activate",
-        kind.name()
+        kind.title()
     );
     output::print(&format!("{name}\n"))
 }

@@ -1,19 +1,10 @@
 //! A plugin in Rust: a package of its own, with the SDK's source and a lock of what that needs.
 
-use std::path::PathBuf;
+use super::{Filled, Folder, files, template};
 
-use super::{Filled, Kind, template, within};
-
-macro_rules! sdk {
-    ($($name:literal)*) => {
-        /// Name and text of each file of the SDK, but for its bindings: those are generated.
-        pub(super) const SDK: &[(&str, &str)] = &[
-            $((concat!($name, ".rs"), include_str!(concat!("../../../../../guest-sdk/src/", $name, ".rs"))),)*
-        ];
-    };
-}
-
-sdk! {
+files! {
+    /// The SDK, but for its bindings: those are generated.
+    SDK = "guest-sdk/src/", ".rs",
     "about" "arena" "batch" "export" "filter" "function" "java" "lib" "needs" "panics" "refusal" "selector" "shares"
     "strategy"
 }
@@ -25,17 +16,6 @@ const BINDINGS: &str = include_str!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 const WORKSPACE: &str = include_str!("../../../../../Cargo.toml");
 const LOCK: &str = include_str!("../../../../../Cargo.lock");
 const TOOLCHAIN: &str = include_str!("../../../../../rust-toolchain.toml");
-
-impl Kind {
-    fn rust(self) -> &'static str {
-        match self {
-            Self::Filter => template!("filter/lib.rs"),
-            Self::BodyFilter => template!("body-filter/lib.rs"),
-            Self::Selector => template!("selector/lib.rs"),
-            Self::Allocation => template!("allocation/lib.rs"),
-        }
-    }
-}
 
 /// What stands behind `key = ` in a manifest of ours.
 fn line<'a>(text: &'a str, key: &str) -> &'a str {
@@ -91,40 +71,39 @@ fn lock(name: &str) -> String {
     format!("{head}version = 4\n{}", packages.concat())
 }
 
-/// Path and text of every file.
-pub(super) fn files(name: &str, kind: Kind) -> Vec<(PathBuf, String)> {
-    let filled = Filled::new(name, kind);
+pub(super) fn folder(filled: &Filled) -> Folder {
     let toolchain = format!(
         "[toolchain]\nchannel = {}\nprofile = \"minimal\"\ntargets = {}\n",
         line(TOOLCHAIN, "channel"),
         line(TOOLCHAIN, "targets")
     );
     let manifest = filled.fill(template!("Cargo.toml.in"));
-    let own = [
+    let start = filled.kind.start();
+    Folder::new([
         (
             "Cargo.toml",
             manifest.replace("{edition}", quoted(WORKSPACE, "edition")),
         ),
-        ("Cargo.lock", lock(name)),
+        ("Cargo.lock", lock(&filled.name)),
         ("README.md", filled.fill(template!("README.md.in"))),
         ("rust-toolchain.toml", toolchain),
         (".gitignore", "/target\n/*.wasm\n".to_owned()),
-        ("cases.ndjson", kind.cases().to_owned()),
-        ("src/lib.rs", kind.rust().to_owned()),
+        ("cases.ndjson", start.cases.to_owned()),
+        ("src/lib.rs", start.rust.to_owned()),
         ("vendor/quern-plugin/Cargo.toml", sdk_manifest()),
         ("vendor/quern-plugin/src/bindings.rs", BINDINGS.to_owned()),
-    ];
-    let own = own.into_iter().map(|(path, text)| (path.into(), text));
-    own.chain(within("vendor/quern-plugin/src", SDK)).collect()
+    ])
+    .with("vendor/quern-plugin/src", SDK)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::kind::Kind;
 
     #[test]
     fn what_is_taken_from_our_own_manifests_is_there() {
-        for (path, text) in files("eu-filter", Kind::Filter) {
+        for (path, text) in folder(&Filled::new("eu-filter", Kind::Filter)).0 {
             let end = path.extension().and_then(|it| it.to_str());
             let is_made = matches!(end, Some("toml" | "lock" | "md"));
             let holes = ["\"\"", "{name}", "{kind}", "{use}", "{cases}", "{edition}"];

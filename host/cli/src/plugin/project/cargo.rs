@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Built, Spent, run};
+use super::{Built, Spent, Tool};
 use crate::failure::Failure;
 
 pub(super) const MANIFEST: &str = "Cargo.toml";
@@ -12,7 +12,11 @@ const TARGET: &str = "wasm32-unknown-unknown";
 
 pub(super) fn build() -> Result<Built, Failure> {
     let manifest = std::fs::canonicalize(MANIFEST)?;
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let cargo = Tool {
+        program: &program,
+        missing: "Rust comes from https://rustup.rs",
+    };
     let arguments = [
         "build",
         "--release",
@@ -22,16 +26,10 @@ pub(super) fn build() -> Result<Built, Failure> {
         "json-render-diagnostics",
     ];
     let mut spent = Spent::default();
-    let done = spent.on("cargo", || {
-        run(&program, &arguments, "Rust comes from https://rustup.rs")
-    })?;
-    if !done.status.success() {
-        return Err(Failure::new(
-            1,
-            format!("cargo has not built it; if the target is missing: rustup target add {TARGET}"),
-        ));
-    }
-    let messages = String::from_utf8_lossy(&done.stdout);
+    let failed =
+        format!("cargo has not built it; if the target is missing: rustup target add {TARGET}");
+    let printed = spent.on("cargo", || cargo.run(&arguments, &failed))?;
+    let messages = String::from_utf8_lossy(&printed);
     let built = messages
         .lines()
         .filter_map(|line| artefact(&manifest, line))

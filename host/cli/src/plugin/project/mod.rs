@@ -5,20 +5,45 @@ mod cargo;
 mod npm;
 mod pip;
 
-use std::ffi::OsStr;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use quern_node::workbench::component_of;
 
+use serde_json::{Value, json};
+
 use super::author::{read, read_cases, write};
+use super::kind::Kind;
 use crate::failure::Failure;
 use crate::output::thousands;
 
 /// What a plugin must answer, beside its manifest.
 const CASES: &str = "cases.ndjson";
+/// The contract, where an interpreter has to be told of it, and what it is told to make.
+const CONTRACT: &str = "vendor/quern-plugin/wit";
+const COMPONENT: &str = "build/plugin.wasm";
+
+/// What a manifest says.
+struct Package {
+    name: String,
+    version: String,
+    description: String,
+    kind: Kind,
+}
+
+impl Package {
+    /// As the SDKs are told it.
+    fn about(&self) -> Value {
+        json!({
+            "name": self.name,
+            "version": self.version,
+            "description": self.description,
+            "kind": self.kind.name(),
+        })
+    }
+}
 
 /// What the tools of its language have built: the package's name, and a module or a component.
 struct Built {
@@ -95,20 +120,37 @@ pub(super) fn build(cases: Option<&Path>, out: Option<PathBuf>) -> Result<PathBu
     Ok(out)
 }
 
-/// Runs a program of an author's toolchain to its end; what it prints is kept, what it says to people is shown.
-fn run(program: &OsStr, args: &[&str], missing: &str) -> Result<Output, Failure> {
-    let child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn();
-    let child = child.map_err(|error| {
-        let program = program.display();
-        let what = match error.kind() {
-            io::ErrorKind::NotFound => format!("{program} is not installed"),
-            _ => format!("{program} cannot be run: {error}"),
-        };
-        Failure::new(1, format!("{what}; {missing}"))
-    })?;
-    Ok(child.wait_with_output()?)
+/// A program of an author's toolchain, and where it comes from.
+struct Tool<'a> {
+    program: &'a str,
+    missing: &'static str,
+}
+
+impl Tool<'_> {
+    /// Runs it to its end; what it prints is returned, what it says to people is shown, and `failed` is said besides if
+    /// it ends badly.
+    fn run(&self, args: &[&str], failed: &str) -> Result<Vec<u8>, Failure> {
+        let Self { program, missing } = self;
+        let mut command = Command::new(program);
+        let command = command.args(args).stdin(Stdio::null());
+        let child = command.stdout(Stdio::piped()).spawn();
+        let child = child.map_err(|error| {
+            let what = match error.kind() {
+                io::ErrorKind::NotFound => format!("{program} is not installed"),
+                _ => format!("{program} cannot be run: {error}"),
+            };
+            Failure::new(1, format!("{what}; {missing}"))
+        })?;
+        let output = child.wait_with_output()?;
+        match output.status.success() {
+            true => Ok(output.stdout),
+            false => Err(Failure::new(1, failed)),
+        }
+    }
+}
+
+/// Whether a file is there, and made no earlier than what it is made by, if that is there.
+fn is_newer(made: &str, by: &str) -> bool {
+    let changed = |file: &str| fs::metadata(file).and_then(|it| it.modified()).ok();
+    changed(made).is_some_and(|made| changed(by).is_none_or(|by| made >= by))
 }

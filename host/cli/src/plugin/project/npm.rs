@@ -1,14 +1,14 @@
 //! A plugin in JavaScript: npm fetches what its lock names, once; QuickJS goes into the component with the main module.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Built, Spent, run};
+use super::{Built, COMPONENT, CONTRACT, Package, Spent, Tool, is_newer};
 use crate::failure::Failure;
+use crate::plugin::kind::Kind;
 
 pub(super) const MANIFEST: &str = "package.json";
 /// What makes the component: a package of npm's that `package.json` names.
@@ -16,53 +16,35 @@ const TOOL: &str = "node_modules/componentize-qjs/bin/componentize-qjs";
 /// What npm has installed, and what it shall.
 const INSTALLED: &str = "node_modules/.package-lock.json";
 const LOCK: &str = "package-lock.json";
-const SDK: &str = "vendor/quern-plugin";
 /// Written anew by each build.
 const ENTRY: &str = "build/entry.js";
-const COMPONENT: &str = "build/plugin.wasm";
-const NODE: &str =
+const NEEDED: &str =
     "plugins in JavaScript are built by Node.js 18 or newer and its npm: https://nodejs.org";
+const NPM: Tool<'_> = Tool {
+    program: if cfg!(windows) { "npm.cmd" } else { "npm" },
+    missing: NEEDED,
+};
+const NODE: Tool<'_> = Tool {
+    program: "node",
+    missing: NEEDED,
+};
 
 /// What is read of `package.json`.
 #[derive(Deserialize)]
-struct Package {
+struct Manifest {
     name: String,
     version: String,
     #[serde(default)]
     description: String,
     #[serde(default = "main")]
     main: String,
-    quern: Option<Quern>,
+    #[serde(default)]
+    quern: Quern,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Quern {
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Kind {
-    Filter,
-    BodyFilter,
-    Selector,
-    Allocation,
-}
-
-impl Kind {
-    /// As the SDK names it, the world of the contract, and the interface as JavaScript names it.
-    fn names(self) -> [&'static str; 3] {
-        match self {
-            Self::Filter => ["filter", "filter-plugin", "filter"],
-            Self::BodyFilter => ["body-filter", "body-filter-plugin", "bodyFilter"],
-            Self::Selector => ["selector", "queue-selector-plugin", "queueSelector"],
-            Self::Allocation => [
-                "allocation",
-                "allocation-strategy-plugin",
-                "allocationStrategy",
-            ],
-        }
-    }
+    kind: Option<String>,
 }
 
 fn main() -> String {
@@ -70,9 +52,9 @@ fn main() -> String {
 }
 
 pub(super) fn build() -> Result<Built, Failure> {
-    let package = package(&fs::read_to_string(MANIFEST)?)?;
+    let (package, main) = package(&fs::read_to_string(MANIFEST)?)?;
     let mut spent = Spent::default();
-    if !is_installed() {
+    if !is_newer(INSTALLED, LOCK) {
         spent.on("npm ci", install)?;
     }
     if !Path::new(TOOL).exists() {
@@ -82,8 +64,8 @@ pub(super) fn build() -> Result<Built, Failure> {
         )));
     }
     fs::create_dir_all("build")?;
-    fs::write(ENTRY, entry(&package))?;
-    spent.on("componentize-qjs", || componentize(&package))?;
+    fs::write(ENTRY, entry(&package, &main))?;
+    spent.on("componentize-qjs", || componentize(package.kind, &main))?;
     Ok(Built {
         name: package.name,
         module: COMPONENT.into(),
@@ -91,26 +73,18 @@ pub(super) fn build() -> Result<Built, Failure> {
     })
 }
 
-fn package(text: &str) -> Result<Package, Failure> {
-    let package: Package = serde_json::from_str(text)
+/// And its main module.
+fn package(text: &str) -> Result<(Package, String), Failure> {
+    let manifest: Manifest = serde_json::from_str(text)
         .map_err(|error| Failure::usage(format!("{MANIFEST}: {error}")))?;
-    match package.quern {
-        Some(_) => Ok(package),
-        None => Err(Failure::usage(format!(
-            "{MANIFEST} says of no plugin what it decides: \"quern\": {{ \"kind\": \"filter\" }}, or body-filter, \
-             selector, allocation"
-        ))),
-    }
-}
-
-/// Whether npm has installed what the lock says now.
-fn is_installed() -> bool {
-    let changed = |file: &str| fs::metadata(file).and_then(|it| it.modified()).ok();
-    match (changed(INSTALLED), changed(LOCK)) {
-        (Some(installed), Some(locked)) => installed >= locked,
-        (installed, None) => installed.is_some(),
-        (None, Some(_)) => false,
-    }
+    let how = "\"quern\": { \"kind\": \"filter\" }";
+    let package = Package {
+        kind: Kind::named(manifest.quern.kind.as_deref(), MANIFEST, how)?,
+        name: manifest.name,
+        version: manifest.version,
+        description: manifest.description,
+    };
+    Ok((package, manifest.main))
 }
 
 fn install() -> Result<(), Failure> {
@@ -120,72 +94,45 @@ fn install() -> Result<(), Failure> {
         false => "install",
     };
     let args = [how, "--no-audit", "--no-fund", "--loglevel", "error"];
-    let npm = if cfg!(windows) { "npm.cmd" } else { "npm" };
-    let done = run(OsStr::new(npm), &args, NODE)?;
-    match done.status.success() {
-        true => Ok(()),
-        false => Err(Failure::new(
-            1,
-            format!(
-                "npm {how} has not fetched what builds it; is the registry reachable? npm ping"
-            ),
-        )),
-    }
+    let failed =
+        format!("npm {how} has not fetched what builds it; is the registry reachable? npm ping");
+    NPM.run(&args, &failed)?;
+    Ok(())
 }
 
 /// The module a build begins at: it gives the author's plugin the interfaces of the contract.
-fn entry(package: &Package) -> String {
-    let [kind, _, interface] = names(package);
-    let main = package.main.trim_start_matches("./");
-    let about = json!({
-        "name": package.name,
-        "version": package.version,
-        "description": package.description,
-        "kind": kind,
-    });
+fn entry(package: &Package, main: &str) -> String {
+    let interface = camel(package.kind.interface());
+    let main = json!(format!("../{}", main.trim_start_matches("./")));
+    let about = package.about();
     format!(
         "// Written by quern plugin build.\n\
          import {{ exported }} from \"quern-plugin\";\n\
          import host from \"quern:plugin/host@0.1.0\";\n\
-         import * as main from {};\n\n\
+         import * as main from {main};\n\n\
          const plugin = exported(main.default, {about}, host);\n\
          export const about = plugin.about;\n\
          export const {interface} = plugin.{interface};\n",
-        json!(format!("../{main}")),
     )
 }
 
-fn names(package: &Package) -> [&'static str; 3] {
-    let kind = package.quern.as_ref().map_or(Kind::Filter, |it| it.kind);
-    kind.names()
+/// `queueSelector` for `queue-selector`.
+fn camel(name: &str) -> String {
+    let mut words = name.split('-');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |name, word| {
+        let (initial, rest) = word.split_at(1);
+        name + &initial.to_uppercase() + rest
+    })
 }
 
-fn componentize(package: &Package) -> Result<(), Failure> {
-    let [_, world, _] = names(package);
-    let wit = format!("{SDK}/wit");
-    let args = [
-        TOOL,
-        "--wit",
-        &wit,
-        "--world",
-        world,
-        "--js",
-        ENTRY,
-        "--module-root",
-        ".",
-        "--output",
-        COMPONENT,
-        "--sync",
-        "--stub-wasi",
-    ];
-    let done = run(OsStr::new("node"), &args, NODE)?;
-    match done.status.success() {
-        true => Ok(()),
-        false => Err(Failure::new(
-            1,
-            format!("{} is no plugin, see above", package.main),
-        )),
-    }
+fn componentize(kind: Kind, main: &str) -> Result<(), Failure> {
+    let world = kind.world();
+    let contract = ["--wit", CONTRACT, "--world", &world];
+    let code = ["--js", ENTRY, "--module-root", ".", "--output", COMPONENT];
+    let args = [&[TOOL], &contract[..], &code, &["--sync", "--stub-wasi"]].concat();
+    NODE.run(&args, &format!("{main} is no plugin, see above"))?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -205,7 +152,8 @@ mod tests {
             ("selector", "queueSelector"),
             ("allocation", "allocationStrategy"),
         ] {
-            let entry = entry(&package(&text(kind)).unwrap());
+            let (package, main) = package(&text(kind)).unwrap();
+            let entry = entry(&package, &main);
             let export = format!("export const {interface} = plugin.{interface};");
             assert!(entry.contains(&export), "{entry}");
             assert!(entry.contains("from \"../src/plugin.js\""), "{entry}");

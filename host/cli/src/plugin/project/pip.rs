@@ -1,150 +1,98 @@
 //! A plugin in Python: pip fetches what makes the component into an environment of the folder's own, once; CPython goes
 //! into the component with the plugin's module.
 
-use std::ffi::OsStr;
 use std::fs;
 
 use serde_json::json;
 
-use super::{Built, Spent, run};
+use super::{Built, COMPONENT, CONTRACT, Package, Spent, Tool, is_newer};
 use crate::failure::Failure;
+use crate::plugin::kind::Kind;
 
 pub(super) const MANIFEST: &str = "pyproject.toml";
 const REQUIREMENTS: &str = "requirements.txt";
-const TOOL: &str = ".venv/bin/componentize-py";
-const PYTHON: &str = ".venv/bin/python";
-const COMPONENT: &str = "build/plugin.wasm";
+/// Written anew by each build.
+const ENTRY: &str = "quern_entry";
 const NEEDED: &str =
     "plugins in Python are built by Python 3.9 or newer with venv and pip: https://python.org";
-
-/// What is read of `pyproject.toml`.
-#[derive(Debug)]
-struct Project {
-    name: String,
-    version: String,
-    description: String,
-    kind: String,
-}
-
-impl Project {
-    /// The world of the contract; and the module that componentize-py looks for, with what it has to be, if the world has
-    /// a resource.
-    fn names(&self) -> Option<(&'static str, &'static str)> {
-        match self.kind.as_str() {
-            "filter" => Some(("filter-plugin", "filter")),
-            "body-filter" => Some(("body-filter-plugin", "body_filter")),
-            "selector" => Some(("queue-selector-plugin", "queue_selector")),
-            "allocation" => Some(("allocation-strategy-plugin", "")),
-            _ => None,
-        }
-    }
-}
+const PYTHON: Tool<'_> = Tool {
+    program: "python3",
+    missing: NEEDED,
+};
+/// The same, in the folder's own environment.
+const OWN_PYTHON: Tool<'_> = Tool {
+    program: ".venv/bin/python",
+    missing: NEEDED,
+};
+const COMPONENTIZE: Tool<'_> = Tool {
+    program: ".venv/bin/componentize-py",
+    missing: NEEDED,
+};
 
 pub(super) fn build() -> Result<Built, Failure> {
-    let project = project(&fs::read_to_string(MANIFEST)?)?;
-    let (world, module) = project.names().ok_or_else(|| {
-        Failure::usage(format!(
-            "{MANIFEST} says of no plugin what it decides: kind = \"filter\" under [tool.quern], or body-filter, selector, \
-             allocation"
-        ))
-    })?;
+    let package = package(&fs::read_to_string(MANIFEST)?)?;
     let mut spent = Spent::default();
-    if !is_installed() {
+    if !is_newer(COMPONENTIZE.program, REQUIREMENTS) {
         spent.on("pip install", install)?;
     }
     fs::create_dir_all("build")?;
-    fs::write("build/quern_entry.py", entry(&project))?;
-    if !module.is_empty() {
-        let (class, make) = match module {
-            "queue_selector" => ("Selector", "selector"),
-            _ => ("Subscription", "subscription"),
-        };
-        let text = format!("from quern_entry import export, it\n\n{class} = export.{make}(it)\n");
+    for (module, text) in modules(&package) {
         fs::write(format!("build/{module}.py"), text)?;
     }
-    spent.on("componentize-py", || componentize(world))?;
+    spent.on("componentize-py", || componentize(package.kind))?;
     Ok(Built {
-        name: project.name,
+        name: package.name,
         module: COMPONENT.into(),
         spent,
     })
 }
 
 /// The few keys that are needed, each on a line of its own.
-fn project(text: &str) -> Result<Project, Failure> {
-    let mut project = Project {
-        name: String::new(),
-        version: String::new(),
-        description: String::new(),
-        kind: String::new(),
+fn package(text: &str) -> Result<Package, Failure> {
+    let found = |wanted_table: &str, wanted: &str| {
+        let mut table = "";
+        text.lines().map(str::trim).find_map(|line| {
+            if line.starts_with('[') {
+                table = line;
+            }
+            let (key, value) = line.split_once('=').filter(|_| table == wanted_table)?;
+            let value = value.trim().trim_matches(['"', '\'']);
+            (key.trim() == wanted).then(|| value.to_owned())
+        })
     };
-    let mut table = "";
-    for line in text.lines().map(str::trim) {
-        if line.starts_with('[') {
-            table = line;
-            continue;
-        }
-        let Some((key, value)) = line.split_once('=') else {
-            continue;
-        };
-        let value = value.trim().trim_matches(['"', '\'']).to_owned();
-        match (table, key.trim()) {
-            ("[project]", "name") => project.name = value,
-            ("[project]", "version") => project.version = value,
-            ("[project]", "description") => project.description = value,
-            ("[tool.quern]", "kind") => project.kind = value,
-            _ => {}
-        }
-    }
-    match project.name.is_empty() || project.version.is_empty() {
-        true => Err(Failure::usage(format!(
-            "{MANIFEST} has no name or no version under [project]"
-        ))),
-        false => Ok(project),
-    }
-}
-
-/// Whether pip has installed what is required now.
-fn is_installed() -> bool {
-    let changed = |file: &str| fs::metadata(file).and_then(|it| it.modified()).ok();
-    match (changed(TOOL), changed(REQUIREMENTS)) {
-        (Some(installed), Some(required)) => installed >= required,
-        (installed, None) => installed.is_some(),
-        (None, Some(_)) => false,
-    }
+    let project = |key| found("[project]", key);
+    let needed = |key| {
+        let text = format!("{MANIFEST} has no {key} under [project]");
+        project(key).ok_or_else(|| Failure::usage(text))
+    };
+    let kind = found("[tool.quern]", "kind");
+    Ok(Package {
+        name: needed("name")?,
+        version: needed("version")?,
+        description: project("description").unwrap_or_default(),
+        kind: Kind::named(
+            kind.as_deref(),
+            MANIFEST,
+            "kind = \"filter\" under [tool.quern]",
+        )?,
+    })
 }
 
 fn install() -> Result<(), Failure> {
-    let venv = run(OsStr::new("python3"), &["-m", "venv", ".venv"], NEEDED)?;
-    let args = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--force-reinstall",
-        "--requirement",
-        REQUIREMENTS,
-    ];
-    if venv.status.success() && run(OsStr::new(PYTHON), &args, NEEDED)?.status.success() {
-        return Ok(());
-    }
-    Err(Failure::new(
-        1,
-        format!("pip has not fetched what builds it; is the index reachable? {NEEDED}"),
-    ))
+    let failed = "pip has not fetched what builds it; is the index reachable?";
+    PYTHON.run(&["-m", "venv", ".venv"], failed)?;
+    let quiet = ["--quiet", "--disable-pip-version-check"];
+    let what = ["--force-reinstall", "--requirement", REQUIREMENTS];
+    let pip = ["-m", "pip", "install"];
+    OWN_PYTHON.run(&[&pip[..], &quiet, &what].concat(), failed)?;
+    Ok(())
 }
 
-/// The module a build begins at: it gives the author's plugin the bindings of its world.
-fn entry(project: &Project) -> String {
-    let about = json!({
-        "name": project.name,
-        "version": project.version,
-        "description": project.description,
-        "kind": project.kind,
-    });
-    let about = json!(about.to_string());
-    format!(
+/// Name and text of the modules that give the author's plugin the bindings of its world. The first is where a build
+/// begins; the other the one componentize-py looks for, if the world has a resource.
+fn modules(package: &Package) -> Vec<(String, String)> {
+    let about = json!(package.about().to_string());
+    let entry = format!(
         "# Written by quern plugin build.\n\
          import json\n\
          import types as python\n\n\
@@ -157,33 +105,34 @@ fn entry(project: &Project) -> String {
          it = export.Exported(plugin, json.loads({about}), wit)\n\n\n\
          class About:\n    def describe(self):\n        return it.describe()\n\n\n\
          if it.plugin.kind == \"allocation\":\n    AllocationStrategy = export.allocation(it)\n"
-    )
+    );
+    let resource = match package.kind {
+        Kind::Filter | Kind::BodyFilter => Some("Subscription = export.subscription(it)"),
+        Kind::Selector => Some("Selector = export.selector(it)"),
+        Kind::Allocation => None,
+    };
+    let resource = resource.map(|resource| {
+        let module = package.kind.interface().replace('-', "_");
+        (
+            module,
+            format!("from {ENTRY} import export, it\n\n{resource}\n"),
+        )
+    });
+    let entry = (ENTRY.to_owned(), entry);
+    std::iter::once(entry).chain(resource).collect()
 }
 
-fn componentize(world: &str) -> Result<(), Failure> {
-    let args = [
-        "--quiet",
-        "--wit-path",
-        "vendor/quern-plugin/wit",
-        "--world",
-        world,
-        "componentize",
-        "quern_entry",
-        "--python-path",
-        "build",
-        "--python-path",
-        "src",
-        "--python-path",
-        "vendor",
-        "--stub-wasi",
-        "--output",
-        COMPONENT,
-    ];
-    let done = run(OsStr::new(TOOL), &args, NEEDED)?;
-    match done.status.success() {
-        true => Ok(()),
-        false => Err(Failure::new(1, "src/plugin.py is no plugin, see above")),
-    }
+fn componentize(kind: Kind) -> Result<(), Failure> {
+    let world = kind.world();
+    let contract = ["--quiet", "--wit-path", CONTRACT, "--world", &world];
+    let paths = ["build", "src", "vendor"].map(|it| ["--python-path", it]);
+    let out = ["--stub-wasi", "--output", COMPONENT];
+    let code = [&["componentize", ENTRY], paths.as_flattened(), &out].concat();
+    COMPONENTIZE.run(
+        &[&contract[..], &code].concat(),
+        "src/plugin.py is no plugin, see above",
+    )?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -198,21 +147,18 @@ mod tests {
             )
         };
         for (kind, module) in [
-            ("filter", "filter"),
-            ("body-filter", "body_filter"),
-            ("selector", "queue_selector"),
-            ("allocation", ""),
+            ("filter", Some("filter")),
+            ("body-filter", Some("body_filter")),
+            ("selector", Some("queue_selector")),
+            ("allocation", None),
         ] {
-            let project = project(&text(kind)).unwrap();
-            assert_eq!((&*project.name, &*project.version), ("geo", "1.2.3"));
-            assert_eq!(project.names().map(|it| it.1), Some(module));
-            assert!(
-                entry(&project).contains("json.loads(\"{"),
-                "{}",
-                entry(&project)
-            );
+            let package = package(&text(kind)).unwrap();
+            assert_eq!((&*package.name, &*package.version), ("geo", "1.2.3"));
+            let modules = modules(&package);
+            assert!(modules[0].1.contains("json.loads(\"{"), "{}", modules[0].1);
+            assert_eq!(modules.get(1).map(|it| it.0.as_str()), module);
         }
-        assert_eq!(project(&text("colour")).unwrap().names(), None);
-        assert!(project("[project]\nname = \"geo\"\n").is_err());
+        assert!(package(&text("colour")).is_err());
+        assert!(package("[project]\nname = \"geo\"\n[tool.quern]\nkind = \"filter\"\n").is_err());
     }
 }
