@@ -28,6 +28,7 @@ mod plugin_hostile;
 mod plugin_javascript;
 mod plugin_life;
 mod plugin_python;
+mod plugin_replay;
 mod plugin_upgrade;
 mod plugin_users;
 mod plugins;

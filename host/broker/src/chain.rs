@@ -9,6 +9,7 @@ use quern_plugins::{Batch, Fault, Judged, Subscription, Verdict, Worker};
 use quern_protocol::{Code, FilterFailure, QueueId, QueueOffset, RecordView, TopicId, WireError};
 
 use crate::health::Case;
+use crate::replay::Before;
 use crate::topics::Topic;
 use crate::trials::{At, Deciders, OnTrial, Side};
 use crate::trouble::Trouble;
@@ -23,6 +24,8 @@ pub(crate) struct Chain {
     pub(crate) unjudged: Option<u16>,
     /// What the usual one of each link is asked, where its verdicts are remembered.
     pub(crate) asked: Vec<Option<Asked>>,
+    /// Where the look goes back over what was decided before.
+    pub(crate) before: Option<Before>,
 }
 
 impl Chain {
@@ -133,7 +136,44 @@ impl<'a> Judging<'a> {
                 rest = after;
             }
         }
+        self.leave_out(messages, &mut decisions, worker)?;
         Ok(decisions)
+    }
+
+    /// Of what is judged again, what the version before let through was delivered before. One that it fails on may
+    /// not have been.
+    fn leave_out(
+        &self,
+        messages: &[Candidate],
+        decisions: &mut [Decision],
+        worker: &mut Worker,
+    ) -> Result<(), WireError> {
+        let Some(before) = &self.chain.before else {
+            return Ok(());
+        };
+        let deliver = decisions.iter().enumerate();
+        let deliver = deliver.filter(|(_, it)| matches!(it, Decision::Deliver));
+        let deliver = deliver.map(|(index, _)| index);
+        let asked = deliver.filter(|it| before.was_asked_about(messages[*it].0));
+        let mut delivered: Vec<usize> = asked.collect();
+        for by in &before.by {
+            let mut rest = &delivered[..];
+            let mut let_through = Vec::new();
+            while !rest.is_empty() {
+                let batch = self.lay_out(by, messages, rest)?;
+                let (now, after) = rest.split_at(batch.len());
+                let verdicts = worker.judge(by, &batch).verdicts;
+                let said = now.iter().zip(verdicts);
+                let said = said.filter(|(_, verdict)| *verdict == Verdict::Deliver);
+                let_through.extend(said.map(|(index, _)| *index));
+                rest = after;
+            }
+            delivered = let_through;
+        }
+        for index in delivered {
+            decisions[index] = Decision::Reject;
+        }
+        Ok(())
     }
 
     /// Nothing is decided behind a message that holds the queue up.

@@ -212,15 +212,29 @@ pub(crate) async fn deciders(
         }
     };
     let usual = subscription(broker, found, text, params).await?;
-    let tried = name.and_then(|name| Some((shelf.on_trial(plugins, &name)?, name)));
-    let Some(((trial, found), name)) = tried else {
-        return Ok(Some(Deciders {
-            usual,
-            on_trial: None,
-        }));
+    let tried = name.as_ref();
+    let tried = tried.and_then(|name| Some((shelf.on_trial(plugins, name)?, name.clone())));
+    let on_trial = match tried {
+        Some(((trial, found), name)) => {
+            let tried = Tried { name, trial };
+            on_trial(broker, tried, found, (text, params)).await
+        }
+        None => None,
     };
-    let tried = Tried { name, trial };
-    let on_trial = match subscription(broker, found, text, params).await {
+    Ok(Some(Deciders {
+        usual,
+        follows: name,
+        on_trial,
+    }))
+}
+
+async fn on_trial(
+    broker: &Arc<Broker>,
+    tried: Tried,
+    found: Found,
+    (text, params): (&str, &[(String, String)]),
+) -> Option<OnTrial> {
+    match subscription(broker, found, text, params).await {
         Ok(subscription) => Some(OnTrial {
             tried,
             subscription,
@@ -230,8 +244,7 @@ pub(crate) async fn deciders(
             trials::end(broker, tried, trials::cannot(&error));
             None
         }
-    };
-    Ok(Some(Deciders { usual, on_trial }))
+    }
 }
 
 /// What a plugin makes of an expression, compiled once.

@@ -41,6 +41,8 @@ mod pop_gates;
 mod pops;
 mod pull;
 mod registration;
+mod replay;
+mod replays;
 mod replies;
 mod reply;
 mod requests;

@@ -136,6 +136,8 @@ pub(crate) const PLUGINS: usize = 1_000;
 pub(crate) const PLUGIN_VERSIONS: usize = 100;
 /// Changes of what a name stands for that are remembered.
 pub(crate) const ACTIVATIONS: usize = 32;
+/// Of the last of them it is known where they began to decide.
+pub(crate) const MARKED_ACTIVATIONS: usize = 4;
 /// Messages a version on trial may fail on …
 pub(crate) const TRIAL_FAULTS: usize = 5;
 /// … and messages of each side that are named where two versions disagree.

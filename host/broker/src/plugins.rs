@@ -17,6 +17,7 @@ use quern_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::replays::{Mark, ReplayBegan};
 use crate::{limits, state};
 
 /// A version as it was taken in.
@@ -133,6 +134,10 @@ pub(crate) enum PluginRecord {
     Quarantined(PluginName, u32, Quarantine),
     /// All that is bound to a group for a topic from now on.
     Bound(GroupBindings),
+    /// Where an activation began to decide for a group.
+    Marked(Mark),
+    /// A group goes back to what was decided before.
+    Replaying(ReplayBegan),
 }
 
 impl state::Body for PluginRecord {
@@ -195,8 +200,8 @@ impl Plugins {
                 let named = names.entry(name).or_default();
                 named.quarantined.insert(number, quarantine);
             }
-            // Kept by [`crate::bindings`].
-            PluginRecord::Bound(_) => {}
+            // Kept by [`crate::bindings`] and [`crate::replays`].
+            PluginRecord::Bound(_) | PluginRecord::Marked(_) | PluginRecord::Replaying(_) => {}
         }
     }
 
@@ -211,6 +216,11 @@ impl Plugins {
             std::iter::once(PluginRecord::Whole(name.clone(), named.clone())).chain(quarantined)
         });
         records.collect()
+    }
+
+    /// Since when a version has decided, if it does and something else did before.
+    pub(crate) fn marked_since(&self, name: &PluginName, version: u32) -> Option<u64> {
+        self.read().get(name)?.marked_since(version)
     }
 
     pub(crate) fn find(&self, name: &PluginName) -> Option<Named> {

@@ -12,15 +12,16 @@ use quern_protocol::{
     EndTransaction, FetchReplies, FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup,
     LeaseQueues, LeaveGroup, ListBindings, ListDelayed, ListDeletedTopics, ListGroups, ListPlugins,
     ListTopics, ListTransactions, OffsetAt, OffsetRange, PluginFallBacks, PluginHealth, PluginLogs,
-    PluginUsers, PollTransactions, QueryOffsets, RecallMessage, Reconsume, Reply, Request,
-    ResendDeadLetters, ResendMessage, RestoreTopic, Send, SendSelected, SetGroup, SetTopic, Status,
-    TopicGroups, TopicSettings, TrialMoves, UploadChunk, WaitFigures, WireError,
+    PluginUsers, PollTransactions, QueryOffsets, RecallMessage, Reconsume, ReplayPlugin, Reply,
+    Request, ResendDeadLetters, ResendMessage, RestoreTopic, Send, SendSelected, SetGroup,
+    SetTopic, Status, TopicGroups, TopicSettings, TrialMoves, UploadChunk, WaitFigures, WireError,
 };
 
 use crate::{
     Broker, admin, bindings, checks, delay, durability, explain, find, group_admin, group_settings,
-    health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, replies, retry, select,
-    send, session, status, topic_deletion, transactions, trials, upload, users, wait_figures,
+    health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, replay, replies, retry,
+    select, send, session, status, topic_deletion, transactions, trials, upload, users,
+    wait_figures,
 };
 
 /// Answers one frame.
@@ -71,7 +72,6 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::FindMessages(it) => find::find(broker, it).await,
         Request::MessageAt(it) => find::at(broker, it).await,
         Request::ResendMessage(it) => reply::<ResendMessage>(find::resend(broker, it).await?),
-
         Request::ExplainDelivery(it) => explain::explain(broker, it).await,
         Request::TopicGroups(it) => reply::<TopicGroups>(explain::groups(broker, &it)),
 
@@ -101,6 +101,7 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         }
         Request::FinishUpload(it) => reply::<FinishUpload>(upload::finish(broker, it).await?),
         Request::ChangePlugin(it) => reply::<ChangePlugin>(plugin_admin::change(broker, it).await?),
+        Request::ReplayPlugin(it) => reply::<ReplayPlugin>(replay::replay(broker, it).await?),
         Request::ListPlugins(_) => reply::<ListPlugins>(plugin_admin::list(broker)),
         Request::DescribePlugin(it) => {
             reply::<DescribePlugin>(plugin_admin::describe(broker, it).await?)

@@ -15,6 +15,7 @@ use quern_store::{Entry, ReadError};
 use crate::chain::{Candidate, Chain, Decision, Judging};
 use crate::filters::{Stalled, View};
 use crate::park::{self, Failed, Place};
+use crate::replay::{self, Before};
 use crate::topics::Topic;
 use crate::trials::Side;
 use crate::trouble::Trouble;
@@ -57,7 +58,7 @@ impl Scanned {
 pub(crate) async fn look(
     broker: &Arc<Broker>,
     scan: &Scan,
-    chain: Chain,
+    mut chain: Chain,
 ) -> Result<Scanned, WireError> {
     let (topic, queue) = (scan.topic.id, scan.view.queue);
     let is_recent = broker.store.is_recent(topic, queue, scan.from);
@@ -70,6 +71,8 @@ pub(crate) async fn look(
         }
         return Ok(scanned);
     }
+    replay::mark(broker, scan, &chain).await;
+    chain.before = replay::before(broker, scan, &chain).await;
     let policy = broker.on_filter_failure(scan.reader.as_ref());
     let now = broker.store.steady_ms();
     let waiting = broker.filters.waiting(&scan.view, scan.from, now);
@@ -352,7 +355,11 @@ impl Look {
                 self.skipped += 1;
                 continue;
             }
-            if self.parked.contains(&entry.offset) || remembered.rules_out(entry.offset) {
+            let is_seen = |it: &Before| it.is_seen(entry.offset);
+            if self.parked.contains(&entry.offset)
+                || self.chain.before.as_ref().is_some_and(is_seen)
+                || remembered.rules_out(entry.offset)
+            {
                 continue;
             }
             bytes += entry.size as usize;

@@ -13,6 +13,7 @@ use crate::offsets::{Commit, Offsets};
 use crate::parks::Parks;
 use crate::plugins::{PluginRecord, Plugins};
 use crate::pops::Pops;
+use crate::replays::Replays;
 use crate::topics::{TopicChange, Topics};
 
 /// A type that is the body of a state record.
@@ -57,6 +58,7 @@ pub(crate) struct State {
     pub(crate) group_settings: GroupSettings,
     pub(crate) pops: Pops,
     pub(crate) parks: Parks,
+    pub(crate) replays: Replays,
 }
 
 impl State {
@@ -70,6 +72,7 @@ impl State {
                     self.leases.forget_topic(id);
                     self.pops.forget_topic(id);
                     self.parks.forget_topic(id);
+                    self.replays.forget_topic(id);
                 }
                 self.topics.apply(change);
             }
@@ -77,6 +80,7 @@ impl State {
                 let commit = Commit::from_record(body)?;
                 self.pops.reset(&commit);
                 self.parks.committed(&commit);
+                self.replays.committed(&commit);
                 self.offsets.apply(commit);
             }
             RecordKind::Group => {
@@ -89,6 +93,7 @@ impl State {
                         let consumed = self.pops.apply(change);
                         if !consumed.offsets.is_empty() {
                             self.parks.committed(&consumed);
+                            self.replays.committed(&consumed);
                             self.offsets.apply(consumed);
                         }
                     }
@@ -97,6 +102,7 @@ impl State {
                         self.offsets.forget_group(group);
                         self.pops.forget_group(group);
                         self.parks.forget_group(group);
+                        self.replays.forget_group(group);
                         self.group_settings.forget(group);
                         self.leases.apply(change);
                     }
@@ -105,7 +111,20 @@ impl State {
             }
             RecordKind::Plugin => match PluginRecord::from_record(body)? {
                 PluginRecord::Bound(now) => self.bindings.apply(now),
-                record => self.plugins.apply(record),
+                PluginRecord::Marked(mark) => self.replays.mark(mark),
+                PluginRecord::Replaying(began) => self.replays.began(began),
+                record => {
+                    let stands = match &record {
+                        PluginRecord::Stands(name, _) => Some(name.clone()),
+                        _ => None,
+                    };
+                    self.plugins.apply(record);
+                    if let Some(name) = stands
+                        && let Some(named) = self.plugins.find(&name)
+                    {
+                        self.replays.activated(&name, &named.activations);
+                    }
+                }
             },
             // Of no meaning here, or of a later release that can do without them.
             _ => {}
@@ -127,6 +146,7 @@ impl State {
         let groups = groups.map(|change| (RecordKind::Group, change.to_record()));
         let plugins = self.plugins.snapshot().into_iter();
         let plugins = plugins.chain(self.bindings.snapshot());
+        let plugins = plugins.chain(self.replays.snapshot());
         let plugins = plugins.map(|record| (RecordKind::Plugin, record.to_record()));
         let all = topics.chain(offsets).chain(groups).chain(plugins);
         all.map(|(kind, body)| StateRecord { kind, body }).collect()

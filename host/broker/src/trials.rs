@@ -53,6 +53,8 @@ pub(crate) struct OnTrial {
 #[derive(Debug, Clone)]
 pub(crate) struct Deciders {
     pub(crate) usual: Subscription,
+    /// The name whose active version that is; `None` = it is always the same.
+    pub(crate) follows: Option<PluginName>,
     pub(crate) on_trial: Option<OnTrial>,
 }
 

@@ -75,9 +75,10 @@ pub use quern_protocol::{
     MessageState, MessageType, OpenTransaction, Opinion, OpinionRole, Permission, PluginAbout,
     PluginChange, PluginFaults, PluginFigures, PluginFilter, PluginKind, PluginLine,
     PluginLogsReply, PluginName, PluginRef, PluginSummary, PluginTrial, PoppedQueue, Priority,
-    Quarantined, QueueId, QueueOffset, ReconsumeReply, ReplyOutcome, ResendMessageReply, Said,
-    Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting, TopicSummary, TopicWaits,
-    TransactionEnd, TransactionFigures, TransactionOutcome, TrialKind, TrialMove, TrialReport,
-    Unjudged, VersionHealth, VersionReport, VersionState, WaitFiguresReply,
+    Quarantined, QueueId, QueueOffset, ReconsumeReply, ReplayPluginReply, ReplyOutcome,
+    ResendMessageReply, Rewound, Said, Selector, SendStatus, Stall, StatusReply, TopicName,
+    TopicSetting, TopicSummary, TopicWaits, TransactionEnd, TransactionFigures, TransactionOutcome,
+    TrialKind, TrialMove, TrialReport, Unjudged, VersionHealth, VersionReport, VersionState,
+    WaitFiguresReply,
 };
 pub use quern_quic::{NodeIdentity, Trust};

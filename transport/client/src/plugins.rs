@@ -8,8 +8,8 @@ use quern_protocol::{
     ChangePluginReply, Code, ComponentDigest, DescribePlugin, DescribePluginReply, FallBacks,
     FinishUpload, FinishUploadReply, GroupBindings, GroupName, ListBindings, ListPlugins,
     PluginAbout, PluginChange, PluginFallBacks, PluginFilter, PluginHealth, PluginLogs,
-    PluginLogsReply, PluginName, PluginSummary, PluginUsers, TopicName, TrialMove, TrialMoves,
-    UploadChunk, VersionHealth, limits as wire,
+    PluginLogsReply, PluginName, PluginSummary, PluginUsers, ReplayPlugin, ReplayPluginReply,
+    TopicName, TrialMove, TrialMoves, UploadChunk, VersionHealth, limits as wire,
 };
 use ring::digest::{SHA256, digest};
 
@@ -141,6 +141,18 @@ impl Admin {
             self.is_accepted(&name, version).await?;
         }
         self.ask_those_who_have_it(&ChangePlugin { name, change })
+            .await
+    }
+
+    /// Lets groups go back to where a version of a filter, which decides no more, began to decide for them: what it has
+    /// rejected is judged again. `None` = the version that was active before. Returns who has gone back, broker by broker.
+    pub async fn replay_plugin(
+        &self,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<Vec<(BrokerName, ReplayPluginReply)>> {
+        let name = PluginName::new(name)?;
+        self.ask_those_who_have_it(&ReplayPlugin { name, version })
             .await
     }
 

@@ -37,6 +37,7 @@ mod plugin_logs;
 mod plugin_users;
 mod pop;
 mod pull;
+mod replay;
 mod route;
 mod select;
 mod send;
@@ -106,6 +107,7 @@ pub use pop::{
 pub use priority::Priority;
 pub use pull::{Filter, PluginFilter, Pull, PullReply, Stall};
 pub use record::{Extensions, Origin, ProducerStamp, RecordHeader, RecordKind, RecordView};
+pub use replay::{ReplayPlugin, ReplayPluginReply, Rewound};
 pub use request::{FetchReplies, FetchRepliesReply, Replied, Reply, ReplyOutcome, ReplyReply};
 pub use retry::{
     FilterFailure, GivingBack, GroupSetting, Reconsume, ReconsumeReply, ResendDeadLetters,

@@ -194,6 +194,7 @@ operations! {
     82 ResendDeadLetters Header => ResendDeadLettersReply Header;
     83 WaitFigures    Header => WaitFiguresReply    Table;
     90 DescribeConfig Header => DescribeConfigReply Table;
+    91 ReplayPlugin   Header => ReplayPluginReply   Table;
 }
 
 fn decode_request<O: Operation>(frame: &Frame) -> Result<O, WireError> {

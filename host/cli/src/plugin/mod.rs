@@ -6,6 +6,7 @@ mod kind;
 mod logs;
 mod new;
 mod project;
+mod replay;
 mod show;
 mod trials;
 mod trying;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use quern_client::{PluginChange, PluginRef, TrialKind};
+use quern_client::{PluginChange, PluginName, PluginRef, TrialKind};
 
 use crate::connect::Options;
 use crate::failure::Failure;
@@ -114,7 +115,19 @@ pub(crate) enum Command {
     },
     /// Let a name stand for the version that was active before.
     Rollback {
-        name: String,
+        name: PluginName,
+        /// Groups go back to where the version that is left began to decide for them: what it has rejected is judged
+        /// again. What it let through is not delivered again.
+        #[arg(long)]
+        replay: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// After a roll-back, by hand or of itself: let groups go back to where a version of a filter, by default the one that
+    /// was active before, began to decide for them.
+    Replay {
+        #[arg(value_name = "NAME[@VERSION]")]
+        plugin: PluginRef,
         #[command(flatten)]
         options: Options,
     },
@@ -210,25 +223,20 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             let change = activation(plugin.version, force);
             change_plugin(plugin.name.as_str(), change, &options).await
         }
-        Command::Shadow { share, options } => {
-            let name = share.plugin.name.as_str();
-            change_plugin(name, share.begin(TrialKind::Shadow), &options).await?;
-            trials::trial(name, &options).await
-        }
-        Command::Canary { share, options } => {
-            let name = share.plugin.name.as_str();
-            change_plugin(name, share.begin(TrialKind::Canary), &options).await?;
-            trials::trial(name, &options).await
-        }
+        Command::Shadow { share, options } => begin(&share, TrialKind::Shadow, &options).await,
+        Command::Canary { share, options } => begin(&share, TrialKind::Canary, &options).await,
         Command::Trial { name, end, options } => {
             if end {
                 change_plugin(&name, PluginChange::EndTrial, &options).await?;
             }
             trials::trial(&name, &options).await
         }
-        Command::Rollback { name, options } => {
-            change_plugin(&name, PluginChange::RollBack, &options).await
-        }
+        Command::Rollback {
+            name,
+            replay,
+            options,
+        } => roll_back(name, replay, &options).await,
+        Command::Replay { plugin, options } => replay::replay(&plugin, &options).await,
         Command::Disable { name, options } => {
             change_plugin(&name, PluginChange::Disable, &options).await
         }
@@ -239,6 +247,20 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             let change = PluginChange::Remove { version };
             change_plugin(plugin.name.as_str(), change, &options).await
         }
+    }
+}
+
+async fn begin(share: &Share, how: TrialKind, options: &Options) -> Result<(), Failure> {
+    let name = share.plugin.name.as_str();
+    change_plugin(name, share.begin(how), options).await?;
+    trials::trial(name, options).await
+}
+
+async fn roll_back(name: PluginName, replay: bool, options: &Options) -> Result<(), Failure> {
+    change_plugin(name.as_str(), PluginChange::RollBack, options).await?;
+    match replay {
+        true => replay::replay(&PluginRef::active(name), options).await,
+        false => Ok(()),
     }
 }
 

@@ -8,8 +8,9 @@ use quern_protocol::{
     PluginChange, PluginFallBacks, PluginFallBacksReply, PluginFaults, PluginFigures, PluginHealth,
     PluginHealthReply, PluginKind, PluginLine, PluginLogs, PluginLogsReply, PluginName,
     PluginSummary, PluginTrial, PluginUsers, PluginUsersReply, Pull, Quarantined, QueueId,
-    QueueOffset, RefusedUser, TrialKind, TrialMove, TrialMoves, TrialMovesReply, TrialReport,
-    Unjudged, UploadChunk, UploadChunkReply, VersionHealth, VersionReport, VersionState, WireError,
+    QueueOffset, RefusedUser, ReplayPlugin, ReplayPluginReply, Rewound, TrialKind, TrialMove,
+    TrialMoves, TrialMovesReply, TrialReport, Unjudged, UploadChunk, UploadChunkReply,
+    VersionHealth, VersionReport, VersionState, WireError,
 };
 
 use crate::{Samples, broker, group, topic};
@@ -79,6 +80,25 @@ fn decided(all: &mut Samples) {
         refused: vec![user],
     };
     all.add(&users, &refused);
+}
+
+/// What a version decided is judged again.
+pub(crate) fn replays(all: &mut Samples) {
+    let replay = ReplayPlugin {
+        name: name(),
+        version: Some(2),
+    };
+    let rewound = Rewound {
+        group: group(),
+        topic: topic(),
+        queues: 8,
+        messages: 1_204,
+    };
+    let replayed = ReplayPluginReply {
+        version: 2,
+        rewound: vec![rewound],
+    };
+    all.add(&replay, &replayed);
 }
 
 pub(crate) fn plugins(all: &mut Samples, pull: &Pull) {
