@@ -27,7 +27,7 @@ pub(crate) const TELL_PROGRESS: Duration = Duration::from_secs(5);
 /// Scans waiting for a delivery thread; beyond, a pull waits its turn.
 pub(crate) const SCAN_QUEUE: usize = 1_024;
 /// Subscriptions, selectors and strategies kept, of each so many; all are made anew when there are more.
-pub(crate) const SUBSCRIPTIONS: usize = 4_096;
+pub(crate) const SUBSCRIPTIONS: usize = 16_384;
 /// A selector that was not asked for so long is nobody's any more, ms.
 pub(crate) const SELECTOR_IN_USE: u64 = 10 * 60 * 1000;
 /// Verdicts remembered, bytes.
