@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use quern_client::{Consumer, Filter, From, Message, Producer, Sending};
+use quern_client::{Consumer, From, Message, Producer, Sending};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -39,7 +39,7 @@ impl Way {
     pub(crate) async fn consumer(self, load: &Load, from: From) -> Result<Consumer, Failure> {
         let group = group(load, self.name());
         let consumer = load.client.consumer(&group);
-        let consumer = consumer.subscribe(TOPIC, Filter::All).from(from);
+        let consumer = consumer.subscribe(TOPIC, load.filter.clone()).from(from);
         let consumer = match self {
             Self::Push => consumer,
             Self::Polling => consumer.polling(),

@@ -25,6 +25,8 @@ pub(crate) struct Load {
     pub(crate) address: String,
     pub(crate) size: usize,
     pub(crate) lasting: Duration,
+    /// What consumers of groups ask for.
+    pub(crate) filter: Filter,
     /// Groups used so far.
     pub(crate) groups: Arc<AtomicU64>,
 }

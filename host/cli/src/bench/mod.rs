@@ -8,6 +8,7 @@ mod ceilings;
 mod crowd;
 mod end_to_end;
 mod load;
+mod plugins;
 mod report;
 
 use std::path::PathBuf;
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     /// 100 groups on one topic, 1,000 topics of 8 queues, 1,000 consumers with a connection each: what they cost while
     /// nothing comes.
     Crowd(Options),
+    /// How soon a new plugin decides; how much later a group has its messages beside a hostile one.
+    Plugins(plugins::Args),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -74,7 +77,8 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     let (Command::Produce(options)
     | Command::Consume(options)
     | Command::E2e(options)
-    | Command::Crowd(options)) = &command;
+    | Command::Crowd(options)
+    | Command::Plugins(plugins::Args { options, .. })) = &command;
     let lasting = Duration::try_from_secs_f64(options.duration)
         .map_err(|_| Failure::usage(format!("--duration {} is no time", options.duration)))?;
     let mut broker = match &options.namesrv {
@@ -104,6 +108,7 @@ async fn measure(
         address: broker.address(&client).await?,
         size: options.size,
         lasting,
+        filter: quern_client::Filter::All,
         groups: Arc::default(),
     };
     let dir = if options.namesrv.is_some() {
@@ -122,6 +127,7 @@ async fn measure(
             report.crowds.push(load.queues().await?);
             report.crowds.push(load.waiting(&broker.namesrv).await?);
         }
+        Command::Plugins(args) => report.plugins = load.plugins(args).await?,
         Command::E2e(_) => {
             // In turns: what drifts meanwhile is in both.
             for rate in [Some(PACE), Some(PACE), None] {

@@ -6,6 +6,7 @@ use super::ceilings::Ceilings;
 use super::crowd::Crowd;
 use super::end_to_end::{EndToEnd, Way};
 use super::load::{Consumed, Produced};
+use super::plugins::Held;
 use crate::failure::Failure;
 use crate::output::{self, Output, table, thousands};
 
@@ -16,6 +17,7 @@ pub(crate) struct Report {
     pub(crate) consume: Vec<Consumed>,
     pub(crate) end_to_end: Vec<EndToEnd>,
     pub(crate) crowds: Vec<Crowd>,
+    pub(crate) plugins: Vec<Held>,
     pub(crate) status_per_s: Option<f64>,
 }
 
@@ -172,6 +174,10 @@ impl Report {
         if !self.crowds.is_empty() {
             out += &crowds(&self.crowds);
         }
+        if !self.plugins.is_empty() {
+            let rows: Vec<_> = self.plugins.iter().map(held).collect();
+            out += &table(&["PLUGINS", "MEASURED", "GOAL", "", ""], &rows);
+        }
         if !ratios.is_empty() {
             let rows: Vec<Vec<String>> = ratios
                 .iter()
@@ -239,6 +245,22 @@ fn crowds(crowds: &[Crowd]) -> String {
         ],
         &rows,
     )
+}
+
+fn held(it: &Held) -> Vec<String> {
+    let figure = |value: f64| format!("{value:.2} {}", it.unit);
+    let verdict = if it.measured <= it.goal {
+        "reached"
+    } else {
+        "MISSED"
+    };
+    vec![
+        it.what.clone(),
+        figure(it.measured),
+        figure(it.goal),
+        verdict.to_owned(),
+        it.more.clone(),
+    ]
 }
 
 fn produced(it: &Produced) -> Vec<String> {

@@ -21,6 +21,8 @@ use crate::connect::Options;
 use crate::failure::Failure;
 use crate::output::{self, Output, thousands};
 
+pub(crate) use author::read;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make a folder for a plugin of one's own, which builds and tests as it is.
