@@ -355,7 +355,7 @@ fn route_queue(text: &str) -> Option<RouteQueue> {
 /// What a filter says of messages, in their order, asked in one batch after the other.
 pub fn judge(worker: &mut Worker, subscription: &Subscription, messages: &[CaseMessage]) -> Judged {
     let mut verdicts = Vec::with_capacity(messages.len());
-    let (mut fault, mut at_fault) = (None, Vec::new());
+    let (mut fault, mut at_fault, mut fuel) = (None, Vec::new(), 0);
     while verdicts.len() < messages.len() {
         let mut batch = Batch::new(subscription.needs());
         for message in &messages[verdicts.len()..] {
@@ -371,12 +371,14 @@ pub fn judge(worker: &mut Worker, subscription: &Subscription, messages: &[CaseM
         let judged = worker.judge(subscription, &batch);
         at_fault.extend(judged.at_fault.iter().map(|place| verdicts.len() + place));
         verdicts.extend(judged.verdicts);
+        fuel += judged.fuel;
         fault = fault.or(judged.fault);
     }
     Judged {
         verdicts,
         fault,
         at_fault,
+        fuel,
     }
 }
 

@@ -108,19 +108,19 @@ impl FilterInstance {
             })
     }
 
-    /// One call: verdict bits, the guest's own "no", or a fault after which this instance is dead.
+    /// One call: verdict bits, the guest's own "no", or a fault after which this instance is dead; and the fuel it took.
     pub(crate) fn matches(
         &mut self,
         plugin: &Plugin,
         compiled: ResourceAny,
         batch: &Flat,
-    ) -> Result<Result<Vec<u32>, String>, Fault> {
+    ) -> (Result<Result<Vec<u32>, String>, Fault>, u64) {
         let (answer, spent) = self.ask(plugin, compiled, batch);
         plugin.called(batch.messages.len, spent);
-        answer
+        (answer, spent)
     }
 
-    /// The same, and the fuel it took; nobody counts it.
+    /// The same; nobody counts it.
     pub(crate) fn ask(
         &mut self,
         plugin: &Plugin,

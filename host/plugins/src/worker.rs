@@ -104,6 +104,8 @@ pub struct Judged {
     /// Places of those the guest failed on when it was asked about them alone, in order. Others that are
     /// unjudged have not been asked about any more, or are not to blame.
     pub at_fault: Vec<usize>,
+    /// Of all calls but those that ask once more.
+    pub fuel: u64,
 }
 
 /// Holds instances, one a plugin, and asks them.
@@ -228,8 +230,9 @@ impl Worker {
     pub fn judge(&mut self, subscription: &Subscription, batch: &Batch) -> Judged {
         self.sweep();
         let mut verdicts = vec![Verdict::Unjudged; batch.len()];
+        let mut fuel = 0;
         let (fault, at_fault) = in_parts(batch, |messages, range| {
-            let words = self.verdicts(subscription, messages)?;
+            let words = self.verdicts(subscription, messages, &mut fuel)?;
             for (verdicts, word) in verdicts[range].chunks_mut(32).zip(words) {
                 for (bit, verdict) in verdicts.iter_mut().enumerate() {
                     *verdict = match word >> bit & 1 {
@@ -244,6 +247,7 @@ impl Worker {
             verdicts,
             fault,
             at_fault,
+            fuel,
         };
         self.judge_again(subscription, batch, &mut judged);
         judged
@@ -292,6 +296,7 @@ impl Worker {
         &mut self,
         subscription: &Subscription,
         batch: &Flat,
+        fuel: &mut u64,
     ) -> Result<Vec<u32>, Unanswered> {
         let Accepted {
             plugin, expression, ..
@@ -300,7 +305,8 @@ impl Worker {
         let answer = with_instance(&mut self.filters, plugin, start, |instance| {
             let compiled = instance.compile(plugin, expression);
             let compiled = beforehand(plugin, compiled)?;
-            let answer = instance.matches(plugin, compiled, batch);
+            let (answer, spent) = instance.matches(plugin, compiled, batch);
+            *fuel += spent;
             let answer = answer.map_err(Unanswered::Batch)?;
             if let Ok(bits) = &answer {
                 let shape = check_shape(plugin, batch.messages.len, bits);
