@@ -15,7 +15,7 @@ use quern_protocol::{BrokerName, Code, QueueId, TopicName, TrialMove, WireError}
 use crate::accepted::Accepted;
 use crate::filters::refused;
 use crate::groups::{Plan, Work};
-use crate::health::Case;
+use crate::health::{Asked, Case};
 use crate::shelf::Deciding;
 use crate::trials::{self, SharedOut, Side, Tried};
 use crate::trouble::Trouble;
@@ -223,8 +223,13 @@ impl<'a> Planning<'a> {
 
     fn note(&mut self, plugin: &str, fault: Option<&Fault>) {
         let case = fault.map(|_| self.case());
-        let asked = (1, case.as_slice());
-        self.trouble.asked(self.broker, plugin, asked, fault);
+        let asked = Asked {
+            messages: 1,
+            at_fault: case.as_slice(),
+            fault,
+            now: self.broker.store.steady_ms(),
+        };
+        self.trouble.asked(self.broker, plugin, None, &asked);
     }
 
     /// The strategy has failed, or nobody stands in for it.

@@ -5,17 +5,25 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use quern_plugins::Kind;
+use quern_plugins::{Kind, Runtime};
 use quern_protocol::{
-    BindingChange, ChangeBindings, ChangeBindingsReply, Code, Filter, GroupBindings, GroupName,
-    ListBindingsReply, PluginFilter, PluginName, RecordKind, TopicName, WireError,
+    BindingChange, BindingStatesReply, ChangeBindings, ChangeBindingsReply, Code, Filter,
+    GroupBindings, GroupName, ListBindingsReply, Otherwise, PluginFilter, PluginName, RecordKind,
+    TopicName, WireError,
 };
 
 use crate::plugins::PluginRecord;
 use crate::shelf::Found;
 use crate::{Broker, filters, limits, reply};
 
-type Bound = BTreeMap<GroupName, Vec<PluginFilter>>;
+/// A filter that is bound, and what decides where it cannot say.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct BoundFilter {
+    pub(crate) filter: PluginFilter,
+    pub(crate) otherwise: Option<PluginFilter>,
+}
+
+type Bound = BTreeMap<GroupName, Vec<BoundFilter>>;
 
 /// What is bound, by topic and group.
 #[derive(Debug, Default)]
@@ -27,49 +35,77 @@ impl Bindings {
     }
 
     /// Applies a record of the log: all that is bound to a group for a topic from now on.
-    pub(crate) fn apply(&self, now: GroupBindings) {
+    pub(crate) fn apply(&self, now: GroupBindings, otherwise: Vec<Option<PluginFilter>>) {
         let mut topics = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let groups = topics.entry(now.topic.clone()).or_default();
-        match now.filters.is_empty() {
+        let otherwise = otherwise.into_iter().chain(std::iter::repeat(None));
+        let filters = now.filters.into_iter().zip(otherwise);
+        let filters = filters.map(|(filter, otherwise)| BoundFilter { filter, otherwise });
+        let filters: Vec<_> = filters.collect();
+        match filters.is_empty() {
             true => groups.remove(&now.group),
-            false => groups.insert(now.group, now.filters),
+            false => groups.insert(now.group, filters),
         };
         if groups.is_empty() {
             topics.remove(&now.topic);
         }
     }
 
-    fn filters(&self, topic: &TopicName, group: &GroupName) -> Vec<PluginFilter> {
+    fn filters(&self, topic: &TopicName, group: &GroupName) -> Vec<BoundFilter> {
         let topics = self.read();
         let found = topics.get(topic).and_then(|it| it.get(group));
         found.cloned().unwrap_or_default()
     }
 
     /// What decides for a group besides what it asks for itself.
-    pub(crate) fn of(&self, topic: &TopicName, group: Option<&GroupName>) -> Vec<Filter> {
+    pub(crate) fn of(&self, topic: &TopicName, group: Option<&GroupName>) -> Vec<filters::Bound> {
         let Some(group) = group else {
             return Vec::new();
         };
         let filters = self.filters(topic, group).into_iter();
-        filters.map(Filter::Plugin).collect()
+        let asked = filters.map(|it| filters::Bound {
+            filter: it.filter.into(),
+            otherwise: it.otherwise.map(Filter::from),
+        });
+        asked.collect()
     }
 
-    pub(crate) fn list(&self) -> Vec<GroupBindings> {
+    fn each<T>(&self, row: impl Fn(&TopicName, &GroupName, &[BoundFilter]) -> T) -> Vec<T> {
         let topics = self.read();
         let all = topics.iter().flat_map(|(topic, groups)| {
             let groups = groups.iter();
-            groups.map(|(group, filters)| GroupBindings {
-                topic: topic.clone(),
-                group: group.clone(),
-                filters: filters.clone(),
-            })
+            groups.map(|(group, filters)| row(topic, group, filters))
         });
         all.collect()
     }
 
+    pub(crate) fn list(&self) -> Vec<GroupBindings> {
+        self.each(|topic, group, filters| GroupBindings {
+            topic: topic.clone(),
+            group: group.clone(),
+            filters: filters.iter().map(|it| it.filter.clone()).collect(),
+        })
+    }
+
+    /// Those that something stands in for.
+    fn otherwise(&self) -> Vec<Otherwise> {
+        let rows = self.each(|topic, group, filters| {
+            let some = filters.iter().filter_map(|it| {
+                Some(Otherwise {
+                    topic: topic.clone(),
+                    group: group.clone(),
+                    plugin: it.filter.plugin.name.clone(),
+                    otherwise: it.otherwise.clone()?,
+                })
+            });
+            some.collect::<Vec<_>>()
+        });
+        rows.into_iter().flatten().collect()
+    }
+
     /// The records that make bindings like these.
     pub(crate) fn snapshot(&self) -> Vec<PluginRecord> {
-        self.list().into_iter().map(PluginRecord::Bound).collect()
+        self.each(record)
     }
 
     /// To whom a plugin is bound, if to anybody: by its name alone, or by this version's number.
@@ -85,6 +121,22 @@ impl Bindings {
     }
 }
 
+/// Earlier releases understand it unless something stands in for a filter.
+fn record(topic: &TopicName, group: &GroupName, filters: &[BoundFilter]) -> PluginRecord {
+    let now = GroupBindings {
+        topic: topic.clone(),
+        group: group.clone(),
+        filters: filters.iter().map(|it| it.filter.clone()).collect(),
+    };
+    match filters.iter().all(|it| it.otherwise.is_none()) {
+        true => PluginRecord::Bound(now),
+        false => {
+            let otherwise = filters.iter().map(|it| it.otherwise.clone());
+            PluginRecord::BoundElse(now, otherwise.collect())
+        }
+    }
+}
+
 pub(crate) async fn change(
     broker: &Arc<Broker>,
     request: ChangeBindings,
@@ -93,9 +145,23 @@ pub(crate) async fn change(
     let (topic, group) = (request.topic, request.group);
     let bindings = &broker.state.bindings;
     let before = bindings.filters(&topic, &group);
-    let filters = match request.change {
-        BindingChange::Bind(filter) => {
-            can_filter(broker, &filter).await?;
+    let change = match request.change {
+        BindingChange::Bind(filter) => Ok(BoundFilter {
+            filter,
+            otherwise: None,
+        }),
+        BindingChange::BindElse(filter, otherwise) => Ok(BoundFilter {
+            filter,
+            otherwise: Some(otherwise),
+        }),
+        BindingChange::Unbind(name) => Err(name),
+    };
+    let filters = match change {
+        Ok(filter) => {
+            can_filter(broker, &filter.filter).await?;
+            if let Some(otherwise) = &filter.otherwise {
+                can_stand_in(broker, otherwise).await?;
+            }
             if before.is_empty() && bindings.count() >= limits::BINDINGS {
                 let most = limits::BINDINGS;
                 let text = format!("filters are bound to {most} groups, this broker's limit");
@@ -103,9 +169,9 @@ pub(crate) async fn change(
             }
             bind(before.clone(), filter, &group)?
         }
-        BindingChange::Unbind(name) => {
+        Err(name) => {
             let mut filters = before.clone();
-            filters.retain(|it| it.plugin.name != name);
+            filters.retain(|it| it.filter.plugin.name != name);
             if filters.len() == before.len() {
                 let text = format!("{name} is not bound to group {group} for topic {topic}");
                 return Err(WireError::new(Code::NOT_BOUND, text));
@@ -114,31 +180,29 @@ pub(crate) async fn change(
         }
     };
     if filters != before {
-        let now = GroupBindings {
-            topic,
-            group,
-            filters: filters.clone(),
-        };
-        tracing::info!(topic = %now.topic, group = %now.group, filters = ?now.filters, "bound");
-        broker
-            .log(RecordKind::Plugin, &PluginRecord::Bound(now))
-            .await?;
+        tracing::info!(%topic, %group, ?filters, "bound");
+        let record = record(&topic, &group, &filters);
+        broker.log(RecordKind::Plugin, &record).await?;
     }
-    Ok(ChangeBindingsReply { filters })
+    Ok(ChangeBindingsReply {
+        filters: filters.into_iter().map(|it| it.filter).collect(),
+    })
 }
 
 fn bind(
-    mut filters: Vec<PluginFilter>,
-    filter: PluginFilter,
+    mut filters: Vec<BoundFilter>,
+    filter: BoundFilter,
     group: &GroupName,
-) -> Result<Vec<PluginFilter>, WireError> {
-    let name = &filter.plugin.name;
-    if let Some(known) = filters.iter_mut().find(|it| it.plugin.name == *name) {
+) -> Result<Vec<BoundFilter>, WireError> {
+    let name = &filter.filter.plugin.name;
+    let mut known = filters.iter_mut();
+    if let Some(known) = known.find(|it| it.filter.plugin.name == *name) {
         *known = filter;
         return Ok(filters);
     }
     if filters.len() >= limits::BOUND {
-        let bound: Vec<_> = filters.iter().map(|it| it.plugin.to_string()).collect();
+        let bound = filters.iter().map(|it| it.filter.plugin.to_string());
+        let bound: Vec<_> = bound.collect();
         let text = format!(
             "{name} would be a fourth filter: {} are bound to group {group}, and what its consumers ask for is \
              the first",
@@ -167,6 +231,26 @@ async fn can_filter(broker: &Arc<Broker>, filter: &PluginFilter) -> Result<(), W
     Ok(())
 }
 
+/// What has to decide when nobody else can must always be there.
+async fn can_stand_in(broker: &Arc<Broker>, otherwise: &PluginFilter) -> Result<(), WireError> {
+    let mut built_ins = Runtime::built_ins().iter();
+    let name = &otherwise.plugin;
+    if !built_ins.any(|it| it.name == name.name.as_str() && name.version.is_none()) {
+        let text =
+            format!("{name} is no part of the broker; tag and sql92 can stand in for a filter");
+        return Err(reply::bad_request(text));
+    }
+    can_filter(broker, otherwise).await
+}
+
+/// `BindingStates`.
+pub(crate) fn states(broker: &Broker) -> BindingStatesReply {
+    BindingStatesReply {
+        otherwise: broker.state.bindings.otherwise(),
+        open: broker.breakers.open(broker.store.steady_ms()),
+    }
+}
+
 pub(crate) fn list(broker: &Broker) -> ListBindingsReply {
     ListBindingsReply {
         bindings: broker.state.bindings.list(),
@@ -181,6 +265,13 @@ mod tests {
         Filter::plugin(plugin).unwrap()
     }
 
+    fn alone(filter: PluginFilter) -> BoundFilter {
+        BoundFilter {
+            filter,
+            otherwise: None,
+        }
+    }
+
     fn bound(group: &str, filters: Vec<PluginFilter>) -> GroupBindings {
         GroupBindings {
             topic: TopicName::new("t").unwrap(),
@@ -193,36 +284,45 @@ mod tests {
     fn the_last_record_of_a_group_says_all_and_a_snapshot_says_it_again() {
         let bindings = Bindings::default();
         let (topic, group) = (TopicName::new("t").unwrap(), GroupName::new("g").unwrap());
-        bindings.apply(bound("g", vec![filter("geo@3"), filter("pii")]));
-        bindings.apply(bound("h", vec![filter("pii")]));
+        let otherwise = vec![None, Some(filter("tag").expression("a"))];
+        let two = vec![filter("geo@3"), filter("pii")];
+        bindings.apply(bound("g", two), otherwise.clone());
+        bindings.apply(bound("h", vec![filter("pii")]), Vec::new());
         let of = || bindings.of(&topic, Some(&group));
-        assert_eq!(of(), [filter("geo@3").into(), filter("pii").into()]);
+        let asked = |filter: PluginFilter, otherwise: Option<PluginFilter>| filters::Bound {
+            filter: filter.into(),
+            otherwise: otherwise.map(Filter::from),
+        };
+        let pii = asked(filter("pii"), otherwise[1].clone());
+        assert_eq!(of(), [asked(filter("geo@3"), None), pii]);
         assert_eq!(bindings.of(&topic, None), []);
         let pii = PluginName::new("pii").unwrap();
         assert!(bindings.user(&pii, None).unwrap().contains("group g"));
         assert_eq!(bindings.user(&pii, Some(1)), None);
         let again = Bindings::default();
         for record in bindings.snapshot() {
-            let PluginRecord::Bound(record) = record else {
-                panic!("{record:?}");
-            };
-            again.apply(record);
+            match record {
+                PluginRecord::Bound(now) => again.apply(now, Vec::new()),
+                PluginRecord::BoundElse(now, otherwise) => again.apply(now, otherwise),
+                record => panic!("{record:?}"),
+            }
         }
-        assert_eq!(again.list(), bindings.list());
-        bindings.apply(bound("g", Vec::new()));
-        bindings.apply(bound("h", Vec::new()));
+        assert_eq!(again.snapshot(), bindings.snapshot());
+        assert_eq!(again.otherwise().len(), 1);
+        bindings.apply(bound("g", Vec::new()), Vec::new());
+        bindings.apply(bound("h", Vec::new()), Vec::new());
         assert_eq!((of(), bindings.list()), (Vec::new(), Vec::new()));
     }
 
     #[test]
     fn a_name_is_bound_once_and_there_is_room_for_two() {
         let group = GroupName::new("g").unwrap();
-        let one = bind(Vec::new(), filter("geo@1"), &group).unwrap();
-        let two = bind(one, filter("pii"), &group).unwrap();
-        let replaced = bind(two, filter("geo@2").param("min", "1"), &group).unwrap();
-        let right = [filter("geo@2").param("min", "1"), filter("pii")];
-        assert_eq!(replaced, right);
-        let fourth = bind(replaced, filter("more"), &group).unwrap_err();
+        let one = bind(Vec::new(), alone(filter("geo@1")), &group).unwrap();
+        let two = bind(one, alone(filter("pii")), &group).unwrap();
+        let newer = alone(filter("geo@2").param("min", "1"));
+        let replaced = bind(two, newer.clone(), &group).unwrap();
+        assert_eq!(replaced, [newer, alone(filter("pii"))]);
+        let fourth = bind(replaced, alone(filter("more")), &group).unwrap_err();
         assert_eq!(fourth.code, Code::CHAIN_TOO_LONG.number);
     }
 }

@@ -1,14 +1,18 @@
 //! The filters that decide about a group's messages, one after the other: what its consumers ask for, then what is
 //! bound to it. Each is asked about what those before it let through, in batches; a message is delivered if all
-//! let it through. Each has its own trial, its own figures and its own failures.
+//! let it through. Each has its own trial, its own figures and its own failures; where it cannot say, and has a filter
+//! that stands in for it, that one decides.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use quern_plugins::{Batch, Fault, Judged, Subscription, Verdict, Worker};
-use quern_protocol::{Code, FilterFailure, QueueId, QueueOffset, RecordView, TopicId, WireError};
+use quern_protocol::{
+    Code, FilterFailure, GroupName, QueueId, QueueOffset, RecordView, TopicId, WireError,
+};
 
-use crate::health::Case;
+use crate::breakers::Asker;
+use crate::health::{self, Case};
 use crate::replay::Before;
 use crate::topics::Topic;
 use crate::trials::{At, Deciders, OnTrial, Side};
@@ -19,31 +23,51 @@ use crate::{Broker, filters};
 /// Who decides, for one look at a queue.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Chain {
-    pub(crate) links: Vec<Deciders>,
+    pub(crate) links: Vec<Link>,
     /// A filter of this chain cannot be asked, and the group wants messages all the same: why.
     pub(crate) unjudged: Option<u16>,
-    /// What the usual one of each link is asked, where its verdicts are remembered.
-    pub(crate) asked: Vec<Option<Asked>>,
-    /// Where the look goes back over what was decided before.
+/// Where the look goes back over what was decided before.
     pub(crate) before: Option<Before>,
 }
 
-impl Chain {
-    /// What the usual one of a link has said of a queue's messages. A trial is told of every message.
+/// One filter of a chain.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    pub(crate) deciders: Deciders,
+    /// Decides where the usual one cannot.
+    otherwise: Option<Subscription>,
+    /// What the usual one is asked, where its verdicts are remembered.
+    asked: Option<Asked>,
+}
+
+impl Link {
+    pub(crate) fn new(
+        broker: &Broker,
+        deciders: Deciders,
+        otherwise: Option<Subscription>,
+    ) -> Self {
+        Self {
+            asked: broker.verdicts.asked(&deciders.usual),
+            deciders,
+            otherwise,
+        }
+    }
+
+    /// What the usual one has said of a queue's messages. A trial is told of every message.
     pub(crate) fn known<'a>(
         &self,
         verdicts: &'a Verdicts,
-        link: usize,
         (topic, queue): (TopicId, QueueId),
     ) -> Option<Known<'a>> {
-        let asked = self.asked.get(link).copied().flatten()?;
-        Some(verdicts.of(asked, topic, queue))
+        Some(verdicts.of(self.asked?, topic, queue))
     }
+}
 
+impl Chain {
     /// Whether anybody has to be asked about a message with this tag.
     pub(crate) fn wants(&self, queue: QueueId, offset: QueueOffset, tag_code: i32) -> bool {
-        let mut links = self.links.iter();
-        links.all(|it| it.wants(it.side(queue, offset), tag_code))
+        let mut deciders = self.links.iter().map(|it| &it.deciders);
+        deciders.all(|it| it.wants(it.side(queue, offset), tag_code))
     }
 }
 
@@ -76,9 +100,18 @@ pub(crate) struct Judging<'a> {
     pub(crate) chain: Arc<Chain>,
     pub(crate) topic: Arc<Topic>,
     pub(crate) queue: QueueId,
-    pub(crate) policy: FilterFailure,
     pub(crate) found: Trouble,
+    whose: Whose<'a>,
     calls: Vec<Call>,
+    /// Messages another decided about, by their place among those asked about, and in whose place.
+    instead: Vec<(usize, Arc<str>)>,
+}
+
+/// For whom a chain decides, and what they want of messages it fails on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whose<'a> {
+    pub(crate) group: Option<&'a GroupName>,
+    pub(crate) policy: FilterFailure,
 }
 
 impl<'a> Judging<'a> {
@@ -86,16 +119,17 @@ impl<'a> Judging<'a> {
         broker: &'a Broker,
         chain: &Arc<Chain>,
         (topic, queue): (&Arc<Topic>, QueueId),
-        policy: FilterFailure,
+        whose: Whose<'a>,
     ) -> Self {
         Self {
             broker,
             chain: Arc::clone(chain),
             topic: Arc::clone(topic),
             queue,
-            policy,
             found: Trouble::default(),
+            whose,
             calls: Vec::new(),
+            instead: Vec::new(),
         }
     }
 
@@ -178,7 +212,7 @@ impl<'a> Judging<'a> {
 
     /// Nothing is decided behind a message that holds the queue up.
     fn cut(&self, decisions: &mut Vec<Decision>) {
-        let holds_up = |it: &Decision| match (it, self.policy) {
+        let holds_up = |it: &Decision| match (it, self.whose.policy) {
             (Decision::Failed { .. }, FilterFailure::Stall) => true,
             (Decision::Failed { is_at_fault, .. }, FilterFailure::Park) => !is_at_fault,
             _ => false,
@@ -188,7 +222,8 @@ impl<'a> Judging<'a> {
         }
     }
 
-    /// Asks one link about the first of these messages, as many as one version decides and a batch holds.
+    /// Asks one link about the first of these messages, as many as one version decides and a batch holds; what it cannot
+    /// say, who stands in for it does.
     fn ask(
         &mut self,
         link: usize,
@@ -199,13 +234,53 @@ impl<'a> Judging<'a> {
         let Some(first) = which.first() else {
             return Ok(Vec::new());
         };
-        let side_of = |it: &usize| self.chain.links[link].side(self.queue, messages[*it].0);
+        let deciders = &self.chain.links[link].deciders;
+        let side_of = |it: &usize| deciders.side(self.queue, messages[*it].0);
         let side = side_of(first);
         let run = which.iter().take_while(|it| side_of(it) == side).count();
-        match side {
-            Side::Usual => self.ask_usual(link, messages, &which[..run], worker),
-            side => self.ask_side((link, side), messages, &which[..run], worker),
+        let mut decisions = match side {
+            Side::Usual => self.ask_usual(link, messages, &which[..run], worker)?,
+            side => self.ask_side((link, side), messages, &which[..run], worker)?,
+        };
+        self.otherwise(link, (messages, which), &mut decisions, worker)?;
+        Ok(decisions)
+    }
+
+    /// What another says of messages the filter has failed on, or was not asked about.
+    fn otherwise(
+        &mut self,
+        link: usize,
+        (messages, which): (&[Candidate], &[usize]),
+        decisions: &mut [Decision],
+        worker: &mut Worker,
+    ) -> Result<(), WireError> {
+        let chain = Arc::clone(&self.chain);
+        let Some(otherwise) = &chain.links[link].otherwise else {
+            return Ok(());
+        };
+        let is_open = |it: &usize| matches!(decisions[*it], Decision::Failed { .. });
+        let open: Vec<usize> = (0..decisions.len()).filter(is_open).collect();
+        let mut rest = &open[..];
+        while !rest.is_empty() {
+            let asked: Vec<usize> = rest.iter().map(|it| which[*it]).collect();
+            let batch = self.lay_out(otherwise, messages, &asked)?;
+            let (now, after) = rest.split_at(batch.len());
+            rest = after;
+            let verdicts = worker.judge(otherwise, &batch).verdicts;
+            for (index, verdict) in now.iter().zip(verdicts) {
+                let said = match verdict {
+                    Verdict::Deliver => Decision::Deliver,
+                    Verdict::Reject => Decision::Reject,
+                    // Then it is the group's to say what becomes of it.
+                    Verdict::Unjudged => continue,
+                };
+                let before = std::mem::replace(&mut decisions[*index], said);
+                if let Decision::Failed { fault, .. } = before {
+                    self.instead.push((which[*index], fault.plugin));
+                }
+            }
         }
+        Ok(())
     }
 
     /// Asks the usual version of a link, about nothing that it has been asked about before.
@@ -217,7 +292,8 @@ impl<'a> Judging<'a> {
         worker: &mut Worker,
     ) -> Result<Vec<Decision>, WireError> {
         let (broker, place) = (self.broker, (self.topic.id, self.queue));
-        let Some(mut known) = self.chain.known(&broker.verdicts, link, place) else {
+        let known = self.chain.links[link].known(&broker.verdicts, place);
+        let Some(mut known) = known else {
             return self.ask_side((link, Side::Usual), messages, which, worker);
         };
         let said = which.iter().map(|it| known.said(messages[*it].0));
@@ -243,7 +319,7 @@ impl<'a> Judging<'a> {
             None => asked.next(),
         });
         let decisions: Vec<Decision> = decisions.collect();
-        let plugin = self.chain.links[link].usual.plugin();
+        let plugin = self.chain.links[link].deciders.usual.plugin();
         plugin.remembered((decisions.len() - count) as u64);
         Ok(decisions)
     }
@@ -255,23 +331,25 @@ impl<'a> Judging<'a> {
         which: &[usize],
         worker: &mut Worker,
     ) -> Result<Vec<Decision>, WireError> {
-        let decider = self.chain.links[link].decider(side);
+        let decider = self.chain.links[link].deciders.decider(side);
+        if side != Side::Canary
+            && let Err(fault) = self.may_ask(&decider)
+        {
+            // Of all of them at once: they need not even be laid out.
+            let failed = Decision::Failed {
+                fault,
+                is_at_fault: false,
+            };
+            return Ok(vec![failed; which.len()]);
+        }
         let batch = self.lay_out(&decider, messages, which)?;
         let which = &which[..batch.len()];
         let judged = worker.judge(&decider, &batch);
         if side != Side::Canary {
-            let at_fault = judged.at_fault.iter().filter_map(|it| which.get(*it));
-            let at_fault = at_fault.map(|it| self.case(messages[*it].0));
-            let at_fault: Vec<_> = at_fault.collect();
-            let (plugin, fault) = (decider.plugin(), judged.fault.as_ref());
-            if fault.is_some_and(|it| it.code == Code::PLUGIN_IMPURE.number) {
-                self.broker.verdicts.distrust(plugin.digest());
-            }
-            let asked = (which.len(), &at_fault[..]);
-            self.found.asked(self.broker, plugin.name(), asked, fault);
+            self.note(&decider, (messages, which), &judged);
         }
         let mut decisions = said(side, &judged);
-        if self.chain.links[link].on_trial.is_some() {
+        if self.chain.links[link].deciders.on_trial.is_some() {
             self.calls.push(Call {
                 link,
                 side,
@@ -287,6 +365,52 @@ impl<'a> Judging<'a> {
             decisions.extend(self.ask_usual(link, messages, rest, worker)?);
         }
         Ok(decisions)
+    }
+
+    /// Unless it failed so often that nobody asks it now.
+    fn may_ask(&self, decider: &Subscription) -> Result<(), Fault> {
+        let (breakers, store) = (&self.broker.breakers, &self.broker.store);
+        match breakers.is_empty() {
+            true => Ok(()),
+            false => breakers.may_ask(&self.asker(decider), store.steady_ms()),
+        }
+    }
+
+    /// Tells those who keep count of it what a call to a usual version brought.
+    fn note(
+        &mut self,
+        decider: &Subscription,
+        (messages, which): (&[Candidate], &[usize]),
+        judged: &Judged,
+    ) {
+        let (broker, plugin) = (self.broker, decider.plugin());
+        let at_fault = judged.at_fault.iter().filter_map(|it| which.get(*it));
+        let at_fault = at_fault.map(|it| self.case(messages[*it].0));
+        let at_fault: Vec<_> = at_fault.collect();
+        let asked = health::Asked {
+            messages: which.len(),
+            at_fault: &at_fault,
+            fault: judged.fault.as_ref(),
+            now: broker.store.steady_ms(),
+        };
+        if asked.is_impure() {
+            broker.verdicts.distrust(plugin.digest());
+        }
+        // Where nothing failed and nothing is open, nobody has to know who asked.
+        let is_told = asked.fault.is_some() || !broker.breakers.is_empty();
+        let asker = is_told.then(|| self.asker(decider));
+        self.found
+            .asked(broker, plugin.name(), asker.as_ref(), &asked);
+    }
+
+    fn asker(&self, decider: &Subscription) -> Asker {
+        Asker {
+            plugin: decider.plugin().name().to_owned(),
+            params: decider.params().to_vec(),
+            expression: decider.expression().to_owned(),
+            topic: self.topic.name.clone(),
+            group: self.whose.group.cloned(),
+        }
     }
 
     /// A batch of the first messages, as many as it holds.
@@ -312,7 +436,7 @@ impl<'a> Judging<'a> {
 
     /// `true` = once too often.
     fn canary_failed(&mut self, link: usize, offset: QueueOffset) -> bool {
-        let Some(on) = self.chain.links[link].on_trial.clone() else {
+        let Some(on) = self.chain.links[link].deciders.on_trial.clone() else {
             return true;
         };
         let case = self.case(offset);
@@ -343,8 +467,13 @@ impl<'a> Judging<'a> {
         dealt_with: usize,
         worker: &mut Worker,
     ) -> Result<(), WireError> {
+        for (index, plugin) in std::mem::take(&mut self.instead) {
+            if index < dealt_with {
+                self.broker.health.stood_in(&plugin, |it| it.instead += 1);
+            }
+        }
         for call in std::mem::take(&mut self.calls) {
-            let Some(on) = self.chain.links[call.link].on_trial.clone() else {
+            let Some(on) = self.chain.links[call.link].deciders.on_trial.clone() else {
                 continue;
             };
             let of_these = call.messages.iter().take_while(|it| **it < dealt_with);

@@ -37,6 +37,9 @@ pub struct Config {
     pub flush_timeout: Duration,
     pub delays: Delays,
     pub transactions: Transactions,
+    /// A version of a plugin that has been active for less is quarantined as soon as it fails too often; one that was
+    /// longer is not asked for a while first. Default: 24 h.
+    pub plugin_probation: Duration,
     /// Filters besides the tag filter, each with a language of its own. Default: none.
     pub filters: Vec<Arc<Plugin>>,
     /// What it says when it is asked for its settings. Default: nothing.
@@ -118,6 +121,7 @@ impl Config {
             flush_timeout: Duration::from_secs(5),
             delays: Delays::default(),
             transactions: Transactions::default(),
+            plugin_probation: Duration::from_secs(24 * 60 * 60),
             filters: Vec::new(),
             settings: Vec::new(),
         }

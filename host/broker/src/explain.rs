@@ -13,7 +13,7 @@ use quern_protocol::{
     TopicGroupsReply, WireError,
 };
 
-use crate::filters;
+use crate::filters::{self, Bound};
 use crate::topics::Topic;
 use crate::trials::Side;
 use crate::{Broker, find, limits, reply, retry};
@@ -38,13 +38,8 @@ pub(crate) async fn explain(
         record: &record,
     };
     let mut opinions = message.opinions(broker, &view.filter).await?;
-    for filter in &view.bound {
-        let mut bound = message.opinions(broker, filter).await?;
-        let decides = bound
-            .iter_mut()
-            .filter(|it| it.role == OpinionRole::Decides);
-        decides.for_each(|it| it.role = OpinionRole::Bound);
-        opinions.append(&mut bound);
+    for bound in &view.bound {
+        opinions.append(&mut message.opinions_of_bound(broker, bound).await?);
     }
     let stalled = request
         .filter
@@ -110,6 +105,31 @@ impl Message<'_> {
             opinions.sort_by_key(|it| it.role != OpinionRole::Decides);
         }
         opinions.extend(self.earlier(broker, filter, usual).await?);
+        Ok(opinions)
+    }
+
+    /// The same of a bound filter; where that fails, who decides instead.
+    async fn opinions_of_bound(
+        &self,
+        broker: &Arc<Broker>,
+        bound: &Bound,
+    ) -> Result<Vec<Opinion>, WireError> {
+        let mut opinions = self.opinions(broker, &bound.filter).await?;
+        let mut instead = Vec::new();
+        for it in &mut opinions {
+            match (&it.role, &it.said, &bound.otherwise) {
+                (OpinionRole::Decides, Said::Fails { .. }, Some(otherwise)) => {
+                    it.role = OpinionRole::StoodInFor;
+                    instead = self.opinions(broker, otherwise).await?;
+                }
+                (OpinionRole::Decides, ..) => it.role = OpinionRole::Bound,
+                _ => {}
+            }
+        }
+        for it in &mut instead {
+            it.role = OpinionRole::Bound;
+        }
+        opinions.append(&mut instead);
         Ok(opinions)
     }
 

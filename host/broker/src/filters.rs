@@ -17,7 +17,7 @@ use quern_protocol::{
 };
 
 use crate::accepted::{Accepted, Asked};
-use crate::chain::Chain;
+use crate::chain::{Chain, Link};
 use crate::shelf::Found;
 use crate::topics::Topic;
 use crate::trials::{self, Deciders, OnTrial, Tried};
@@ -28,15 +28,24 @@ use crate::{Broker, limits, reply};
 pub(crate) struct View {
     pub(crate) filter: Filter,
     /// Bound to the group besides.
-    pub(crate) bound: Vec<Filter>,
+    pub(crate) bound: Vec<Bound>,
     pub(crate) topic: TopicId,
     pub(crate) queue: QueueId,
 }
 
+/// A filter that is bound, and who decides where it cannot say.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Bound {
+    pub(crate) filter: Filter,
+    pub(crate) otherwise: Option<Filter>,
+}
+
 impl View {
-    /// In the order they are asked.
-    pub(crate) fn filters(&self) -> impl Iterator<Item = &Filter> {
-        std::iter::once(&self.filter).chain(&self.bound)
+    /// In the order they are asked, with what stands in for each.
+    fn filters(&self) -> impl Iterator<Item = (&Filter, Option<&Filter>)> {
+        let bound = self.bound.iter();
+        let bound = bound.map(|it| (&it.filter, it.otherwise.as_ref()));
+        std::iter::once((&self.filter, None)).chain(bound)
     }
 }
 
@@ -84,7 +93,7 @@ impl Filters {
             } => Some(spoken.as_str()) != language,
             Filter::All => true,
         };
-        stalls.retain(|view, _| view.filters().all(is_other));
+        stalls.retain(|view, _| view.filters().all(|(it, _)| is_other(it)));
     }
 
     /// The stall at or before which delivery of this view has to wait, if its time is not over.
@@ -109,6 +118,8 @@ impl Filters {
     ) -> Stalled {
         let mut stalls = self.stalls.lock().expect(POISONED);
         let attempts = match stalls.get(view) {
+            // When somebody asks again, the breaker says.
+            _ if fault.code == Code::PLUGIN_BREAKER_OPEN.number => 0,
             Some(before) if before.offset == offset => before.attempts + 1,
             _ => 0,
         };
@@ -148,21 +159,35 @@ pub(crate) async fn judge(
     group: Option<&GroupName>,
 ) -> Result<Chain, WireError> {
     let mut chain = Chain::default();
-    for filter in view.filters() {
-        match deciders(broker, filter).await {
-            Ok(found) => chain.links.extend(found),
-            Err(error) if error.is(Code::PLUGIN_QUARANTINED) => {
+    for (filter, otherwise) in view.filters() {
+        let otherwise = match otherwise {
+            Some(otherwise) => deciders(broker, otherwise).await?.map(|it| it.usual),
+            None => None,
+        };
+        match (deciders(broker, filter).await, otherwise) {
+            (Ok(found), otherwise) => {
+                let links = found.map(|deciders| Link::new(broker, deciders, otherwise));
+                chain.links.extend(links);
+            }
+            // Nobody waits, and nothing is passed that nobody has judged.
+            (Err(error), Some(instead)) if is_of_plugin(&error) => {
+                tracing::debug!(%filter, %error, "another filter decides instead");
+                let instead = Deciders {
+                    usual: instead,
+                    on_trial: None,
+                };
+                chain.links.push(Link::new(broker, instead, None));
+            }
+            (Err(error), _) if error.is(Code::PLUGIN_QUARANTINED) => {
                 match broker.on_filter_failure(group) {
                     FilterFailure::Pass => chain.unjudged = Some(error.code),
                     // A parked message is one its filter fails on; this one nobody was asked about.
                     FilterFailure::Stall | FilterFailure::Park => return Err(error),
                 }
             }
-            Err(error) => return Err(error),
+            (Err(error), _) => return Err(error),
         }
     }
-    let usual = chain.links.iter().map(|it| &it.usual);
-    chain.asked = usual.map(|it| broker.verdicts.asked(it)).collect();
     Ok(chain)
 }
 
@@ -189,6 +214,11 @@ impl Broker {
         let settings = &self.state.group_settings;
         group.map_or(FilterFailure::Stall, |it| settings.on_filter_failure(it))
     }
+}
+
+/// Whether it is the plugin that cannot be asked, and not the broker that cannot ask.
+fn is_of_plugin(error: &WireError) -> bool {
+    (4_100..4_500).contains(&error.code)
 }
 
 /// Who decides for a filter; `None` = nobody has to.

@@ -3,8 +3,10 @@
 //! A version that fails on [`limits::QUARANTINE_FAULTS`] messages within [`limits::QUARANTINE_WINDOW`], and on more
 //! than one in a thousand of those it is asked about, is quarantined: a name that stands for it falls back to
 //! the version that was active before, or stands for nothing. The same message, however often it is asked
-//! about, counts once: one that poisons a filter quarantines nothing. Of a strategy, sharings out of a group's queues
-//! are counted as of others messages. Of a version that says different things of one message (`Q-4107`) the number
+//! about, counts once: one that poisons a filter quarantines nothing. One that was active for long gets a breaker
+//! first ([`crate::breakers`]). Of a strategy, sharings out of a group's queues
+//! are counted as of others messages.
+//! Of a version that says different things of one message (`Q-4107`) the number
 //! alone counts.
 
 use std::collections::{HashMap, HashSet};
@@ -34,12 +36,18 @@ pub(crate) enum Case {
 #[derive(Debug, Default)]
 pub(crate) struct Health(Mutex<HashMap<String, Count>>);
 
+/// What a plugin was asked of late, and what it failed on.
 #[derive(Debug, Default)]
-struct Count {
-    /// When this window began, steady ms.
+pub(crate) struct Window {
+    /// When it began, steady ms.
     since: u64,
     judged: u64,
     at_fault: HashSet<Case>,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    window: Window,
     unjudged: Unjudged,
     stood_in: StoodIn,
     last_fault: String,
@@ -52,6 +60,7 @@ pub(crate) struct StoodIn {
     pub(crate) in_turn: u64,
     pub(crate) kept: u64,
     pub(crate) averagely: u64,
+    pub(crate) instead: u64,
 }
 
 /// What a call brought.
@@ -63,6 +72,54 @@ pub(crate) struct Asked<'a> {
     pub(crate) fault: Option<&'a Fault>,
     /// Steady ms.
     pub(crate) now: u64,
+}
+
+impl Asked<'_> {
+    /// Whether it said different things of one message.
+    pub(crate) fn is_impure(&self) -> bool {
+        self.fault
+            .is_some_and(|it| it.code == Code::PLUGIN_IMPURE.number)
+    }
+}
+
+impl Window {
+    /// Notes what a plugin did; why it is too much, if it is.
+    pub(crate) fn asked(&mut self, asked: &Asked<'_>) -> Option<String> {
+        if asked.now.saturating_sub(self.since) > limits::QUARANTINE_WINDOW {
+            self.since = asked.now;
+            self.clear();
+        }
+        self.judged += asked.messages as u64;
+        let fault = asked.fault?;
+        let room = limits::FAULTS_REMEMBERED.saturating_sub(self.at_fault.len());
+        let at_fault = asked.at_fault.iter().take(room);
+        self.at_fault.extend(at_fault.cloned());
+        let (failed, judged) = (self.at_fault.len() as u64, self.judged);
+        // Few of the messages are judged twice, so what they are of all says nothing.
+        let is_too_much =
+            failed >= limits::QUARANTINE_FAULTS && (asked.is_impure() || failed * 1_000 > judged);
+        is_too_much.then(|| {
+            let what = match asked.at_fault.first() {
+                Some(Case::Generation(..)) => "sharings out",
+                _ => "messages",
+            };
+            let within = limits::QUARANTINE_WINDOW / 1_000;
+            let (code, last) = (fault.code, fault);
+            format!(
+                "it failed on {failed} of {judged} {what} within {within} s, last with Q-{code} {last}"
+            )
+        })
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.judged = 0;
+        self.at_fault.clear();
+    }
+
+    /// Whether it failed on nothing.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.at_fault.is_empty()
+    }
 }
 
 impl Health {
@@ -78,34 +135,10 @@ impl Health {
             counts.insert(plugin.to_owned(), Count::default());
         }
         let count = counts.get_mut(plugin)?;
-        if asked.now.saturating_sub(count.since) > limits::QUARANTINE_WINDOW {
-            count.since = asked.now;
-            count.judged = 0;
-            count.at_fault.clear();
+        if let Some(fault) = asked.fault {
+            count.last_fault = format!("Q-{} {fault}", fault.code);
         }
-        count.judged += asked.messages as u64;
-        let fault = asked.fault?;
-        count.last_fault = format!("Q-{} {fault}", fault.code);
-        let room = limits::FAULTS_REMEMBERED.saturating_sub(count.at_fault.len());
-        let at_fault = asked.at_fault.iter().take(room);
-        count.at_fault.extend(at_fault.cloned());
-        let failed = count.at_fault.len() as u64;
-        // Few of the messages are judged twice, so what they are of all says nothing.
-        let is_impure = fault.code == Code::PLUGIN_IMPURE.number;
-        let is_too_much =
-            failed >= limits::QUARANTINE_FAULTS && (is_impure || failed * 1_000 > count.judged);
-        is_too_much.then(|| {
-            format!(
-                "it failed on {failed} of {} {} within {} s, last with {}",
-                count.judged,
-                match asked.at_fault.first() {
-                    Some(Case::Generation(..)) => "sharings out",
-                    _ => "messages",
-                },
-                limits::QUARANTINE_WINDOW / 1_000,
-                count.last_fault
-            )
-        })
+        count.window.asked(asked)
     }
 
     /// What became of messages it was to judge and did not.
@@ -123,8 +156,7 @@ impl Health {
     /// The version begins anew.
     fn forgive(&self, plugin: &str) {
         if let Some(count) = self.lock().get_mut(plugin) {
-            count.judged = 0;
-            count.at_fault.clear();
+            count.window.clear();
         }
     }
 
@@ -132,6 +164,26 @@ impl Health {
         let counts = self.lock();
         let found = counts.get(plugin);
         found.map_or_else(Default::default, |it| (it.unjudged, it.last_fault.clone()))
+    }
+}
+
+impl Broker {
+    /// Whether a version is so new that it is taken out of service at once when it fails too often. What came before one
+    /// that was good for long may be the worse answer; and what has no versions has nothing before it.
+    pub(crate) fn is_new(&self, plugin: &str) -> bool {
+        let exact = plugin.parse::<PluginRef>().ok();
+        let Some((name, version)) = exact.and_then(|it| Some((it.name, it.version?))) else {
+            return false;
+        };
+        let Some(named) = self.state.plugins.find(&name) else {
+            return false;
+        };
+        let mut activations = named.activations.iter().rev();
+        let active = activations.find(|it| it.version == Some(version));
+        let added = named.versions.get(&version).map(|it| it.added_at);
+        let since = active.map_or_else(|| added.unwrap_or(0), |it| it.at);
+        let age = self.store.now_ms().saturating_sub(since);
+        u128::from(age) < self.config.plugin_probation.as_millis()
     }
 }
 
@@ -185,9 +237,9 @@ async fn put_aside(
         join::share_out_by(broker, name, Some(version));
     }
     // Activated again, it begins anew.
-    broker
-        .health
-        .forgive(&PluginRef::exact(name, version).to_string());
+    let exact = PluginRef::exact(name, version).to_string();
+    broker.health.forgive(&exact);
+    broker.breakers.forgive(&exact);
     broker.filters.ask_again(name, named.language());
     Ok(())
 }
@@ -240,8 +292,9 @@ pub(crate) fn fall_backs(broker: &Broker) -> PluginFallBacksReply {
             in_turn,
             kept,
             averagely,
+            instead,
         } = count.stood_in;
-        if refused + in_turn + kept + averagely == 0 {
+        if refused + in_turn + kept + averagely + instead == 0 {
             return None;
         }
         let named = plugin.parse::<PluginRef>().ok()?;
@@ -252,7 +305,7 @@ pub(crate) fn fall_backs(broker: &Broker) -> PluginFallBacksReply {
             in_turn,
             kept,
             averagely,
-            instead: 0,
+            instead,
         })
     });
     let mut versions: Vec<_> = rows.collect();

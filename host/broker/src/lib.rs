@@ -8,6 +8,7 @@ mod accepted;
 mod admin;
 mod allocation;
 mod bindings;
+mod breakers;
 mod chain;
 mod checks;
 mod cold;
@@ -82,6 +83,7 @@ use quern_store::{
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use crate::allocation::Allocation;
+use crate::breakers::Breakers;
 use crate::checks::Checks;
 use crate::cold::ColdReads;
 pub use crate::config::{Config, Delays, Transactions};
@@ -138,6 +140,7 @@ pub struct Broker {
     selectors: Selectors,
     trials: Trials,
     health: Health,
+    breakers: Breakers,
     allocation: Allocation,
     groups: Groups,
     delivery: Delivery,
@@ -224,6 +227,7 @@ impl Broker {
             selectors: Selectors::default(),
             trials: Trials::default(),
             health: Health::default(),
+            breakers: Breakers::default(),
             allocation: Allocation::default(),
             groups: Groups::default(),
             pop_gates: Gates::default(),

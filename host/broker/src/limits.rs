@@ -56,6 +56,13 @@ pub(crate) const QUARANTINE_FAULTS: u64 = 5;
 pub(crate) const QUARANTINE_WINDOW: u64 = 60_000;
 /// … and of those so many are told apart.
 pub(crate) const FAULTS_REMEMBERED: usize = 1_000;
+/// Breakers that are remembered; those that are open go last.
+pub(crate) const BREAKERS: usize = 4_096;
+/// One that opens so often …
+pub(crate) const OPENINGS: usize = 3;
+/// … within this, ms, or so many that are open for one version, quarantine it.
+pub(crate) const OPENINGS_WINDOW: u64 = 10 * 60 * 1000;
+pub(crate) const OPEN_BREAKERS: usize = 2;
 /// Topics of one broker.
 pub(crate) const TOPICS: usize = 100_000;
 /// A topic that is deleted can come back for so long at the most, ms …

@@ -176,6 +176,11 @@ pub(crate) async fn stand(
     let record = PluginRecord::Stands(name.clone(), activation);
     broker.log(RecordKind::Plugin, &record).await?;
     tracing::info!(plugin = %name, before = ?named.active, active = ?version, "what a name stands for");
+    // The one begins anew, and nobody who says the name asks the other.
+    for version in [named.active, version].into_iter().flatten() {
+        let exact = PluginRef::exact(name, version);
+        broker.breakers.forgive(&exact.to_string());
+    }
     broker.filters.ask_again(name, named.language());
     // Who still asks the one before by its number gets an instance anew; all others give its memory back.
     let before = named.active.and_then(|it| broker.shelf.loaded(name, it));

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use quern_protocol::{
-    Activation, Code, ComponentDigest, GroupBindings, PluginAbout, PluginKind, PluginName,
-    PluginRef, PluginTrial, Quarantined, Retry, TrialKind, VersionState, WireError,
+    Activation, Code, ComponentDigest, GroupBindings, PluginAbout, PluginFilter, PluginKind,
+    PluginName, PluginRef, PluginTrial, Quarantined, Retry, TrialKind, VersionState, WireError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +138,8 @@ pub(crate) enum PluginRecord {
     Marked(Mark),
     /// A group goes back to what was decided before.
     Replaying(ReplayBegan),
+    /// The same, and what stands in for each.
+    BoundElse(GroupBindings, Vec<Option<PluginFilter>>),
 }
 
 impl state::Body for PluginRecord {
@@ -201,7 +203,10 @@ impl Plugins {
                 named.quarantined.insert(number, quarantine);
             }
             // Kept by [`crate::bindings`] and [`crate::replays`].
-            PluginRecord::Bound(_) | PluginRecord::Marked(_) | PluginRecord::Replaying(_) => {}
+            PluginRecord::Bound(_)
+            | PluginRecord::BoundElse(..)
+            | PluginRecord::Marked(_)
+            | PluginRecord::Replaying(_) => {}
         }
     }
 

@@ -1,20 +1,19 @@
-//! THE table: every request a broker answers, and the function that does it. Nothing else decides.
-//!
-//! A name server's requests are refused here and answered in `host/nameserver`.
+//! THE table: every request a broker answers, and the function that does it. Nothing else decides. A name server's
+//! requests are refused here and answered in `host/nameserver`.
 
 use std::sync::Arc;
 
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
-    AckPopped, BeginUpload, ChangeBindings, ChangePlugin, Code, CommitOffsets, CreateTopic,
+    AckPopped, BeginUpload, BindingStates, ChangeBindings, ChangePlugin, Code, CommitOffsets, CreateTopic,
     DeleteGroup, DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic,
     EndTransaction, FetchReplies, FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup,
     LeaseQueues, LeaveGroup, ListBindings, ListDelayed, ListDeletedTopics, ListGroups, ListPlugins,
     ListTopics, ListTransactions, OffsetAt, OffsetRange, PluginFallBacks, PluginHealth, PluginLogs,
-    PluginUsers, PollTransactions, QueryOffsets, RecallMessage, Reconsume, ReplayPlugin, Reply,
-    Request, ResendDeadLetters, ResendMessage, RestoreTopic, Send, SendSelected, SetGroup,
-    SetTopic, Status, TopicGroups, TopicSettings, TrialMoves, UploadChunk, WaitFigures, WireError,
+    PluginUsers, PollTransactions, QueryOffsets, RecallMessage, Reconsume, ReplayPlugin, Reply, Request,
+    ResendDeadLetters, ResendMessage, RestoreTopic, Send, SendSelected, SetGroup, SetTopic, Status,
+    TopicGroups, TopicSettings, TrialMoves, UploadChunk, WaitFigures, WireError,
 };
 
 use crate::{
@@ -109,6 +108,7 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::PluginLogs(it) => reply::<PluginLogs>(plugin_logs::logs(broker, it)?),
         Request::ChangeBindings(it) => reply::<ChangeBindings>(bindings::change(broker, it).await?),
         Request::ListBindings(_) => reply::<ListBindings>(bindings::list(broker)),
+        Request::BindingStates(_) => reply::<BindingStates>(bindings::states(broker)),
         Request::PluginHealth(_) => reply::<PluginHealth>(health::health(broker)),
         Request::PluginFallBacks(_) => reply::<PluginFallBacks>(health::fall_backs(broker)),
         Request::PluginUsers(it) => reply::<PluginUsers>(users::users(broker, it).await?),

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quern_plugins::{Fault, Worker};
-use quern_protocol::{FilterFailure, GroupName, QueueId, QueueOffset, WireError};
+use quern_protocol::{Code, FilterFailure, GroupName, QueueId, QueueOffset, WireError};
 use quern_store::{Entry, ReadError};
 
-use crate::chain::{Candidate, Chain, Decision, Judging};
+use crate::chain::{Candidate, Chain, Decision, Judging, Whose};
 use crate::filters::{Stalled, View};
 use crate::park::{self, Failed, Place};
 use crate::replay::{self, Before};
@@ -223,8 +223,8 @@ struct Remembered<'a> {
 impl<'a> Remembered<'a> {
     fn new(broker: &'a Broker, look: &Look) -> Self {
         let place = (look.scan.topic.id, look.scan.view.queue);
-        let links = 0..look.chain.links.len();
-        let known = links.map(|link| look.chain.known(&broker.verdicts, link, place));
+        let links = look.chain.links.iter();
+        let known = links.map(|link| link.known(&broker.verdicts, place));
         let known: Vec<_> = known.collect();
         Self {
             chain: Arc::clone(&look.chain),
@@ -237,8 +237,8 @@ impl<'a> Remembered<'a> {
     /// Whether one of them rejects the message, so that it need not even be read.
     fn rules_out(&mut self, offset: QueueOffset) -> bool {
         let links = self.chain.links.iter().zip(&mut self.known);
-        for ((deciders, known), count) in links.zip(&mut self.counts) {
-            let is_usual = deciders.side(self.queue, offset) == Side::Usual;
+        for ((link, known), count) in links.zip(&mut self.counts) {
+            let is_usual = link.deciders.side(self.queue, offset) == Side::Usual;
             let Some(known) = known.as_mut().filter(|_| is_usual) else {
                 continue;
             };
@@ -253,8 +253,8 @@ impl<'a> Remembered<'a> {
 
 impl Drop for Remembered<'_> {
     fn drop(&mut self) {
-        for (deciders, count) in self.chain.links.iter().zip(&self.counts) {
-            deciders.usual.plugin().remembered(*count);
+        for (link, count) in self.chain.links.iter().zip(&self.counts) {
+            link.deciders.usual.plugin().remembered(*count);
         }
     }
 }
@@ -399,7 +399,12 @@ impl Look {
         worker: &mut Worker,
     ) -> Result<Next, WireError> {
         let place = (&self.scan.topic, self.scan.view.queue);
-        let mut judging = Judging::new(broker, &self.chain, place, self.policy);
+        let group = self.scan.reader.clone();
+        let whose = Whose {
+            group: group.as_ref(),
+            policy: self.policy,
+        };
+        let mut judging = Judging::new(broker, &self.chain, place, whose);
         let mut rest = &step.candidates[..];
         while let Some((first, _)) = rest.first() {
             let decisions = judging.decide(rest, worker)?;
@@ -496,11 +501,14 @@ impl Look {
         broker.filters.judged(&scan.view, taken.next);
         let now = broker.store.steady_ms();
         let stalled = fault.map(|fault| {
-            tracing::warn!(
-                topic = %scan.topic.name, queue = %scan.view.queue, offset = %taken.next,
-                code = fault.code, %fault, "a filter failed; delivery of this queue waits"
-            );
-            broker.health.unjudged(&fault.plugin, |it| it.stalled += 1);
+            // Of one that nobody asks it was said when it failed.
+            if fault.code != Code::PLUGIN_BREAKER_OPEN.number {
+                tracing::warn!(
+                    topic = %scan.topic.name, queue = %scan.view.queue, offset = %taken.next,
+                    code = fault.code, %fault, "a filter failed; delivery of this queue waits"
+                );
+                broker.health.unjudged(&fault.plugin, |it| it.stalled += 1);
+            }
             broker.filters.stall(&scan.view, taken.next, fault, now)
         });
         Scanned {

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use quern_plugins::{
-    Batch, Field, Number, Plugin, Route, RouteQueue, Selector, SubscribeError, Worker, integer,
+    Batch, Fault, Field, Number, Plugin, Route, RouteQueue, Selector, SubscribeError, Worker,
+    integer,
 };
 use quern_protocol::message::{ORDER_KEY, UNIQUE_KEY};
 use quern_protocol::{
@@ -22,7 +23,7 @@ use quern_protocol::{
 
 use crate::accepted::{Accepted, Params};
 use crate::filters::{property, refused};
-use crate::health::Case;
+use crate::health::{Asked, Case};
 use crate::shelf::Deciding;
 use crate::topics::Topic;
 use crate::trials::{self, Side, Tried};
@@ -291,9 +292,7 @@ impl Choosing<'_> {
         match selectors.open(self.worker, plugin, params) {
             Ok(selector) => Ok(self.ask(&selector, which, true)),
             Err(SubscribeError::Fault(fault)) => {
-                let asked = (which.len(), &[][..]);
-                self.trouble
-                    .asked(self.broker, plugin.name(), asked, Some(&fault));
+                self.note(plugin.name(), which.len(), &[], Some(&fault));
                 Ok(nobody(&reply::failed(&fault)))
             }
             Err(error) => Err(refused("", &error)),
@@ -351,9 +350,8 @@ impl Choosing<'_> {
                 let at_fault = selected.at_fault.iter();
                 let at_fault = at_fault.map(|it| self.messages[rest[*it]].case());
                 let at_fault: Vec<_> = at_fault.collect();
-                let (name, asked) = (selector.plugin().name(), (batch.len(), &at_fault[..]));
-                self.trouble
-                    .asked(self.broker, name, asked, selected.fault.as_ref());
+                let (name, fault) = (selector.plugin().name(), selected.fault.as_ref());
+                self.note(name, batch.len(), &at_fault, fault);
             }
             let failed = selected.fault.as_ref().map(reply::failed);
             let failed = failed.unwrap_or_else(|| WireError::new(Code::INTERNAL, "no answer"));
@@ -362,6 +360,16 @@ impl Choosing<'_> {
             batch.clear();
         }
         answers
+    }
+
+    fn note(&mut self, plugin: &str, messages: usize, at_fault: &[Case], fault: Option<&Fault>) {
+        let asked = Asked {
+            messages,
+            at_fault,
+            fault,
+            now: self.broker.store.steady_ms(),
+        };
+        self.trouble.asked(self.broker, plugin, None, &asked);
     }
 
     fn queue(&self, index: usize) -> Result<(BrokerName, QueueId), WireError> {

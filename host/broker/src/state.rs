@@ -110,19 +110,20 @@ impl State {
                 }
             }
             RecordKind::Plugin => match PluginRecord::from_record(body)? {
-                PluginRecord::Bound(now) => self.bindings.apply(now),
+                PluginRecord::Bound(now) => self.bindings.apply(now, Vec::new()),
+                PluginRecord::BoundElse(now, otherwise) => self.bindings.apply(now, otherwise),
                 PluginRecord::Marked(mark) => self.replays.mark(mark),
                 PluginRecord::Replaying(began) => self.replays.began(began),
                 record => {
                     let stands = match &record {
                         PluginRecord::Stands(name, _) => Some(name.clone()),
                         _ => None,
-                    };
-                    self.plugins.apply(record);
+                    }; self.plugins.apply(record);
                     if let Some(name) = stands
                         && let Some(named) = self.plugins.find(&name)
                     {
-                        self.replays.activated(&name, &named.activations);
+                        self.replays.activated(&name,
+&named.activations);
                     }
                 }
             },

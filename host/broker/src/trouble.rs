@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use quern_plugins::Fault;
-
 use crate::Broker;
-use crate::health::{self, Asked, Case};
+use crate::breakers::Asker;
+use crate::health::{self, Asked};
 use crate::trials::{self, Tried};
 
 /// See the module.
@@ -32,22 +31,21 @@ impl Trouble {
         }
     }
 
-    /// A plugin was asked about so much, and failed on some of it or on nothing. Whether it fails too often is not for
-    /// one asker alone to know.
+    /// What came of asking a plugin. Whether it fails too often is not for one asker alone to know; where it is known who
+    /// asks, one that was good for long is first left alone for a while ([`crate::breakers`]).
     pub(crate) fn asked(
         &mut self,
         broker: &Broker,
         plugin: &str,
-        (messages, at_fault): (usize, &[Case]),
-        fault: Option<&Fault>,
+        asker: Option<&Asker>,
+        asked: &Asked<'_>,
     ) {
-        let asked = Asked {
-            messages,
-            at_fault,
-            fault,
-            now: broker.store.steady_ms(),
-        };
-        if let Some(why) = broker.health.asked(plugin, &asked) {
+        let mut why = broker.health.asked(plugin, asked);
+        // What is impure is so however long it went unseen, and asking it later does not help.
+        if let Some(asker) = asker.filter(|_| !asked.is_impure() && !broker.is_new(plugin)) {
+            why = broker.breakers.asked(asker, asked);
+        }
+        if let Some(why) = why {
             self.quarantine = Some((plugin.to_owned(), why));
         }
     }

@@ -222,6 +222,7 @@ fn lines(group: &GroupTrace) -> Vec<String> {
             // The row has said it.
             OpinionRole::Decides if is_alone => continue,
             OpinionRole::Bound => format!("{}, bound to the group,", it.plugin),
+            OpinionRole::StoodInFor => format!("{}, for which another decides,", it.plugin),
             OpinionRole::Decides => it.plugin.clone(),
             OpinionRole::Compared => format!("{}, the other side of a trial,", it.plugin),
             OpinionRole::Decided { from, until } => {
@@ -442,6 +443,7 @@ impl OpinionRow {
         let (role, from, until) = match opinion.role {
             OpinionRole::Decides => ("decides", None, None),
             OpinionRole::Bound => ("bound", None, None),
+            OpinionRole::StoodInFor => ("stood in for", None, None),
             OpinionRole::Compared => ("compared", None, None),
             OpinionRole::Decided { from, until } => ("decided", Some(from), Some(until)),
         };

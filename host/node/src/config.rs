@@ -90,6 +90,9 @@ pub struct Config {
     pub delays: Delays,
     /// What becomes of transactions whose producers do not say how they ended.
     pub transactions: Transactions,
+    /// A version of a plugin that has been active for less is quarantined as soon as it fails too often; one that was
+    /// longer is not asked for a while first.
+    pub plugin_probation: Duration,
     /// Messages that may wait for their time; each takes about 100 bytes of memory. Default: 2,000,000.
     pub most_delayed: usize,
     /// How long messages are kept.
@@ -160,6 +163,7 @@ impl Config {
             flush_timeout: Duration::from_secs(5),
             delays: Delays::default(),
             transactions: Transactions::default(),
+            plugin_probation: Duration::from_secs(24 * 60 * 60),
             most_delayed: quern_store::DEFAULT_WAITING,
             retention: Retention::default(),
             read_mode: ReadMode::default(),

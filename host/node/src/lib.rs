@@ -225,6 +225,7 @@ async fn start_broker(
         flush_timeout: config.flush_timeout,
         delays: config.delays.clone(),
         transactions: config.transactions.clone(),
+        plugin_probation: config.plugin_probation,
         ..quern_broker::Config::new(
             config.name.clone(),
             advertise.unwrap_or_else(|| listener.local_addr().to_string()),

@@ -34,7 +34,7 @@ fn every_key_of_a_broker_acts() {
         segmentSize = 65536\nflushDiskType = ASYNC_FLUSH\nsyncFlushTimeout = 9\n\
         messageDelayLevel = 1s 2m\ntimerMaxDelaySec = 7\ndelayedMax = 6\n\
         transactionTimeOut = 2s\ntransactionCheckInterval = 500\n\
-        transactionCheckMax = 4\ntransactionMaxAge = 1d\n\
+        transactionCheckMax = 4\ntransactionMaxAge = 1d\npluginProbation = 90s\n\
         fileReserverdTime = 48\ndeleteWhen = 04;16\nlogMaxBytes = 5\nstoreRead = mmap\n\
         autoCreateTopicEnable = true\ndefaultTopicQueueNums = 3\n\
         autoCreateTopicType = fifo\nautoCreateTopicDurability = fast\n\
@@ -65,6 +65,7 @@ fn every_key_of_a_broker_acts() {
         longest: Duration::from_secs(86_400),
     };
     assert_eq!(config.transactions, transactions);
+    assert_eq!(config.plugin_probation, Duration::from_secs(90));
     let retention = &config.retention;
     assert_eq!(retention.age, Some(Duration::from_secs(48 * 3_600)));
     assert_eq!(

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use quern_protocol::{
-    BeginUpload, BindingChange, BrokerEntry, BrokerName, ChangeBindings, ChangePlugin,
+    BeginUpload, BindingChange, BindingStates, BindingStatesReply, BrokerEntry, BrokerName, ChangeBindings, ChangePlugin,
     ChangePluginReply, Code, ComponentDigest, DescribePlugin, DescribePluginReply, FallBacks,
     FinishUpload, FinishUploadReply, GroupBindings, GroupName, ListBindings, ListPlugins,
     PluginAbout, PluginChange, PluginFallBacks, PluginFilter, PluginHealth, PluginLogs,
     PluginLogsReply, PluginName, PluginSummary, PluginUsers, ReplayPlugin, ReplayPluginReply,
-    TopicName, TrialMove, TrialMoves, UploadChunk, VersionHealth, limits as wire,
+    TopicName, TrialMove, TrialMoves,
+    UploadChunk, VersionHealth, limits as wire,
 };
 use ring::digest::{SHA256, digest};
 
@@ -189,11 +190,32 @@ impl Admin {
         group: &str,
         filter: PluginFilter,
     ) -> Result<Vec<PluginFilter>> {
+        self.bind(topic, group, BindingChange::Bind(filter)).await
+    }
+
+    /// The same; where the filter fails, or cannot be asked, `otherwise` decides, which is a part of the brokers:
+    /// `tag` or `sql92`.
+    pub async fn bind_filter_or_else(
+        &self,
+        topic: &str,
+        group: &str,
+        (filter, otherwise): (PluginFilter, PluginFilter),
+    ) -> Result<Vec<PluginFilter>> {
+        let change = BindingChange::BindElse(filter, otherwise);
+        self.bind(topic, group, change).await
+    }
+
+    async fn bind(
+        &self,
+        topic: &str,
+        group: &str,
+        change: BindingChange,
+    ) -> Result<Vec<PluginFilter>> {
         self.describe_topic(topic).await?;
         let request = ChangeBindings {
             topic: TopicName::new(topic)?,
             group: GroupName::new(group)?,
-            change: BindingChange::Bind(filter),
+            change,
         };
         let mut bound = Vec::new();
         for broker in self.some_broker().await? {
@@ -226,6 +248,11 @@ impl Admin {
         let brokers = self.some_broker().await?;
         self.listed(brokers, &ListBindings {}, |it| it.bindings)
             .await
+    }
+
+    /// What stands in for bound filters, and which filters are not asked for a while, broker by broker.
+    pub async fn binding_states(&self) -> Result<Vec<(BrokerName, BindingStatesReply)>> {
+        self.listed_by_newer(&BindingStates {}, |it| vec![it]).await
     }
 
     /// All plugins of all brokers, those that are part of the brokers included.

@@ -18,6 +18,8 @@ pub enum BindingChange {
     /// As the last; a plugin of that name that is bound already is replaced where it is.
     Bind(PluginFilter),
     Unbind(PluginName),
+    /// The same as [`Self::Bind`]; where that filter cannot say, the second one decides, a part of the broker.
+    BindElse(PluginFilter, PluginFilter),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

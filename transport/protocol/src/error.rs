@@ -265,6 +265,9 @@ codes! {
     4305 PLUGIN_FAILURE Here
         "A plugin said it could not judge a message. The message is not lost: delivery of this queue waits, or what its group wants instead."
         "The text is the plugin's own. Correct the plugin or the message's sender; `quern group set GROUP --on-filter-failure park` lets the rest go on.";
+    4306 PLUGIN_BREAKER_OPEN Here
+        "A plugin failed on many messages and is not asked for a while; then one look asks again, and later and later while it fails. Messages wait, or what their group wants instead."
+        "`quern plugin info NAME` shows on what it failed, for whom. Correct it and upload it; `quern plugin bind NAME --else 'sql92:…'` lets another decide meanwhile.";
     4401 PLUGIN_NOT_READY Here
         "The plugin has no version that can be used now: none is active, it is still on its way in, or its bytes are missing here. Messages wait."
         "`quern plugin info NAME` shows its versions; `quern plugin activate NAME` picks one; missing bytes come with uploading the same component again.";

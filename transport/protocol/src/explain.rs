@@ -67,6 +67,8 @@ pub enum OpinionRole {
     Decided { from: u64, until: u64 },
     /// It decides now, too: an operator has bound it to the group.
     Bound,
+    /// An operator has bound it to the group, and it cannot say; another decides instead.
+    StoodInFor,
 }
 
 /// What it says.

@@ -25,6 +25,7 @@ pub mod trace;
 pub mod transaction;
 
 mod binding;
+mod binding_states;
 mod broker;
 mod explain;
 mod fall_backs;
@@ -53,6 +54,7 @@ pub use binding::{
     BindingChange, ChangeBindings, ChangeBindingsReply, GroupBindings, ListBindings,
     ListBindingsReply,
 };
+pub use binding_states::{BindingStates, BindingStatesReply, OpenBreaker, Otherwise};
 pub use block::{Block, BlockError};
 pub use broker::{PluginReport, Status, StatusReply};
 pub use compression::Compression;

@@ -170,6 +170,7 @@ operations! {
     52 Credit         Header => Credit              Header;
     55 TrialMoves     Header => TrialMovesReply     Table;
     56 PluginFallBacks Header => PluginFallBacksReply Table;
+    57 BindingStates  Header => BindingStatesReply Table;
     58 PluginUsers    Header => PluginUsersReply   Table;
     60 BeginUpload    Header => BeginUploadReply    Header;
     61 UploadChunk    Header => UploadChunkReply    Header;

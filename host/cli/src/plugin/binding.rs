@@ -36,6 +36,16 @@ pub(crate) struct BindArgs {
     /// What the plugin is asked, if it understands expressions.
     #[arg(long, value_name = "TEXT", default_value = "")]
     expression: String,
+    /// Decides about messages the plugin fails on, and about all while it cannot be asked: tag or sql92, and what that
+    /// is asked, as in "sql92:region = 'eu'".
+    #[arg(long = "else", value_name = "NAME:EXPRESSION", value_parser = otherwise)]
+    otherwise: Option<PluginFilter>,
+}
+
+fn otherwise(text: &str) -> Result<PluginFilter, String> {
+    let (name, expression) = text.split_once(':').unwrap_or((text, ""));
+    let filter = Filter::plugin(name).map_err(|error| error.to_string())?;
+    Ok(filter.expression(expression))
 }
 
 #[derive(Debug, Args)]
@@ -66,7 +76,14 @@ pub(super) async fn bind(args: BindArgs) -> Result<(), Failure> {
         expression: args.expression,
     };
     let client = options.connect.client().await?;
-    client.admin().bind_filter(&topic, &group, filter).await?;
+    let admin = client.admin();
+    match args.otherwise {
+        Some(otherwise) => {
+            let both = (filter, otherwise);
+            admin.bind_filter_or_else(&topic, &group, both).await?
+        }
+        None => admin.bind_filter(&topic, &group, filter).await?,
+    };
     show(&client, &options, |it| is_of(it, &topic, &group)).await
 }
 
@@ -98,12 +115,28 @@ async fn show(
     is_wanted: impl Fn(&GroupBindings) -> bool,
 ) -> Result<(), Failure> {
     let mut rows = BTreeMap::<_, Vec<BrokerName>>::new();
+    let states = client.admin().binding_states().await?;
+    let otherwise = |on: &BrokerName, it: &GroupBindings, filter: &PluginFilter| {
+        let states = states.iter().filter(|(broker, _)| broker == on);
+        let mut all = states.flat_map(|(_, states)| &states.otherwise);
+        let found = all.find(|other| {
+            (&other.topic, &other.group, &other.plugin)
+                == (&it.topic, &it.group, &filter.plugin.name)
+        });
+        found.map(|it| Filter::Plugin(it.otherwise.clone()))
+    };
     for (broker, it) in client.admin().list_bindings().await? {
         if !is_wanted(&it) {
             continue;
         }
-        let filters = it.filters.into_iter().map(Filter::Plugin);
-        let filters: Vec<_> = filters.map(|it| it.to_string()).collect();
+        let filters = it.filters.iter().map(|filter| {
+            let named = Filter::Plugin(filter.clone());
+            match otherwise(&broker, &it, filter) {
+                Some(otherwise) => format!("{named}, else {otherwise}"),
+                None => named.to_string(),
+            }
+        });
+        let filters: Vec<_> = filters.collect();
         let key = (it.topic.to_string(), it.group.to_string(), filters);
         rows.entry(key).or_default().push(broker);
     }

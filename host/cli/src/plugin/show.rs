@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use quern_client::{
-    BrokerName, FallBacks, PluginFaults, PluginName, Unjudged, VersionHealth, VersionState,
+    BrokerName, FallBacks, OpenBreaker, PluginFaults, PluginName, PluginRef, Unjudged,
+    VersionHealth, VersionState,
 };
 use serde::Serialize;
 
@@ -57,6 +58,8 @@ struct Health {
     instead: u64,
     last_fault: String,
     quarantined: Option<String>,
+    /// For whom it is not asked for a while, and why.
+    open: Vec<String>,
 }
 
 impl Health {
@@ -98,6 +101,12 @@ impl Health {
         self.instead += it.instead;
     }
 
+    fn open(&mut self, it: &OpenBreaker) {
+        let group = it.group.as_ref().map(|group| format!(", group {group}"));
+        let (topic, group, why) = (&it.topic, group.unwrap_or_default(), &it.why);
+        self.open.push(format!("topic {topic}{group}: {why}"));
+    }
+
     /// Who did what, in few words: `5 traps, 2 out of fuel`.
     fn faults(&self) -> String {
         let kinds = [
@@ -120,6 +129,7 @@ impl Health {
             (self.kept, "kept"),
             (self.averagely, "averagely"),
             (self.instead, "decided instead"),
+            (self.open.len() as u64, "not asked now"),
         ];
         in_words(&kinds)
     }
@@ -144,6 +154,14 @@ async fn health<K: Ord>(
     for (broker, it) in client.admin().plugin_fall_backs().await? {
         let key = key(broker, it.plugin.clone(), it.version);
         all.entry(key).or_default().stood_in(&it);
+    }
+    for (broker, states) in client.admin().binding_states().await? {
+        for it in &states.open {
+            if let Ok(exact) = it.plugin.parse::<PluginRef>() {
+                let key = key(broker.clone(), exact.name, exact.version.unwrap_or(0));
+                all.entry(key).or_default().open(it);
+            }
+        }
     }
     Ok(all)
 }
@@ -335,6 +353,10 @@ fn tell(row: &VersionRow) {
             row.broker,
             thousands(*count)
         );
+    }
+    for open in &row.health.open {
+        let (plugin, version, broker) = (&row.plugin, row.version, &row.broker);
+        eprintln!("{plugin}@{version} is not asked for a while on {broker}, {open}");
     }
     if let Some(why) = &row.health.quarantined {
         eprintln!("quarantined on {}, {why}", row.broker);

@@ -285,6 +285,17 @@ pub const KEYS: &[Key] = &[
     .flag(Flag::new("tx-max-age", "QUERN_TX_MAX_AGE", "DELAY")),
     Key::new(
         Roles::Broker,
+        "pluginProbation",
+        "A version of a plugin that has been active for less is quarantined as soon as it fails too often; one that was longer is not asked for a while first",
+        DELAY,
+        (
+            |it, value| take_delay(&mut it.config.plugin_probation, value),
+            |it| it.plugin_probation.as_millis().to_string(),
+        ),
+    )
+    .flag(Flag::new("plugin-probation", "QUERN_PLUGIN_PROBATION", "DELAY")),
+    Key::new(
+        Roles::Broker,
         "fileReservedTime",
         "Hours that messages are kept",
         "a number of hours; 0 = for ever",

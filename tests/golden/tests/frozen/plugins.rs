@@ -1,11 +1,12 @@
 //! Samples of uploads, of what is said about plugins, and of filters that name one.
 
 use quern_protocol::{
-    Activation, BeginUpload, BeginUploadReply, BindingChange, ChangeBindings, ChangeBindingsReply,
-    ChangePlugin, ChangePluginReply, Code, ComponentDigest, DescribePlugin, DescribePluginReply,
-    Disagreement, FallBacks, Filter, FinishUpload, FinishUploadReply, GroupBindings, ListBindings,
-    ListBindingsReply, ListPlugins, ListPluginsReply, LogLevel, Operation as _, PluginAbout,
-    PluginChange, PluginFallBacks, PluginFallBacksReply, PluginFaults, PluginFigures, PluginHealth,
+    Activation, BeginUpload, BeginUploadReply, BindingChange, BindingStates, BindingStatesReply,
+    ChangeBindings, ChangeBindingsReply, ChangePlugin, ChangePluginReply, Code, ComponentDigest,
+    DescribePlugin, DescribePluginReply, Disagreement, FallBacks, Filter, FinishUpload,
+    FinishUploadReply, GroupBindings, ListBindings, ListBindingsReply, ListPlugins,
+    ListPluginsReply, LogLevel, OpenBreaker, Operation as _, Otherwise, PluginAbout, PluginChange,
+    PluginFallBacks, PluginFallBacksReply, PluginFaults, PluginFigures, PluginHealth,
     PluginHealthReply, PluginKind, PluginLine, PluginLogs, PluginLogsReply, PluginName,
     PluginSummary, PluginTrial, PluginUsers, PluginUsersReply, Pull, Quarantined, QueueId,
     QueueOffset, RefusedUser, ReplayPlugin, ReplayPluginReply, Rewound, TrialKind, TrialMove,
@@ -65,6 +66,26 @@ fn decided(all: &mut Samples) {
     };
     let versions = vec![stood_in];
     all.add(&PluginFallBacks {}, &PluginFallBacksReply { versions });
+    let otherwise = Otherwise {
+        topic: topic(),
+        group: group(),
+        plugin: name(),
+        otherwise: Filter::plugin("sql92").unwrap().expression("a = 1"),
+    };
+    let open = OpenBreaker {
+        plugin: "geo@3".to_owned(),
+        asks: "geo min=100".to_owned(),
+        topic: topic(),
+        group: Some(group()),
+        why: "it failed".to_owned(),
+        again_in_ms: 30_000,
+        times: 2,
+    };
+    let states = BindingStatesReply {
+        otherwise: vec![otherwise],
+        open: vec![open],
+    };
+    all.add(&BindingStates {}, &states);
     let users = PluginUsers {
         name: name(),
         version: Some(4),
@@ -290,6 +311,9 @@ fn bound(all: &mut Samples) {
     };
     all.add(&bind, &bound);
     all.request(&change(BindingChange::Unbind(name())), "unbind");
+    let otherwise = Filter::plugin("sql92").unwrap().expression("a = 1");
+    let bind = BindingChange::BindElse(filters[0].clone(), otherwise);
+    all.request(&change(bind), "bind, or else");
     let bindings = GroupBindings {
         topic: topic(),
         group: group(),
