@@ -162,6 +162,56 @@ fn without_one_messages_wait_or_are_passed_and_a_second_group_is_too_much() -> R
     Ok(())
 }
 
+#[test]
+fn a_version_that_takes_far_more_fuel_than_the_one_before_gives_way() -> Result<()> {
+    const EACH: usize = 20_000;
+    let bench = Bench::bare()?;
+    bench.quern(&["topic", "create", "t", "--queues", "4"])?;
+    bench.take_in(ROLLOUT, "p")?;
+    bench.warm()?;
+    // With the square of the batch, on `heavy`.
+    bench.upload("quern-hostile", "p")?;
+    let line = |n: usize| format!("{{\"body\":\"{n}\",\"key\":\"k\"}}\n");
+    let consume = [
+        "consume",
+        "t",
+        "--group",
+        "g",
+        "--plugin",
+        "p",
+        "--param",
+        "percent=100",
+        "--expression",
+        "heavy",
+    ];
+    // What has been said of a message is known, so each time others are sent.
+    let consumes = || {
+        bench.produce("t", &(0..EACH).map(line).collect::<String>())?;
+        let printed = bench.quern(&consume)?;
+        let count = printed.lines().count();
+        ensure!(count == EACH, "{count}");
+        Ok::<_, anyhow::Error>(())
+    };
+    consumes()?;
+    bench.quern(&["plugin", "canary", "p@2", "--share", "100%"])?;
+    wait_until("the trial to end by itself", || {
+        consumes()?;
+        Ok(bench.states("p")? == ["active", "ready"])
+    })?;
+    let ended = bench.trial()?;
+    let why = ended["ended"].as_str().context("why")?;
+    ensure!(why.contains(" fuel, by 99 of 100 calls, and "), "{why}");
+    bench.quern(&["plugin", "activate", "p@2"])?;
+    wait_until("the version before to stand in", || {
+        consumes()?;
+        Ok(bench.states("p")? == ["active", "quarantined"])
+    })?;
+    // Who goes back to an earlier one has reasons for it, whatever it takes.
+    consumes()?;
+    ensure!(bench.states("p")? == ["active", "quarantined"]);
+    Ok(())
+}
+
 /// How consumers ask `p`, which traps on what is tagged so.
 const BY_P: [&str; 7] = [
     "consume",

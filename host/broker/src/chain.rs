@@ -12,10 +12,11 @@ use quern_protocol::{
 };
 
 use crate::breakers::Asker;
+use crate::costs::Spent;
 use crate::health::{self, Case};
 use crate::replay::Before;
 use crate::topics::Topic;
-use crate::trials::{At, Deciders, OnTrial, Side};
+use crate::trials::{At, Deciders, OnTrial, Side, Tried};
 use crate::trouble::Trouble;
 use crate::verdicts::{Asked, Known, Verdicts};
 use crate::{Broker, filters};
@@ -345,9 +346,12 @@ impl<'a> Judging<'a> {
         let batch = self.lay_out(&decider, messages, which)?;
         let which = &which[..batch.len()];
         let judged = worker.judge(&decider, &batch);
-        if side != Side::Canary {
+        let on_trial = self.chain.links[link].deciders.on_trial.clone();
+        let tried = on_trial.filter(|_| side == Side::Canary);
+        if tried.is_none() {
             self.note(&decider, (messages, which), &judged);
         }
+        self.spent(&decider, tried.as_ref().map(|it| &it.tried), &judged);
         let mut decisions = said(side, &judged);
         if self.chain.links[link].deciders.on_trial.is_some() {
             self.calls.push(Call {
@@ -410,6 +414,18 @@ impl<'a> Judging<'a> {
             expression: decider.expression().to_owned(),
             topic: self.topic.name.clone(),
             group: self.whose.group.cloned(),
+        }
+    }
+
+    /// What a call took, which is not to be far more than with another version.
+    fn spent(&mut self, decider: &Subscription, tried: Option<&Tried>, judged: &Judged) {
+        let spent = Spent {
+            topic: self.topic.id,
+            messages: judged.verdicts.len(),
+            fuel: judged.fuel,
+        };
+        if judged.fault.is_none() {
+            self.found.spent(self.broker, decider, tried, spent);
         }
     }
 
@@ -497,8 +513,10 @@ impl<'a> Judging<'a> {
         while !which.is_empty() {
             let batch = self.lay_out(&on.subscription, messages, which)?;
             let taken = batch.len();
-            let shadow = worker.judge(&on.subscription, &batch).verdicts;
-            let part = which.iter().zip(verdicts).zip(shadow).take(taken);
+            let shadow = worker.judge(&on.subscription, &batch);
+            self.spent(&on.subscription, Some(&on.tried), &shadow);
+            let part = which.iter().zip(verdicts);
+            let part = part.zip(shadow.verdicts).take(taken);
             let said = part.map(|((it, active), by_trial)| (messages[*it].0, *active, by_trial));
             if self.broker.trials.compared(&on.tried, self.at(), said) {
                 self.found.too_many_faults(&on.tried);

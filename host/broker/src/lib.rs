@@ -13,6 +13,7 @@ mod chain;
 mod checks;
 mod cold;
 mod config;
+mod costs;
 mod delay;
 mod durability;
 mod explain;
@@ -87,6 +88,7 @@ use crate::breakers::Breakers;
 use crate::checks::Checks;
 use crate::cold::ColdReads;
 pub use crate::config::{Config, Delays, Transactions};
+use crate::costs::Costs;
 use crate::filters::Filters;
 use crate::giving::Givings;
 use crate::groups::Groups;
@@ -141,6 +143,7 @@ pub struct Broker {
     trials: Trials,
     health: Health,
     breakers: Breakers,
+    costs: Costs,
     allocation: Allocation,
     groups: Groups,
     delivery: Delivery,
@@ -228,6 +231,7 @@ impl Broker {
             trials: Trials::default(),
             health: Health::default(),
             breakers: Breakers::default(),
+            costs: Costs::default(),
             allocation: Allocation::default(),
             groups: Groups::default(),
             pop_gates: Gates::default(),

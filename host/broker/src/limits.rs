@@ -56,6 +56,14 @@ pub(crate) const QUARANTINE_FAULTS: u64 = 5;
 pub(crate) const QUARANTINE_WINDOW: u64 = 60_000;
 /// … and of those so many are told apart.
 pub(crate) const FAULTS_REMEMBERED: usize = 1_000;
+/// Calls of a version and as many of the one before say which costs more …
+pub(crate) const COST_CALLS: u64 = 50;
+/// … and so many times as much fuel is too much.
+pub(crate) const COSTLY: u64 = 4;
+/// They are compared with every so many calls.
+pub(crate) const COSTS_COMPARED: u64 = 10;
+/// Versions of one name whose costs are remembered.
+pub(crate) const COSTS: usize = 4;
 /// Breakers that are remembered; those that are open go last.
 pub(crate) const BREAKERS: usize = 4_096;
 /// One that opens so often …

@@ -1,10 +1,14 @@
-//! What those who ask plugins find out about versions while they do: that one has failed too often. They find it on a
-//! delivery thread, and act on it when they are done.
+//! What those who ask plugins find out about versions while they do: that one has failed too often, or takes too much.
+//! They find it on a delivery thread, and act on it when they are done.
 
 use std::sync::Arc;
 
+use quern_plugins::Subscription;
+use quern_protocol::{PluginName, PluginRef};
+
 use crate::Broker;
 use crate::breakers::Asker;
+use crate::costs::Spent;
 use crate::health::{self, Asked};
 use crate::trials::{self, Tried};
 
@@ -50,6 +54,41 @@ impl Trouble {
         }
     }
 
+    /// What a call took: a version that is on trial, or that a name stands for and has not for long, is not to take far
+    /// more than the one it came for.
+    pub(crate) fn spent(
+        &mut self,
+        broker: &Broker,
+        decider: &Subscription,
+        tried: Option<&Tried>,
+        spent: Spent,
+    ) {
+        let plugin = decider.plugin().name();
+        if !broker.costs.spent(decider, spent) {
+            return;
+        }
+        let Some((name, version)) = versioned(plugin) else {
+            return;
+        };
+        let named = broker.state.plugins.find(&name);
+        let other = named.and_then(|it| match tried {
+            Some(_) => it.active,
+            None if it.active == Some(version) => it.before(),
+            None => None,
+        });
+        // Who goes back to an earlier one has reasons for it.
+        let other = other.filter(|it| *it < version);
+        let Some(why) = other.and_then(|other| broker.costs.compare(decider, other, spent)) else {
+            return;
+        };
+        match tried {
+            Some(tried) => self.trial_is_over = Some((tried.clone(), why)),
+            None if broker.is_new(plugin) => self.quarantine = Some((plugin.to_owned(), why)),
+            // One that was good for long is the measure of others.
+            None => {}
+        }
+    }
+
     /// The version on trial has failed too often.
     pub(crate) fn too_many_faults(&mut self, tried: &Tried) {
         self.trial_is_over = Some((tried.clone(), trials::TOO_MANY_FAULTS.to_owned()));
@@ -64,4 +103,9 @@ impl Trouble {
             health::quarantine(broker, &plugin, why);
         }
     }
+}
+
+fn versioned(plugin: &str) -> Option<(PluginName, u32)> {
+    let exact = plugin.parse::<PluginRef>().ok()?;
+    Some((exact.name, exact.version?))
 }
