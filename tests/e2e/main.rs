@@ -30,7 +30,6 @@ mod plugin_javascript;
 mod plugin_life;
 mod plugin_python;
 mod plugin_replay;
-mod plugin_python;
 mod plugin_upgrade;
 mod plugin_users;
 mod plugins;

@@ -27,7 +27,7 @@ pub(crate) struct Chain {
     pub(crate) links: Vec<Link>,
     /// A filter of this chain cannot be asked, and the group wants messages all the same: why.
     pub(crate) unjudged: Option<u16>,
-/// Where the look goes back over what was decided before.
+    /// Where the look goes back over what was decided before.
     pub(crate) before: Option<Before>,
 }
 

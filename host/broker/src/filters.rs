@@ -174,6 +174,7 @@ pub(crate) async fn judge(
                 tracing::debug!(%filter, %error, "another filter decides instead");
                 let instead = Deciders {
                     usual: instead,
+                    follows: None,
                     on_trial: None,
                 };
                 chain.links.push(Link::new(broker, instead, None));

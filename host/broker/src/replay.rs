@@ -152,11 +152,11 @@ pub(crate) async fn mark(broker: &Broker, scan: &Scan, chain: &Chain) {
         return;
     };
     let place = (scan.topic.id, scan.view.queue);
-    for link in &chain.links {
-        let Some(name) = &link.follows else {
+    for deciders in chain.links.iter().map(|it| &it.deciders) {
+        let Some(name) = &deciders.follows else {
             continue;
         };
-        let version = version_of(link.usual.plugin().name());
+        let version = version_of(deciders.usual.plugin().name());
         let since = version.and_then(|it| broker.state.plugins.marked_since(name, it));
         let Some(activated_at) = since else {
             continue;
@@ -215,9 +215,9 @@ pub(crate) async fn before(broker: &Arc<Broker>, scan: &Scan, chain: &Chain) -> 
         judged_until: replay.judged_until,
         seen_until: replay.seen_until,
     };
-    let mut links = chain.links.iter();
-    while let Some(link) = links.find(|it| it.follows.as_ref() == Some(&replay.name)) {
-        let (text, params) = (link.usual.expression(), link.usual.params());
+    let deciders = chain.links.iter().map(|it| &it.deciders);
+    for it in deciders.filter(|it| it.follows.as_ref() == Some(&replay.name)) {
+        let (text, params) = (it.usual.expression(), it.usual.params());
         match asked(broker, &replay, text, params).await {
             Ok(subscription) => before.by.push(subscription),
             // It can tell no more: better twice than never.

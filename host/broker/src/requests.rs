@@ -6,14 +6,15 @@ use std::sync::Arc;
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
-    AckPopped, BeginUpload, BindingStates, ChangeBindings, ChangePlugin, Code, CommitOffsets, CreateTopic,
-    DeleteGroup, DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic,
-    EndTransaction, FetchReplies, FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup,
-    LeaseQueues, LeaveGroup, ListBindings, ListDelayed, ListDeletedTopics, ListGroups, ListPlugins,
-    ListTopics, ListTransactions, OffsetAt, OffsetRange, PluginFallBacks, PluginHealth, PluginLogs,
-    PluginUsers, PollTransactions, QueryOffsets, RecallMessage, Reconsume, ReplayPlugin, Reply, Request,
-    ResendDeadLetters, ResendMessage, RestoreTopic, Send, SendSelected, SetGroup, SetTopic, Status,
-    TopicGroups, TopicSettings, TrialMoves, UploadChunk, WaitFigures, WireError,
+    AckPopped, BeginUpload, BindingStates, ChangeBindings, ChangePlugin, Code, CommitOffsets,
+    CreateTopic, DeleteGroup, DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin,
+    DescribeTopic, EndTransaction, FetchReplies, FinishUpload, Heartbeat, Hello, HidePopped,
+    JoinGroup, LeaseQueues, LeaveGroup, ListBindings, ListDelayed, ListDeletedTopics, ListGroups,
+    ListPlugins, ListTopics, ListTransactions, OffsetAt, OffsetRange, PluginFallBacks,
+    PluginHealth, PluginLogs, PluginUsers, PollTransactions, QueryOffsets, RecallMessage,
+    Reconsume, ReplayPlugin, Reply, Request, ResendDeadLetters, ResendMessage, RestoreTopic, Send,
+    SendSelected, SetGroup, SetTopic, Status, TopicGroups, TopicSettings, TrialMoves, UploadChunk,
+    WaitFigures, WireError,
 };
 
 use crate::{

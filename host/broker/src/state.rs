@@ -118,12 +118,12 @@ impl State {
                     let stands = match &record {
                         PluginRecord::Stands(name, _) => Some(name.clone()),
                         _ => None,
-                    }; self.plugins.apply(record);
+                    };
+                    self.plugins.apply(record);
                     if let Some(name) = stands
                         && let Some(named) = self.plugins.find(&name)
                     {
-                        self.replays.activated(&name,
-&named.activations);
+                        self.replays.activated(&name, &named.activations);
                     }
                 }
             },

@@ -25,25 +25,28 @@ fn repository(path: &str) -> PathBuf {
         .join(path)
 }
 
+/// Every key of a broker.
+const EVERY_KEY: &str = "brokerClusterName = c\nbrokerName = b\nbrokerId = 0\nbrokerRole = ASYNC_MASTER\n\
+    namesrvAddr = n1:9876;n2:9876\nbindAddress = ::1\nlistenPort = 1\nadvertise = h:2\n\
+    brokerIP1 = h\nstorePathRootDir = /d\nstorePathCommitLog = /d/commitlog/\n\
+    storePathConsumerQueue = /d/consumequeue\nstorePathIndex = /d/index\n\
+    segmentSize = 65536\nflushDiskType = ASYNC_FLUSH\nsyncFlushTimeout = 9\n\
+    messageDelayLevel = 1s 2m\ntimerMaxDelaySec = 7\ndelayedMax = 6\n\
+    transactionTimeOut = 2s\ntransactionCheckInterval = 500\n\
+    transactionCheckMax = 4\ntransactionMaxAge = 1d\npluginProbation = 90s\n\
+    fileReserverdTime = 48\ndeleteWhen = 04;16\nlogMaxBytes = 5\nstoreRead = mmap\n\
+    autoCreateTopicEnable = true\ndefaultTopicQueueNums = 3\n\
+    autoCreateTopicType = fifo\nautoCreateTopicDurability = fast\n\
+    autoCreateTopicRetention = 2d\n\
+    autoCreateSubscriptionGroup = false\nbrokerPermission = 4\nmaxMessageSize = 7\n\
+    totalReplicas = 1\ninSyncReplicas = 1\nminInSyncReplicas = 1\n\
+    enableDLegerCommitLog = false\nenableControllerMode = false\naclEnable = false\n\
+    authenticationEnabled = false\nauthorizationEnabled = false\ntlsDir = /t\n\
+    allowDevCa = true\n";
+
 #[test]
 fn every_key_of_a_broker_acts() {
-    let text = "brokerClusterName = c\nbrokerName = b\nbrokerId = 0\nbrokerRole = ASYNC_MASTER\n\
-        namesrvAddr = n1:9876;n2:9876\nbindAddress = ::1\nlistenPort = 1\nadvertise = h:2\n\
-        brokerIP1 = h\nstorePathRootDir = /d\nstorePathCommitLog = /d/commitlog/\n\
-        storePathConsumerQueue = /d/consumequeue\nstorePathIndex = /d/index\n\
-        segmentSize = 65536\nflushDiskType = ASYNC_FLUSH\nsyncFlushTimeout = 9\n\
-        messageDelayLevel = 1s 2m\ntimerMaxDelaySec = 7\ndelayedMax = 6\n\
-        transactionTimeOut = 2s\ntransactionCheckInterval = 500\n\
-        transactionCheckMax = 4\ntransactionMaxAge = 1d\npluginProbation = 90s\n\
-        fileReserverdTime = 48\ndeleteWhen = 04;16\nlogMaxBytes = 5\nstoreRead = mmap\n\
-        autoCreateTopicEnable = true\ndefaultTopicQueueNums = 3\n\
-        autoCreateTopicType = fifo\nautoCreateTopicDurability = fast\n\
-        autoCreateTopicRetention = 2d\n\
-        autoCreateSubscriptionGroup = false\nbrokerPermission = 4\nmaxMessageSize = 7\n\
-        totalReplicas = 1\ninSyncReplicas = 1\nminInSyncReplicas = 1\n\
-        enableDLegerCommitLog = false\nenableControllerMode = false\naclEnable = false\n\
-        authenticationEnabled = false\nauthorizationEnabled = false\ntlsDir = /t\n\
-        allowDevCa = true\n";
+    let text = EVERY_KEY;
     let config = file(text, Roles::Broker).unwrap();
     assert_eq!((config.cluster.as_str(), config.name.as_str()), ("c", "b"));
     assert_eq!(config.name_servers, ["n1:9876", "n2:9876"]);

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use quern_protocol::{
-    BeginUpload, BindingChange, BindingStates, BindingStatesReply, BrokerEntry, BrokerName, ChangeBindings, ChangePlugin,
-    ChangePluginReply, Code, ComponentDigest, DescribePlugin, DescribePluginReply, FallBacks,
-    FinishUpload, FinishUploadReply, GroupBindings, GroupName, ListBindings, ListPlugins,
-    PluginAbout, PluginChange, PluginFallBacks, PluginFilter, PluginHealth, PluginLogs,
-    PluginLogsReply, PluginName, PluginSummary, PluginUsers, ReplayPlugin, ReplayPluginReply,
-    TopicName, TrialMove, TrialMoves,
-    UploadChunk, VersionHealth, limits as wire,
+    BeginUpload, BindingChange, BindingStates, BindingStatesReply, BrokerEntry, BrokerName,
+    ChangeBindings, ChangePlugin, ChangePluginReply, Code, ComponentDigest, DescribePlugin,
+    DescribePluginReply, FallBacks, FinishUpload, FinishUploadReply, GroupBindings, GroupName,
+    ListBindings, ListPlugins, PluginAbout, PluginChange, PluginFallBacks, PluginFilter,
+    PluginHealth, PluginLogs, PluginLogsReply, PluginName, PluginSummary, PluginUsers,
+    ReplayPlugin, ReplayPluginReply, TopicName, TrialMove, TrialMoves, UploadChunk, VersionHealth,
+    limits as wire,
 };
 use ring::digest::{SHA256, digest};
 
