@@ -38,6 +38,7 @@ mod priority;
 mod push;
 mod read_only;
 mod refusals;
+mod registering;
 mod requests;
 mod retries;
 mod sdk;

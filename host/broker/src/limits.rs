@@ -161,6 +161,8 @@ pub(crate) const DISAGREEMENTS: u64 = 32;
 pub(crate) const MOVES: usize = 1_024;
 /// A name server is told of life this often.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Whether it still has the same table of topics is looked at this often, ms.
+pub(crate) const CONFIRM: u64 = 30_000;
 /// Longest a name server may take to answer.
 pub(crate) const NAME_SERVER_ANSWER: Duration = Duration::from_secs(3);
 /// Longest a shutdown waits for requests under way.

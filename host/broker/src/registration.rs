@@ -1,12 +1,15 @@
 //! Keeps this broker known to one name server: registers, tells of new topics at once, sends a
-//! heartbeat every second, and starts again whenever the name server has forgotten.
+//! heartbeat every second, and starts again whenever the name server has forgotten. A table of topics that
+//! the name server has already is not sent again: now and then, and after a lost connection, its fingerprint is
+//! compared.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quern_protocol::{
-    Heartbeat, Hello, PublishTopics, RegisterBroker, Role, TopicName, TopicQueues,
+    Code, ConfirmBroker, Heartbeat, Hello, PublishTopics, RegisterBroker, Role, TopicName,
+    TopicQueues,
 };
 use quern_quic::{Backoff, CallError, CloseReason, ConnectError, Connection, Connector};
 use tokio::sync::watch;
@@ -20,6 +23,10 @@ pub(crate) struct Registration {
     address: String,
     topics_version: watch::Receiver<u64>,
     boot: u64,
+    /// It has registered in this process' life.
+    has_registered: bool,
+    /// The name server compares fingerprints; those of earlier releases do not.
+    confirms: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +51,8 @@ impl Registration {
             address: address.to_owned(),
             topics_version: broker.topics_version.subscribe(),
             boot: fastrand::u64(..),
+            has_registered: false,
+            confirms: true,
         }
     }
 
@@ -79,7 +88,12 @@ impl Registration {
         let connection = self.connector.connect(&self.address).await?;
         let end = self.serve(&connection).await;
         self.is_published(None);
-        connection.close(CloseReason::Bye, "");
+        // Said goodbye to, the name server lets the routes go at once; one that stays only begins anew.
+        let reason = match end {
+            Ok(End::BrokerGone) => CloseReason::Bye,
+            Ok(End::Forgotten) | Err(_) => CloseReason::Limit,
+        };
+        connection.close(reason, "begins anew");
         end
     }
 
@@ -89,11 +103,11 @@ impl Registration {
         let Some((register, mut known)) = self.introduction() else {
             return Ok(End::BrokerGone);
         };
-        call(connection, &register).await?;
+        self.introduce(connection, &register).await?;
         self.is_published(Some(version));
-        tracing::info!(namesrv = %self.address, topics = register.topics.len(), "registered");
         let name = register.broker;
         let mut ticks = tokio::time::interval(limits::HEARTBEAT);
+        let mut confirmed_ms = self.steady_ms();
         loop {
             let changed = tokio::select! {
                 changed = self.topics_version.changed() => changed.is_ok(),
@@ -105,6 +119,7 @@ impl Registration {
             let Some(topics) = self.topics() else {
                 return Ok(End::BrokerGone);
             };
+            let is_due = self.steady_ms().saturating_sub(confirmed_ms) >= limits::CONFIRM;
             let registered = if changed {
                 let Some(broker) = self.broker.upgrade() else {
                     return Ok(End::BrokerGone);
@@ -118,6 +133,15 @@ impl Registration {
                 let registered = call(connection, &news).await?.registered;
                 self.is_published(Some(version));
                 registered
+            } else if is_due && self.confirms {
+                let Some((register, topics)) = self.introduction() else {
+                    return Ok(End::BrokerGone);
+                };
+                known = topics;
+                confirmed_ms = self.steady_ms();
+                self.introduce(connection, &register).await?;
+                self.is_published(Some(version));
+                true
             } else {
                 let beat = Heartbeat {
                     broker: Some(name.clone()),
@@ -127,6 +151,44 @@ impl Registration {
             if !registered {
                 return Ok(End::Forgotten);
             }
+        }
+    }
+
+    /// Registers, unless what is registered is the same.
+    async fn introduce(
+        &mut self,
+        connection: &Connection,
+        register: &RegisterBroker,
+    ) -> Result<(), CallError> {
+        let topics = register.topics.len();
+        if self.has_registered && self.confirms && self.confirm(connection, register).await? {
+            tracing::debug!(namesrv = %self.address, topics, "registered as it is");
+            return Ok(());
+        }
+        call(connection, register).await?;
+        self.has_registered = true;
+        tracing::info!(namesrv = %self.address, topics, "registered");
+        Ok(())
+    }
+
+    async fn confirm(
+        &mut self,
+        connection: &Connection,
+        register: &RegisterBroker,
+    ) -> Result<bool, CallError> {
+        let being_deleted = register.being_deleted.iter();
+        let being_deleted = being_deleted.map(|(topic, at)| (topic, *at));
+        let confirm = ConfirmBroker {
+            broker: register.broker.clone(),
+            fingerprint: register.fingerprint(&register.topics, being_deleted),
+        };
+        match call(connection, &confirm).await {
+            Ok(reply) => Ok(reply.registered),
+            Err(CallError::Remote(error)) if error.is(Code::UNSUPPORTED) => {
+                self.confirms = false;
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -130,6 +130,7 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         | Request::Credit(_)
         | Request::Subscribe(_)
         | Request::RegisterBroker(_)
+        | Request::ConfirmBroker(_)
         | Request::PublishTopics(_)
         | Request::Route(_)
         | Request::Brokers(_)) => Err(not_here(&it)),

@@ -61,7 +61,7 @@ impl NameServer {
                 },
                 _ = sweep.tick() => {
                     for broker in self.routes(|routes, now| routes.expire(now)) {
-                        tracing::warn!(%broker, "broker has been silent for {:?}: forgotten", limits::EXPIRY);
+                        tracing::warn!(%broker, "broker is lost, or silent for {:?}: forgotten", limits::EXPIRY);
                     }
                 }
             }

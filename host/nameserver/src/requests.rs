@@ -3,8 +3,8 @@
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
-    Brokers, BrokersReply, Code, DescribeConfig, Heartbeat, Hello, PublishTopics, RegisterBroker,
-    Request, Route, RouteReply, WireError,
+    Brokers, BrokersReply, Code, ConfirmBroker, DescribeConfig, Heartbeat, Hello, PublishTopics,
+    RegisterBroker, Request, Route, RouteReply, WireError,
 };
 
 use crate::session::Session;
@@ -19,6 +19,7 @@ fn answer(session: &Session, frame: &Frame) -> Result<Outgoing, WireError> {
         Request::Hello(it) => reply::<Hello>(&session.hello(&it)?),
         Request::Heartbeat(it) => reply::<Heartbeat>(&session.heartbeat(&it)?),
         Request::RegisterBroker(it) => reply::<RegisterBroker>(&session.register(it)?),
+        Request::ConfirmBroker(it) => reply::<ConfirmBroker>(&session.confirm(&it)?),
         Request::PublishTopics(it) => reply::<PublishTopics>(&session.publish(it)?),
         Request::Route(it) => {
             let brokers = session.routes(|routes, _| routes.route(&it))?;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use quern_protocol::{
-    BrokerEntry, BrokerName, BrokerRoute, Code, PublishTopics, RegisterBroker, Route, TopicName,
-    TopicQueues, WireError, being_deleted,
+    BrokerEntry, BrokerName, BrokerRoute, Code, ConfirmBroker, PublishTopics, RegisterBroker,
+    Route, TopicName, TopicQueues, WireError, being_deleted,
 };
 
 use crate::limits;
@@ -24,12 +24,31 @@ struct Registered {
     being_deleted: HashMap<TopicName, u64>,
     connection: ConnectionId,
     last_heard: Now,
+    /// When its connection was lost, unless it has come back.
+    lost: Option<Now>,
+}
+
+impl Registered {
+    fn fingerprint(&self) -> u64 {
+        let being_deleted = self.being_deleted.iter();
+        let being_deleted = being_deleted.map(|(topic, at)| (topic, *at));
+        self.register
+            .fingerprint(self.topics.values(), being_deleted)
+    }
+
+    fn is_gone(&self, now: Now) -> bool {
+        now.saturating_sub(self.last_heard) >= limits::EXPIRY
+            || self
+                .lost
+                .is_some_and(|lost| now.saturating_sub(lost) >= limits::COME_BACK)
+    }
 }
 
 /// All brokers this name server knows, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     brokers: BTreeMap<BrokerName, Registered>,
+    swept: Now,
 }
 
 impl Routes {
@@ -45,7 +64,7 @@ impl Routes {
             return Err(too_many("topics of a broker", limits::TOPICS_PER_BROKER));
         }
         match self.brokers.get(&name) {
-            Some(other) if other.register.address != register.address => {
+            Some(other) if other.lost.is_none() && other.register.address != register.address => {
                 return Err(WireError::new(
                     Code::BROKER_NAME_TAKEN,
                     format!(
@@ -70,6 +89,7 @@ impl Routes {
                 .collect(),
             connection,
             last_heard: now,
+            lost: None,
         };
         self.brokers.insert(name, registered);
         Ok(())
@@ -83,6 +103,25 @@ impl Routes {
         now: Now,
     ) -> bool {
         self.hear(broker, connection, now).is_some()
+    }
+
+    /// False: this broker has to register first, for something else is registered of it, or nothing. If not, its
+    /// registration is this connection's from now on.
+    pub(crate) fn confirm(
+        &mut self,
+        confirm: &ConfirmBroker,
+        connection: ConnectionId,
+        now: Now,
+    ) -> bool {
+        let Some(registered) = self.brokers.get_mut(&confirm.broker) else {
+            return false;
+        };
+        if registered.fingerprint() != confirm.fingerprint {
+            return false;
+        }
+        (registered.connection, registered.last_heard) = (connection, now);
+        registered.lost = None;
+        true
     }
 
     /// False: this broker has to register first.
@@ -123,15 +162,32 @@ impl Routes {
         Some(registered)
     }
 
-    /// Forgets the broker of a connection that ended.
+    /// Forgets the broker of a connection that it has ended.
     pub(crate) fn disconnect(&mut self, connection: ConnectionId) -> Option<BrokerName> {
         self.forget(|registered| registered.connection == connection)
             .pop()
     }
 
-    /// Forgets brokers that have been silent for too long.
+    /// A connection is lost: its broker may come back on another one, for a while.
+    pub(crate) fn lose(&mut self, connection: ConnectionId, now: Now) -> Option<BrokerName> {
+        let mut brokers = self.brokers.iter_mut();
+        let (name, lost) = brokers.find(|(_, it)| it.connection == connection)?;
+        lost.lost = Some(now);
+        Some(name.clone())
+    }
+
+    /// Forgets brokers that have been lost or silent for too long. What this name server has slept itself, because
+    /// its process or machine stood still, is nobody's silence.
     pub(crate) fn expire(&mut self, now: Now) -> Vec<BrokerName> {
-        self.forget(|registered| now.saturating_sub(registered.last_heard) >= limits::EXPIRY)
+        let since = now.saturating_sub(self.swept);
+        self.swept = now;
+        if since >= limits::COME_BACK {
+            for registered in self.brokers.values_mut() {
+                registered.last_heard = (registered.last_heard + since).min(now);
+                registered.lost = registered.lost.map(|at| (at + since).min(now));
+            }
+        }
+        self.forget(|registered| registered.is_gone(now))
     }
 
     fn forget(&mut self, gone: impl Fn(&Registered) -> bool) -> Vec<BrokerName> {
@@ -270,6 +326,93 @@ mod tests {
         Ok(names.iter().map(|&name| name.to_owned()).collect())
     }
 
+    const SWEEP: Duration = limits::SWEEP;
+
+    /// Sweeps as a name server does that is awake all the time; who goes, and when.
+    fn sweep(routes: &mut Routes, until: Now) -> Vec<(Now, String)> {
+        let mut gone = Vec::new();
+        while routes.swept < until {
+            let now = (routes.swept + SWEEP).min(until);
+            let names = routes.expire(now).into_iter();
+            gone.extend(names.map(|it| (now, it.to_string())));
+        }
+        gone
+    }
+
+    fn confirm(of: &RegisterBroker) -> ConfirmBroker {
+        let being_deleted = of.being_deleted.iter().map(|(topic, at)| (topic, *at));
+        ConfirmBroker {
+            broker: of.broker.clone(),
+            fingerprint: of.fingerprint(&of.topics, being_deleted),
+        }
+    }
+
+    #[test]
+    fn a_table_is_confirmed_by_its_fingerprint_however_it_came_about() {
+        let mut routes = Routes::default();
+        let zero = Duration::ZERO;
+        let all = broker("a", &["t", "u", "v"]);
+        assert!(!routes.confirm(&confirm(&all), 1, zero), "nobody knows it");
+        routes.register(broker("a", &["u", "w"]), 1, zero).unwrap();
+        assert!(!routes.confirm(&confirm(&all), 1, zero));
+        let news = PublishTopics {
+            broker: all.broker.clone(),
+            topics: vec![topic("v"), topic("t")],
+            deleted: vec![TopicName::new("w").unwrap()],
+            being_deleted: Vec::new(),
+        };
+        assert!(routes.publish(news, 1, zero));
+        assert!(routes.confirm(&confirm(&all), 1, zero));
+        let mut others = [all.clone(), all.clone(), all.clone(), all.clone()];
+        others[0].topics[1].read_queues += 1;
+        others[1].boot += 1;
+        others[2].address = "elsewhere:1".to_owned();
+        others[3]
+            .being_deleted
+            .push((TopicName::new("w").unwrap(), 1));
+        for other in others {
+            assert!(!routes.confirm(&confirm(&other), 2, zero), "{other:?}");
+        }
+        assert!(routes.heartbeat(&all.broker, 1, zero), "still its own");
+    }
+
+    #[test]
+    fn a_lost_broker_may_come_back_for_a_moment_and_goes_then() {
+        let ms = Duration::from_millis;
+        let mut routes = Routes::default();
+        let all = broker("a", &["t"]);
+        routes.register(all.clone(), 1, ms(0)).unwrap();
+        assert_eq!(routes.lose(1, ms(100)), Some(all.broker.clone()));
+        assert_eq!(sweep(&mut routes, ms(1_050)), []);
+        assert_eq!(route(&routes, "t", false), names(&["a"]), "no flap");
+        assert!(routes.confirm(&confirm(&all), 2, ms(1_050)));
+        assert_eq!(sweep(&mut routes, ms(3_000)), []);
+        assert_eq!(routes.lose(1, ms(3_000)), None, "it has come back");
+
+        routes.lose(2, ms(3_000));
+        // Its name is free for who comes from elsewhere.
+        let mut other = all.clone();
+        other.address = "elsewhere:1".to_owned();
+        routes.register(other, 3, ms(3_100)).unwrap();
+        routes.lose(3, ms(3_200));
+        let gone = sweep(&mut routes, ms(5_000));
+        assert_eq!(gone, [(ms(4_500), "a".to_owned())]);
+        assert_eq!(route(&routes, "t", false), NO);
+        assert!(!routes.confirm(&confirm(&all), 4, ms(5_000)));
+    }
+
+    #[test]
+    fn a_name_server_that_stood_still_has_missed_nobody() {
+        let s = Duration::from_secs;
+        let mut routes = Routes::default();
+        routes.register(broker("a", &["t"]), 1, s(0)).unwrap();
+        assert_eq!(sweep(&mut routes, s(1)), []);
+        assert!(routes.expire(s(60)).is_empty());
+        routes.lose(1, s(60));
+        assert!(routes.expire(s(90)).is_empty());
+        assert_eq!(sweep(&mut routes, s(100)).len(), 1);
+    }
+
     #[test]
     fn a_topic_is_routed_to_the_living_brokers_that_serve_it() {
         let s = Duration::from_secs;
@@ -283,7 +426,7 @@ mod tests {
         // Silence.
         let a = BrokerName::new("a").unwrap();
         assert!(routes.heartbeat(&a, 1, s(9)));
-        assert_eq!(routes.expire(s(10)), [BrokerName::new("b").unwrap()]);
+        assert_eq!(sweep(&mut routes, s(10)), [(s(10), "b".to_owned())]);
         assert_eq!(route(&routes, "u", false), NO);
         // An end.
         assert_eq!(routes.disconnect(1), Some(a.clone()));
@@ -343,7 +486,7 @@ mod tests {
         let a = BrokerName::new("a").unwrap();
         assert!(!routes.heartbeat(&a, 1, s(3)));
         assert_eq!(routes.disconnect(1), None);
-        routes.expire(s(20));
+        sweep(&mut routes, s(20));
         routes.register(other, 4, s(20)).unwrap();
     }
 }

@@ -1,14 +1,16 @@
 //! One connected peer of a name server. Only brokers, who come through the peers' door, may change
-//! the table; when their connection ends, so does their registration.
+//! the table. When a broker closes its connection its registration ends at once; one whose connection is lost may
+//! come back for a moment before its routes go.
 
 use std::sync::Arc;
 
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::{
-    Code, DescribeConfigReply, Heartbeat, HeartbeatReply, Hello, HelloReply, PublishTopics,
-    PublishTopicsReply, RegisterBroker, RegisterBrokerReply, Role, WireError,
+    Code, ConfirmBroker, ConfirmBrokerReply, DescribeConfigReply, Heartbeat, HeartbeatReply, Hello,
+    HelloReply, PublishTopics, PublishTopicsReply, RegisterBroker, RegisterBrokerReply, Role,
+    WireError,
 };
-use quern_quic::{Connection, Door, Handler};
+use quern_quic::{CloseReason, Connection, Door, Handler, Lost};
 
 use crate::routes::{ConnectionId, Now, Routes};
 use crate::{NameServer, limits, requests};
@@ -27,10 +29,14 @@ impl Session {
             door: connection.door(),
             server,
         });
-        quern_quic::serve(connection, Arc::clone(&session)).await;
-        let gone = session.routes(|routes, _| routes.disconnect(session.connection));
-        if let Some(broker) = gone {
-            tracing::info!(%broker, "broker disconnected");
+        let end = quern_quic::serve(connection, Arc::clone(&session)).await;
+        let this = session.connection;
+        if is_farewell(&end) {
+            if let Some(broker) = session.routes(|routes, _| routes.disconnect(this)) {
+                tracing::info!(%broker, "broker disconnected");
+            }
+        } else if let Some(broker) = session.routes(|routes, now| routes.lose(this, now)) {
+            tracing::warn!(%broker, %end, "broker lost: it may come back for {:?}", limits::COME_BACK);
         }
     }
 
@@ -76,6 +82,12 @@ impl Session {
         })
     }
 
+    pub(crate) fn confirm(&self, confirm: &ConfirmBroker) -> Result<ConfirmBrokerReply, WireError> {
+        self.peers_only()?;
+        let registered = self.routes(|routes, now| routes.confirm(confirm, self.connection, now));
+        Ok(ConfirmBrokerReply { registered })
+    }
+
     pub(crate) fn publish(&self, news: PublishTopics) -> Result<PublishTopicsReply, WireError> {
         self.peers_only()?;
         let registered = self.routes(|routes, now| routes.publish(news, self.connection, now));
@@ -91,6 +103,11 @@ impl Session {
             )),
         }
     }
+}
+
+/// Whether the other side has said that it goes, rather than being lost.
+fn is_farewell(end: &Lost) -> bool {
+    matches!(end.reason, Some(CloseReason::Bye | CloseReason::GoingAway))
 }
 
 impl Handler for Session {

@@ -119,8 +119,12 @@ impl World {
 
     /// Starts a process that serves, and waits until it says this on stderr.
     pub fn start(&self, args: &[&str], until: &str) -> Result<Process> {
-        let mut child = self
-            .command(args)
+        self.start_command(self.command(args), until)
+    }
+
+    /// The same with a command that has been made ready otherwise.
+    pub fn start_command(&self, mut command: Command, until: &str) -> Result<Process> {
+        let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
@@ -183,6 +187,12 @@ impl Process {
             }
             Ok(false)
         })
+    }
+
+    /// Stops it until it is sent the signal to go on, or sends it another one.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        rustix::process::kill_process(pid_of(&self.child)?, signal)?;
+        Ok(())
     }
 
     /// kill -9.
@@ -263,8 +273,15 @@ impl Broker {
 
     /// Starts it, on the same port and with the same data each time; returns when it serves.
     pub fn start(&self, world: &World) -> Result<Process> {
+        self.start_that_logs(world, "warn")
+    }
+
+    /// The same, and what it logs is of this level.
+    pub fn start_that_logs(&self, world: &World, level: &str) -> Result<Process> {
         let args: Vec<_> = self.args.iter().map(String::as_str).collect();
-        world.start(&args, STARTED)
+        let mut command = world.command(&args);
+        command.env("QUERN_LOG", level);
+        world.start_command(command, STARTED)
     }
 }
 

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::fingerprint;
 use crate::ids::{BrokerName, GroupName, QueueId, QueueOffset, TopicName};
 use crate::limits;
 use crate::pull::Filter;
@@ -240,18 +241,10 @@ pub fn coordinator<'a>(
     brokers.into_iter().max_by_key(weight)
 }
 
-/// FNV-1a of the group, a zero byte and the broker, mixed so that similar names differ in all bits.
+/// Of the group, a zero byte and the broker.
 fn weight(group: &GroupName, broker: &BrokerName) -> u64 {
     let bytes = group.as_str().bytes().chain([0]);
-    let bytes = bytes.chain(broker.as_str().bytes());
-    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
+    fingerprint::mixed(bytes.chain(broker.as_str().bytes()))
 }
 
 #[cfg(test)]

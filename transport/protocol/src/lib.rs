@@ -30,6 +30,7 @@ mod broker;
 mod explain;
 mod fall_backs;
 mod find;
+mod fingerprint;
 mod heartbeat;
 mod offsets;
 mod plugin;
@@ -116,8 +117,9 @@ pub use retry::{
     ResendDeadLettersReply, SetGroup, SetGroupReply,
 };
 pub use route::{
-    BrokerEntry, BrokerRoute, Brokers, BrokersReply, PublishTopics, PublishTopicsReply,
-    RegisterBroker, RegisterBrokerReply, Route, RouteReply, TopicQueues,
+    BrokerEntry, BrokerRoute, Brokers, BrokersReply, ConfirmBroker, ConfirmBrokerReply,
+    PublishTopics, PublishTopicsReply, RegisterBroker, RegisterBrokerReply, Route, RouteReply,
+    TopicQueues,
 };
 pub use select::{Placed, Placement, Selector, SendSelected, SendSelectedReply, WriteQueues};
 pub use send::{ProducerBatch, Send, SendReply, SendStatus};

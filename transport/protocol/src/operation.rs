@@ -196,6 +196,7 @@ operations! {
     83 WaitFigures    Header => WaitFiguresReply    Table;
     90 DescribeConfig Header => DescribeConfigReply Table;
     91 ReplayPlugin   Header => ReplayPluginReply   Table;
+   100 ConfirmBroker  Header => ConfirmBrokerReply  Header;
 }
 
 fn decode_request<O: Operation>(frame: &Frame) -> Result<O, WireError> {

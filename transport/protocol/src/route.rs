@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::fingerprint;
 use crate::ids::{BrokerName, Epoch, TopicName};
 
 /// A topic as one broker serves it.
@@ -35,10 +36,42 @@ impl RegisterBroker {
     }
 }
 
+impl RegisterBroker {
+    /// A fingerprint of all it says, with these topics in place of its own, in any order.
+    pub fn fingerprint<'a>(
+        &self,
+        topics: impl IntoIterator<Item = &'a TopicQueues>,
+        being_deleted: impl IntoIterator<Item = (&'a TopicName, u64)>,
+    ) -> u64 {
+        let itself = (&self.cluster, &self.broker, &self.address);
+        let itself = (itself, self.epoch, self.boot, self.auto_create_queues);
+        let tables = (
+            fingerprint::of_all(topics),
+            fingerprint::of_all(being_deleted),
+        );
+        fingerprint::of(&(itself, tables))
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisterBrokerReply {
     /// How long the registration lives without a heartbeat, ms.
     pub expires_after_ms: u32,
+}
+
+/// Is this what is registered of the broker? A sign of life as well, and if so the registration goes on on this
+/// connection, so that nothing is registered twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmBroker {
+    pub broker: BrokerName,
+    /// [`RegisterBroker::fingerprint`] of what it would register now.
+    pub fingerprint: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmBrokerReply {
+    /// False asks the broker to register again.
+    pub registered: bool,
 }
 
 /// Topics created or deleted since the registration.

@@ -1,8 +1,11 @@
 //! Samples of what nodes say of their settings.
 
-use quern_protocol::{ConfigEntry, ConfigOrigin, DescribeConfig, DescribeConfigReply};
+use quern_protocol::{
+    ConfigEntry, ConfigOrigin, ConfirmBroker, ConfirmBrokerReply, DescribeConfig,
+    DescribeConfigReply,
+};
 
-use crate::Samples;
+use crate::{Samples, broker};
 
 pub(crate) fn config(all: &mut Samples) {
     let entry = |key: &str, value: &str, origin| ConfigEntry {
@@ -29,4 +32,9 @@ pub(crate) fn config(all: &mut Samples) {
         },
     ];
     all.add(&DescribeConfig {}, &DescribeConfigReply { entries });
+    let confirm = ConfirmBroker {
+        broker: broker(),
+        fingerprint: 0x0102_0304_0506_0708,
+    };
+    all.add(&confirm, &ConfirmBrokerReply { registered: true });
 }
