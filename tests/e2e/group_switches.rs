@@ -1,6 +1,7 @@
-//! What a group may be kept from: broadcasting, and beginning with what is there.
+//! What a group may be kept from: broadcasting, beginning with what is there, and topics.
 
 use anyhow::{Result, ensure};
+use quern_harness::wait_until;
 
 use crate::world_with_node;
 
@@ -52,5 +53,57 @@ fn a_group_that_may_not_broadcast_or_begin_at_the_first_message_does_not() -> Re
         held.contains("\"broadcast\":true,\"from_min\":false"),
         "{held}"
     );
+    Ok(())
+}
+
+/// A group is kept from one topic, by all ways to consume it and across a crash; its member waits and goes on.
+#[test]
+fn a_group_does_not_consume_what_it_is_forbidden() -> Result<()> {
+    let (world, mut node) = world_with_node(&[])?;
+    let at = node.namesrv.clone();
+    let quern = |args: &[&str]| world.ok(&[args, &["--namesrv", &at, "--timeout", "30"]].concat());
+    for topic in ["t", "u"] {
+        quern(&["topic", "create", topic, "--queues", "2"])?;
+        quern(&["produce", topic, "--count", "4", "before"])?;
+    }
+    let file = world.path("offsets").to_string_lossy().into_owned();
+    let ways: [&[&str]; 3] = [&[], &["--pop"], &["--broadcast", &file]];
+    let forbid = ["group", "set", "g", "--forbid", "t", "--by", "ann@console"];
+    let row = quern(&[&forbid[..], &["-o", "ndjson"]].concat())?;
+    let told = "\"forbidden\":[{\"topic\":\"t\",\"by\":\"ann@console\"}]";
+    ensure!(row.contains(told), "{row}");
+    node.kill()?;
+    node.start(&world, &[])?;
+    for way in ways {
+        let consume = ["consume", "t", "--group", "g", "--namesrv", &at];
+        let text = world.fails(&[&consume[..], way].concat(), 5, "Q-2030")?;
+        ensure!(text.contains("ann@console"), "{text}");
+        ensure!(text.contains("quern group set g --allow t"), "{text}");
+    }
+    // Another topic of the group, and another group of the topic, go on.
+    assert_eq!(quern(&["consume", "u", "--group", "g"])?.lines().count(), 4);
+    assert_eq!(quern(&["consume", "t", "--group", "h"])?.lines().count(), 4);
+
+    quern(&["group", "set", "g", "--allow", "t"])?;
+    let command = "cat >> ran; echo >> ran";
+    let follow = [
+        "consume", "t", "--group", "g", "--follow", "--exec", command,
+    ];
+    let follow = [&follow[..], &["--namesrv", &at, "--timeout", "30"]].concat();
+    let mut member = world.command(&follow).spawn()?;
+    let ran = || {
+        let ran = std::fs::read_to_string(world.path("ran")).unwrap_or_default();
+        ran.lines().filter(|it| !it.is_empty()).count()
+    };
+    wait_until("all to be consumed", || Ok(ran() == 4))?;
+    quern(&forbid)?;
+    quern(&["produce", "t", "--count", "4", "meanwhile"])?;
+    // Others consume them meanwhile; the member of this group gets none.
+    assert_eq!(quern(&["consume", "t", "--group", "h"])?.lines().count(), 4);
+    assert_eq!(ran(), 4, "nothing of what is forbidden");
+    quern(&["group", "set", "g", "--allow", "t"])?;
+    wait_until("the member to go on", || Ok(ran() == 8))?;
+    member.kill()?;
+    member.wait()?;
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use quern_protocol::retry::is_reserved_topic;
 use quern_protocol::{
-    FilterFailure, GroupName, GroupSetting, QueueId, QueuePosition, RecordKind, SetGroup,
-    SetGroupReply, WireError,
+    FilterFailure, ForbiddenTopic, GroupName, GroupSetting, QueueId, QueuePosition, RecordKind,
+    SetGroup, SetGroupReply, TopicName, WireError, limits as wire,
 };
 
 use crate::leases::GroupChange;
@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) on_filter_failure: FilterFailure,
     broadcast: bool,
     from_min: bool,
+    /// And who forbade each.
+    forbidden: BTreeMap<TopicName, String>,
 }
 
 impl Default for Settings {
@@ -35,6 +37,7 @@ impl Default for Settings {
             on_filter_failure: FilterFailure::default(),
             broadcast: true,
             from_min: true,
+            forbidden: BTreeMap::new(),
         }
     }
 }
@@ -55,6 +58,8 @@ impl Settings {
             GroupSetting::OnFilterFailure(policy) => self.on_filter_failure = policy,
             GroupSetting::Broadcast(broadcast) => self.broadcast = broadcast,
             GroupSetting::FromMin(from_min) => self.from_min = from_min,
+            GroupSetting::Forbid(it) => drop(self.forbidden.insert(it.topic, it.by)),
+            GroupSetting::Allow(topic) => drop(self.forbidden.remove(&topic)),
         }
     }
 
@@ -74,6 +79,13 @@ impl Settings {
         if !self.from_min {
             all.push(GroupSetting::FromMin(false));
         }
+        let forbid = |(topic, by): (&TopicName, &String)| {
+            GroupSetting::Forbid(ForbiddenTopic {
+                topic: topic.clone(),
+                by: by.clone(),
+            })
+        };
+        all.extend(self.forbidden.iter().map(forbid));
         all
     }
 }
@@ -127,6 +139,12 @@ impl GroupSettings {
         groups.get(group).is_none_or(|settings| settings.consume)
     }
 
+    /// Who keeps a group from a topic.
+    fn forbidden_by(&self, group: &GroupName, topic: &TopicName) -> Option<String> {
+        let groups = self.0.lock().expect(POISONED);
+        groups.get(group)?.forbidden.get(topic).cloned()
+    }
+
     fn count(&self) -> usize {
         self.0.lock().expect(POISONED).len()
     }
@@ -161,6 +179,18 @@ pub(crate) fn is_open(broker: &Broker, group: &GroupName) -> Result<(), WireErro
     match broker.state.group_settings.may_consume(group) {
         true => Ok(()),
         false => Err(reply::group_closed(group)),
+    }
+}
+
+/// Whether nobody forbids a group this topic.
+pub(crate) fn may_have(
+    broker: &Broker,
+    group: &GroupName,
+    topic: &TopicName,
+) -> Result<(), WireError> {
+    match broker.state.group_settings.forbidden_by(group, topic) {
+        None => Ok(()),
+        Some(by) => Err(reply::topic_forbidden(group, topic, &by)),
     }
 }
 
@@ -214,6 +244,14 @@ pub(crate) async fn set(broker: &Broker, request: SetGroup) -> Result<SetGroupRe
                 limits::GROUPS
             )));
         }
+        let mut after = known.of(&request.group);
+        request.settings.iter().for_each(|it| after.set(it.clone()));
+        if after.forbidden.len() > limits::FORBIDDEN {
+            return Err(reply::bad_request(format!(
+                "a group is forbidden at most {} topics; `--consume off` keeps it from all",
+                limits::FORBIDDEN
+            )));
+        }
         let change = GroupChange::Set {
             group: request.group.clone(),
             settings: request.settings,
@@ -233,7 +271,18 @@ fn check(setting: &GroupSetting) -> Result<(), WireError> {
         | GroupSetting::Consume(_)
         | GroupSetting::OnFilterFailure(_)
         | GroupSetting::Broadcast(_)
-        | GroupSetting::FromMin(_) => Ok(()),
+        | GroupSetting::FromMin(_)
+        | GroupSetting::Allow(_) => Ok(()),
+        GroupSetting::Forbid(it) => {
+            let is_name = (1..=wire::FORBIDDEN_BY).contains(&it.by.len());
+            if is_name && !it.by.chars().any(char::is_control) {
+                return Ok(());
+            }
+            Err(reply::bad_request(format!(
+                "who forbids a topic has a name of 1 to {} bytes without control characters",
+                wire::FORBIDDEN_BY
+            )))
+        }
         GroupSetting::RetryDelays(delays) => {
             let is_delay = |delay: &u32| (1..=limits::RETRY_DELAY).contains(delay);
             let is_count = (1..=limits::RETRY_DELAY_COUNT).contains(&delays.len());

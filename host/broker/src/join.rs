@@ -25,6 +25,9 @@ pub(crate) async fn join(
     group_settings::admit(broker, &request.group)?;
     if request.generation == 0 {
         group_settings::is_open(broker, &request.group)?;
+        for subscription in &request.subscriptions {
+            group_settings::may_have(broker, &request.group, &subscription.topic)?;
+        }
     }
     let wait = Duration::from_millis(request.wait_ms.min(wire::GROUP_WAIT_MS).into());
     let mut over = pin!(tokio::time::sleep(wait));

@@ -99,6 +99,8 @@ pub(crate) const RETRY_DELAYS: [u32; 16] = [
     10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000, 480_000, 540_000,
     600_000, 1_200_000, 1_800_000, 3_600_000, 7_200_000,
 ];
+/// Topics one group may be forbidden.
+pub(crate) const FORBIDDEN: usize = 64;
 /// Delays a group may have …
 pub(crate) const RETRY_DELAY_COUNT: usize = 64;
 /// … and the longest, ms.

@@ -75,7 +75,7 @@ pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, 
         for bell in &mut bells {
             bell.as_mut().enable();
         }
-        is_free(broker, &request.group)?;
+        is_free(broker, &request.group, &topic)?;
         let mut given = Given::default();
         for queue in &queues {
             let gives = give(broker, &request, &topic, *queue, &mut given).await;
@@ -178,8 +178,9 @@ fn hidden_for(ms: u32) -> WireError {
 }
 
 /// A queue with an owner is given to nobody else.
-fn is_free(broker: &Broker, group: &GroupName) -> Result<(), WireError> {
+fn is_free(broker: &Broker, group: &GroupName, topic: &Topic) -> Result<(), WireError> {
     group_settings::is_open(broker, group)?;
+    group_settings::may_have(broker, group, &topic.name)?;
     match broker.state.leases.in_use(broker.store.steady_ms(), group) {
         true => Err(reply::has_members(group)),
         false => Ok(()),

@@ -40,6 +40,7 @@ pub(crate) async fn pull(broker: &Arc<Broker>, request: Pull) -> Result<Outgoing
         bell.as_mut().enable();
         if let Some(group) = &request.group {
             group_settings::is_open(broker, group)?;
+            group_settings::may_have(broker, group, &topic.name)?;
             if request.broadcast {
                 group_settings::may_broadcast(broker, group)?;
             }

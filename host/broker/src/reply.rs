@@ -74,6 +74,16 @@ pub(crate) fn group_closed(group: &GroupName) -> WireError {
     .after_ms(1_000)
 }
 
+pub(crate) fn topic_forbidden(group: &GroupName, topic: &TopicName, by: &str) -> WireError {
+    WireError::new(
+        Code::TOPIC_FORBIDDEN,
+        format!(
+            "group \"{group}\" is forbidden to consume topic \"{topic}\", says {by}; allow it: quern group set {group} --allow {topic}"
+        ),
+    )
+    .after_ms(1_000)
+}
+
 pub(crate) fn no_broadcast(group: &GroupName) -> WireError {
     WireError::new(
         Code::BROADCAST_REFUSED,

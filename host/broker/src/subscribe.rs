@@ -171,6 +171,7 @@ impl Subscription {
             return Ok(());
         };
         group_settings::is_open(&self.broker, group)?;
+        group_settings::may_have(&self.broker, group, &topic.name)?;
         let Some(epoch) = self.request.epoch else {
             // Nobody's lease: all queues are read by every consumer of the group.
             return group_settings::may_broadcast(&self.broker, group);

@@ -1,7 +1,7 @@
 //! `quern group create` and `set`: whether a group may consume, how often, and how much later, a group gets again what it has given back.
 
 use clap::{Args, ValueEnum};
-use quern_client::{BrokerName, FilterFailure, GroupSetting};
+use quern_client::{BrokerName, Error, FilterFailure, ForbiddenTopic, GroupSetting, TopicName};
 use serde::Serialize;
 
 use crate::connect::Options;
@@ -24,6 +24,14 @@ struct SettingRow {
     on_filter_failure: OnFailure,
     broadcast: bool,
     from_min: bool,
+    forbidden: Vec<Forbidden>,
+}
+
+/// A topic the group may not consume.
+#[derive(Serialize)]
+struct Forbidden {
+    topic: String,
+    by: String,
 }
 
 /// What can be set of a group.
@@ -48,6 +56,29 @@ pub(crate) struct Settings {
     /// begins with what comes once it is there, whatever its consumers ask for.
     #[arg(long, value_enum)]
     from_min: Option<Switch>,
+    /// Keep the group from this topic; may be given several times. Its members wait, new ones are refused.
+    #[arg(long, value_name = "TOPIC")]
+    forbid: Vec<String>,
+    /// Let it consume this topic again.
+    #[arg(long, value_name = "TOPIC")]
+    allow: Vec<String>,
+    /// Who forbids it, for those who are refused. Usually you: USER@HOST.
+    #[arg(long, value_name = "NAME", requires = "forbid")]
+    by: Option<String>,
+}
+
+/// Who gives this command, as far as the system tells.
+fn somebody() -> String {
+    let user = ["USER", "LOGNAME"].into_iter();
+    let user = user.filter_map(|name| std::env::var(name).ok());
+    let user = user.into_iter().find(|it| !it.is_empty());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let mut name = user.unwrap_or_else(|| "somebody".to_owned());
+    if !host.trim().is_empty() {
+        name = format!("{name}@{}", host.trim());
+    }
+    name.truncate(name.floor_char_boundary(64));
+    name
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -95,7 +126,7 @@ enum Switch {
 }
 
 impl Settings {
-    fn all(self) -> Vec<GroupSetting> {
+    fn all(self) -> Result<Vec<GroupSetting>, Failure> {
         let delays = self.retry_delays;
         let delays = (!delays.is_empty()).then_some(GroupSetting::RetryDelays(delays));
         let consume = self
@@ -108,7 +139,18 @@ impl Settings {
         let broadcast = self.broadcast.map(|it| GroupSetting::Broadcast(is_on(it)));
         let from_min = self.from_min.map(|it| GroupSetting::FromMin(is_on(it)));
         let all = [retries, delays, consume, on_failure, broadcast, from_min];
-        all.into_iter().flatten().collect()
+        let mut all: Vec<_> = all.into_iter().flatten().collect();
+        let by = self.by.unwrap_or_else(somebody);
+        for topic in self.forbid {
+            let topic = TopicName::new(topic).map_err(Error::from)?;
+            let by = by.clone();
+            all.push(GroupSetting::Forbid(ForbiddenTopic { topic, by }));
+        }
+        for topic in self.allow {
+            let topic = TopicName::new(topic).map_err(Error::from)?;
+            all.push(GroupSetting::Allow(topic));
+        }
+        Ok(all)
     }
 }
 
@@ -118,7 +160,7 @@ pub(crate) async fn create(
     settings: Settings,
     options: &Options,
 ) -> Result<(), Failure> {
-    let mut settings = settings.all();
+    let mut settings = settings.all()?;
     if settings.is_empty() {
         settings.push(GroupSetting::Consume(true));
     }
@@ -127,7 +169,7 @@ pub(crate) async fn create(
 
 /// Changes what is given, and shows what holds.
 pub(crate) async fn set(group: &str, settings: Settings, options: &Options) -> Result<(), Failure> {
-    change(group, settings.all(), options).await
+    change(group, settings.all()?, options).await
 }
 
 async fn change(
@@ -146,6 +188,7 @@ async fn change(
             on_filter_failure: OnFailure::Stall,
             broadcast: true,
             from_min: true,
+            forbidden: Vec::new(),
         };
         for setting in settings {
             match setting {
@@ -155,6 +198,11 @@ async fn change(
                 GroupSetting::OnFilterFailure(policy) => row.on_filter_failure = policy.into(),
                 GroupSetting::Broadcast(broadcast) => row.broadcast = broadcast,
                 GroupSetting::FromMin(from_min) => row.from_min = from_min,
+                GroupSetting::Forbid(it) => row.forbidden.push(Forbidden {
+                    topic: it.topic.to_string(),
+                    by: it.by,
+                }),
+                GroupSetting::Allow(_) => {}
             }
         }
         row
@@ -171,6 +219,7 @@ async fn change(
             "ON FAILURE",
             "RETRIES",
             "DELAYS",
+            "FORBIDDEN",
         ],
         |row| {
             let delays = row
@@ -187,8 +236,20 @@ async fn change(
                 row.on_filter_failure.name(),
                 row.retries.to_string(),
                 delays,
+                forbidden(&row.forbidden),
             ]
         },
         "there are no brokers",
     )
+}
+
+fn forbidden(topics: &[Forbidden]) -> String {
+    let topics = topics.iter();
+    let topics: Vec<_> = topics
+        .map(|it| format!("{} by {}", it.topic, it.by))
+        .collect();
+    match topics.is_empty() {
+        true => "-".to_owned(),
+        false => topics.join(", "),
+    }
 }

@@ -129,6 +129,7 @@ fn kind(code: Code) -> ErrorKind {
         | Code::UNTRUSTED
         | Code::TOPIC_CLOSED
         | Code::GROUP_CLOSED
+        | Code::TOPIC_FORBIDDEN
         | Code::BROADCAST_REFUSED => ErrorKind::Permission,
         Code::DISK_FULL
         | Code::STORAGE_FAILED

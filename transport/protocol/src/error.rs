@@ -142,6 +142,9 @@ codes! {
     2021 GROUP_BUSY Never
         "The group has members that own its queues, so nobody can pop for it: it is consumed one way at a time."
         "Let the members leave, which takes them 10 s at most, or pop for another group; `quern group members NAME` shows them.";
+    2030 TOPIC_FORBIDDEN Never
+        "The group is forbidden to consume this topic; the text says who forbade it. Its members keep their queues and go on once it may."
+        "`quern group set NAME` shows which topics are forbidden; `quern group set NAME --allow TOPIC` allows one again. Or consume it by another group.";
     3001 OUT_OF_SEQUENCE Here
         "A batch came before its predecessor."
         "The client sends the predecessor first, by itself.";

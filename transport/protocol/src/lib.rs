@@ -113,8 +113,8 @@ pub use record::{Extensions, Origin, ProducerStamp, RecordHeader, RecordKind, Re
 pub use replay::{ReplayPlugin, ReplayPluginReply, Rewound};
 pub use request::{FetchReplies, FetchRepliesReply, Replied, Reply, ReplyOutcome, ReplyReply};
 pub use retry::{
-    FilterFailure, GivingBack, GroupSetting, Reconsume, ReconsumeReply, ResendDeadLetters,
-    ResendDeadLettersReply, SetGroup, SetGroupReply,
+    FilterFailure, ForbiddenTopic, GivingBack, GroupSetting, Reconsume, ReconsumeReply,
+    ResendDeadLetters, ResendDeadLettersReply, SetGroup, SetGroupReply,
 };
 pub use route::{
     BrokerEntry, BrokerRoute, Brokers, BrokersReply, ConfirmBroker, ConfirmBrokerReply,

@@ -56,6 +56,8 @@ pub const ROUTE_BROKERS: usize = 256;
 pub const ROUTE_QUEUES: usize = 64 * 1024;
 /// Topics a member of a group may subscribe to.
 pub const GROUP_TOPICS: usize = 256;
+/// Bytes in which someone names themselves who forbids a group a topic.
+pub const FORBIDDEN_BY: usize = 64;
 /// Bytes of the reason for which a message was given back.
 pub const REASON: usize = 1_024;
 /// Lines of a plugin's log in one reply.

@@ -125,6 +125,18 @@ pub enum GroupSetting {
     /// Whether a group that has committed nothing of a topic may begin with what is there; if not, with what comes
     /// then. Told only where it may not.
     FromMin(bool),
+    /// The group may not consume this topic. Told for each topic it may not.
+    Forbid(ForbiddenTopic),
+    /// It may again.
+    Allow(TopicName),
+}
+
+/// A topic that a group may not consume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForbiddenTopic {
+    pub topic: TopicName,
+    /// Who says so, as they call themselves: 1 to 64 bytes without control characters. For people; nothing checks it.
+    pub by: String,
 }
 
 /// Changes settings of a group on one broker: all of them or none. Without any, only tells what holds.

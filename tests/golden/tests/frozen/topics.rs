@@ -1,9 +1,9 @@
 //! Topics that are deleted, and what name servers hear of them.
 
 use quern_protocol::{
-    DeleteTopic, DeletedTopic, Filter, GroupSetting, ListDeletedTopics, ListDeletedTopicsReply,
-    PublishTopics, Pull, QueueId, QueueOffset, RegisterBroker, RestoreTopic, RestoreTopicReply,
-    SetGroup, SetTopic, TopicId, TopicSetting,
+    DeleteTopic, DeletedTopic, Filter, ForbiddenTopic, GroupSetting, ListDeletedTopics,
+    ListDeletedTopicsReply, PublishTopics, Pull, QueueId, QueueOffset, RegisterBroker,
+    RestoreTopic, RestoreTopicReply, SetGroup, SetTopic, TopicId, TopicSetting,
 };
 
 use crate::{Samples, group, topic};
@@ -62,6 +62,17 @@ pub(crate) fn group_switches(all: &mut Samples) {
         settings: vec![GroupSetting::Broadcast(false), GroupSetting::FromMin(false)],
     };
     all.request(&set, "request switches");
+    let forbid = SetGroup {
+        group: group(),
+        settings: vec![
+            GroupSetting::Forbid(ForbiddenTopic {
+                topic: topic(),
+                by: "ann@console".to_owned(),
+            }),
+            GroupSetting::Allow(topic()),
+        ],
+    };
+    all.request(&forbid, "request forbid");
     let pull = Pull {
         group: Some(group()),
         topic: topic(),

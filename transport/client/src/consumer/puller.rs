@@ -41,6 +41,7 @@ impl Puller {
         let mut backoff = Backoff::new();
         let mut from = None;
         let mut pulls = self.shared.flow.pulls;
+        let mut is_told = false;
         loop {
             let began = Instant::now();
             let ended = match pulls {
@@ -58,6 +59,16 @@ impl Puller {
                 Ok(Some(wait)) => {
                     backoff.healthy(began.elapsed());
                     tokio::time::sleep(wait).await;
+                }
+                // What is forbidden may be allowed again. One that broadcasts is told, as it was not when it started.
+                Err(error)
+                    if error.coded() == Code::TOPIC_FORBIDDEN && self.shared.local.is_none() =>
+                {
+                    if !is_told {
+                        tracing::warn!(queue = %self.queue.queue, %error, "a queue waits");
+                    }
+                    is_told = true;
+                    tokio::time::sleep(backoff.next(fastrand::f64())).await;
                 }
                 Err(error) => {
                     if !survives(&error) {
