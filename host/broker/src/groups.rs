@@ -14,7 +14,7 @@ use quern_protocol::{
 };
 use tokio::sync::Notify;
 
-use crate::limits;
+use crate::{limits, reply};
 
 #[derive(Debug)]
 struct Member {
@@ -22,6 +22,8 @@ struct Member {
     weight: u32,
     strategy: Option<Selector>,
     subscriptions: Vec<Subscription>,
+    /// Of what it said when it joined.
+    fingerprint: u64,
     /// Steady ms of its last sign of life.
     heard: u64,
     /// Steady ms from which it is taken for gone.
@@ -30,6 +32,7 @@ struct Member {
 
 impl Member {
     fn new(now: u64, request: JoinGroup) -> Self {
+        let fingerprint = request.fingerprint();
         let mut subscriptions = request.subscriptions;
         subscriptions.sort_by(|a, b| a.topic.cmp(&b.topic));
         Self {
@@ -37,6 +40,7 @@ impl Member {
             weight: request.weight,
             strategy: request.strategy,
             subscriptions,
+            fingerprint,
             heard: now,
             gone_at: now + limits::SESSION,
         }
@@ -210,6 +214,7 @@ impl Groups {
         match group.members.get_mut(&id) {
             Some(known) if known.is_like(&member) => {
                 (known.heard, known.gone_at) = (now, member.gone_at);
+                known.fingerprint = member.fingerprint;
             }
             None if is_full => return Err(full("members of a group", limits::MEMBERS)),
             _ => {
@@ -218,6 +223,25 @@ impl Groups {
             }
         }
         Ok(Arc::clone(&group.bell))
+    }
+
+    /// A sign of life of a member that wants what it has wanted before, by the fingerprint of that.
+    pub(crate) fn go_on(
+        &self,
+        now: u64,
+        group: &GroupName,
+        member: &str,
+        fingerprint: u64,
+    ) -> Result<Arc<Notify>, WireError> {
+        let mut groups = self.0.lock().expect(POISONED);
+        let known = groups.get_mut(group).and_then(|group| {
+            let known = group.members.get_mut(member)?;
+            (known.fingerprint == fingerprint).then(|| {
+                (known.heard, known.gone_at) = (now, now + limits::SESSION);
+                Arc::clone(&group.bell)
+            })
+        });
+        known.ok_or_else(|| reply::unknown_member(group, Some(member)))
     }
 
     /// Returns whether it was there.
@@ -442,6 +466,7 @@ mod tests {
             }],
             generation: 0,
             wait_ms: 0,
+            again: None,
         }
     }
 
@@ -513,6 +538,25 @@ mod tests {
         assert!(!groups.leave(&group(), "a"));
         groups.expire(limits::SESSION);
         assert!(groups.list().is_empty(), "nobody is left, nothing is kept");
+    }
+
+    #[test]
+    fn a_fingerprint_stands_for_what_a_member_has_said() {
+        let groups = Groups::default();
+        let first = join("a", Filter::All, 1);
+        let again =
+            |it: &JoinGroup, now| groups.go_on(now, &it.group, &it.member, it.fingerprint());
+        let unknown = again(&first, 0).unwrap_err();
+        assert_eq!(unknown.code, Code::UNKNOWN_MEMBER.number);
+        groups.join(0, first.clone()).unwrap();
+        again(&first, limits::SESSION - 1).unwrap();
+        assert!(groups.expire(limits::SESSION).is_empty(), "it is heard");
+        let mut other = first.clone();
+        other.subscriptions[0].route[0].queues = 2;
+        assert!(again(&other, 1).is_err(), "of more queues it has to tell");
+        groups.join(1, other.clone()).unwrap();
+        again(&other, 1).unwrap();
+        assert!(again(&first, 1).is_err());
     }
 
     #[test]

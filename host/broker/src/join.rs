@@ -33,7 +33,11 @@ pub(crate) async fn join(
     let mut over = pin!(tokio::time::sleep(wait));
     let known = request.generation;
     let (group, member) = (request.group.clone(), request.member.clone());
-    let bell = broker.groups.join(broker.store.steady_ms(), request)?;
+    let now = broker.store.steady_ms();
+    let bell = match request.again {
+        Some(fingerprint) => broker.groups.go_on(now, &group, &member, fingerprint)?,
+        None => broker.groups.join(now, request)?,
+    };
     let mut here = Here {
         broker,
         group,

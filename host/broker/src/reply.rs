@@ -84,6 +84,17 @@ pub(crate) fn topic_forbidden(group: &GroupName, topic: &TopicName, by: &str) ->
     .after_ms(1_000)
 }
 
+/// `None` = it has none at all.
+pub(crate) fn unknown_member(group: &GroupName, member: Option<&str>) -> WireError {
+    let text = match member {
+        Some(member) => {
+            format!("group \"{group}\" has no member {member:?} that this broker knows")
+        }
+        None => format!("group \"{group}\" has no members that this broker knows"),
+    };
+    WireError::new(Code::UNKNOWN_MEMBER, text)
+}
+
 pub(crate) fn no_broadcast(group: &GroupName) -> WireError {
     WireError::new(
         Code::BROADCAST_REFUSED,

@@ -123,6 +123,7 @@ fn kind(code: Code) -> ErrorKind {
         | Code::NO_GROUP
         | Code::MESSAGE_NOT_FOUND
         | Code::NOT_BOUND
+        | Code::UNKNOWN_MEMBER
         | Code::QUEUE_NOT_HELD => ErrorKind::NotFound,
         Code::ALREADY_EXISTS | Code::BROKER_NAME_TAKEN | Code::PLUGIN_IN_USE => ErrorKind::Exists,
         Code::FORBIDDEN

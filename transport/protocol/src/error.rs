@@ -145,6 +145,9 @@ codes! {
     2030 TOPIC_FORBIDDEN Never
         "The group is forbidden to consume this topic; the text says who forbade it. Its members keep their queues and go on once it may."
         "`quern group set NAME` shows which topics are forbidden; `quern group set NAME --allow TOPIC` allows one again. Or consume it by another group.";
+    2031 UNKNOWN_MEMBER Here
+        "The group's coordinator knows no member of this id: it has left, was silent for too long, or has not joined since the broker was started."
+        "`quern group members NAME` shows who there is. Our client joins again by itself.";
     3001 OUT_OF_SEQUENCE Here
         "A batch came before its predecessor."
         "The client sends the predecessor first, by itself.";

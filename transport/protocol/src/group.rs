@@ -47,9 +47,22 @@ pub struct JoinGroup {
     pub generation: u64,
     /// At most 5,000.
     pub wait_ms: u32,
+    /// [`Self::fingerprint`] of what it said before and says by this again; zone, weight, strategy and subscriptions are
+    /// not said then. A coordinator that does not remember it answers with `UNKNOWN_MEMBER`. Since version 2.
+    pub again: Option<u64>,
 }
 
 impl JoinGroup {
+    pub(crate) fn says_more_than_version_1(&self) -> bool {
+        self.again.is_some()
+    }
+
+    /// Of what the member is and wants.
+    pub fn fingerprint(&self) -> u64 {
+        let presence = (&self.zone, self.weight, &self.strategy);
+        fingerprint::of(&(presence, &self.subscriptions))
+    }
+
     /// What is beyond a limit, in words.
     pub fn beyond_limits(&self) -> Option<String> {
         let brokers = self.subscriptions.iter().map(|it| it.route.len()).max();

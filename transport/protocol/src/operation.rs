@@ -182,7 +182,7 @@ operations! {
     67 PluginLogs     Header => PluginLogsReply     Table;
     68 ChangeBindings Header => ChangeBindingsReply Table;
     69 ListBindings   Header => ListBindingsReply   Table;
-    70 JoinGroup      Table  => JoinGroupReply      Table;
+    70 JoinGroup      Table  => JoinGroupReply      Table, version 2 appends 1;
     71 LeaveGroup     Header => LeaveGroupReply     Header;
     72 LeaseQueues    Table  => LeaseQueuesReply    Table;
     73 ListGroups     Header => ListGroupsReply     Table;

@@ -51,6 +51,7 @@ fn joining(member: &str, generation: u64, strategy: Option<&str>) -> JoinGroup {
         }],
         generation,
         wait_ms: 0,
+        again: None,
     }
 }
 

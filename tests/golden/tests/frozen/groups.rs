@@ -27,6 +27,7 @@ pub(crate) fn groups(all: &mut Samples, lease: Lease) {
         subscriptions: vec![subscription],
         generation: 7,
         wait_ms: 3_000,
+        again: None,
     };
     let joined = JoinGroupReply {
         generation: 8,
@@ -40,6 +41,15 @@ pub(crate) fn groups(all: &mut Samples, lease: Lease) {
         }],
     };
     all.add(&join, &joined);
+    let again = JoinGroup {
+        zone: String::new(),
+        weight: 0,
+        strategy: None,
+        subscriptions: Vec::new(),
+        again: Some(0x0102_0304_0506_0708),
+        ..join
+    };
+    all.request(&again, "request that says no more");
     let leave = LeaveGroup {
         group: group(),
         member: "17@0badcafe".to_owned(),

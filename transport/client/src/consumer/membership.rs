@@ -254,6 +254,15 @@ pub(super) struct Membership {
     coordinator: Option<BrokerEntry>,
     holders: HashMap<(TopicName, BrokerName), watch::Sender<Wanted>>,
     tasks: JoinSet<()>,
+    /// What was said in full last, and to whom.
+    said: Option<Said>,
+}
+
+/// What a coordinator has heard in full.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    coordinator: String,
+    fingerprint: u64,
 }
 
 impl Membership {
@@ -267,6 +276,7 @@ impl Membership {
             coordinator: None,
             holders: HashMap::new(),
             tasks: JoinSet::new(),
+            said: None,
         }
     }
 
@@ -302,6 +312,7 @@ impl Membership {
                     tracing::warn!(group = %self.shared.group, %error, "not heard by the group's coordinator; trying again");
                     self.brokers = None;
                     self.generation = 0;
+                    self.said = None;
                     backoff.next(fastrand::f64())
                 }
             };
@@ -324,9 +335,46 @@ impl Membership {
             subscriptions: self.subscriptions().await?,
             generation: self.generation,
             wait_ms: limits::RENEW.as_millis() as u32,
+            again: None,
+        };
+        let fingerprint = request.fingerprint();
+        let said = Said {
+            coordinator,
+            fingerprint,
+        };
+        if self.said.as_ref() == Some(&said) {
+            match self.join_again(&said, &request).await {
+                // It has forgotten this member, or is of a release that remembers none.
+                Err(error) if is_to_say_all(&error) => self.said = None,
+                joined => return joined,
+            }
+        }
+        let wait_ms = request.wait_ms;
+        let joined = self
+            .shared
+            .held(&said.coordinator, &request, wait_ms)
+            .await?;
+        self.said = Some(said);
+        Ok(joined)
+    }
+
+    /// A sign of life that says by its fingerprint what was said before.
+    async fn join_again(&self, said: &Said, full: &JoinGroup) -> Result<JoinGroupReply> {
+        let request = JoinGroup {
+            group: full.group.clone(),
+            member: full.member.clone(),
+            zone: String::new(),
+            weight: 0,
+            strategy: None,
+            subscriptions: Vec::new(),
+            generation: full.generation,
+            wait_ms: full.wait_ms,
+            again: Some(said.fingerprint),
         };
         let shared = &self.shared;
-        shared.held(&coordinator, &request, request.wait_ms).await
+        shared
+            .held(&said.coordinator, &request, request.wait_ms)
+            .await
     }
 
     /// Address of the coordinator among the brokers there are.
@@ -446,6 +494,10 @@ impl Membership {
             tracing::debug!(%error, "the coordinator did not hear this member leave");
         }
     }
+}
+
+fn is_to_say_all(error: &Error) -> bool {
+    matches!(error.coded(), Code::UNKNOWN_MEMBER | Code::UNSUPPORTED)
 }
 
 fn read_queues(route: &[BrokerRoute]) -> Vec<ReadQueues> {
