@@ -17,6 +17,7 @@ mod groups;
 mod health;
 mod kill;
 mod lite_pull;
+mod members;
 mod msg;
 mod orderly;
 mod plugin_author;

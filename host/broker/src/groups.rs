@@ -244,6 +244,15 @@ impl Groups {
         known.ok_or_else(|| reply::unknown_member(group, Some(member)))
     }
 
+    /// Whether a group has such a member; `None` = any.
+    pub(crate) fn has(&self, group: &GroupName, member: Option<&str>) -> bool {
+        let groups = self.0.lock().expect(POISONED);
+        groups.get(group).is_some_and(|group| match member {
+            Some(member) => group.members.contains_key(member),
+            None => !group.members.is_empty(),
+        })
+    }
+
     /// Returns whether it was there.
     pub(crate) fn leave(&self, group: &GroupName, member: &str) -> bool {
         let mut groups = self.0.lock().expect(POISONED);

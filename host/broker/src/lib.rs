@@ -42,6 +42,7 @@ mod pop;
 mod pop_gates;
 mod pops;
 mod pull;
+mod questions;
 mod registration;
 mod replay;
 mod replays;
@@ -97,6 +98,7 @@ use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
 use crate::pool::Delivery;
 use crate::pop_gates::Gates;
+use crate::questions::Questions;
 use crate::replies::Replies;
 use crate::selectors::Selectors;
 use crate::shelf::Shelf;
@@ -151,6 +153,7 @@ pub struct Broker {
     pop_gates: Gates,
     checks: Checks,
     replies: Replies,
+    questions: Questions,
     givings: Givings,
     metrics: Metrics,
     started_at: u64,
@@ -237,6 +240,7 @@ impl Broker {
             pop_gates: Gates::default(),
             checks: Checks::default(),
             replies: Replies::default(),
+            questions: Questions::default(),
             givings: Givings::default(),
             metrics: Metrics::default(),
             started_at: store.now_ms(),
@@ -321,6 +325,7 @@ impl Broker {
         self.topics_changed();
         self.waits.wake_all();
         self.groups.wake_all();
+        self.questions.wake_all();
         self.state.leases.wake_all();
         let quiet = async {
             loop {

@@ -161,6 +161,10 @@ pub(crate) const TRIAL_FAULTS: usize = 5;
 pub(crate) const DISAGREEMENTS: u64 = 32;
 /// Messages and queues that are named which a version on trial would have sent elsewhere.
 pub(crate) const MOVES: usize = 1_024;
+/// Questions to members that are not answered yet …
+pub(crate) const QUESTIONS: usize = 1_024;
+/// … and the longest that who asked waits, ms.
+pub(crate) const QUESTION_WAIT: u32 = 15 * 60 * 1000;
 /// A name server is told of life this often.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Whether it still has the same table of topics is looked at this often, ms.

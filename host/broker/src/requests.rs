@@ -6,22 +6,20 @@ use std::sync::Arc;
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
-    AckPopped, BeginUpload, BindingStates, ChangeBindings, ChangePlugin, Code, CommitOffsets,
-    CreateTopic, DeleteGroup, DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin,
-    DescribeTopic, EndTransaction, FetchReplies, FinishUpload, Heartbeat, Hello, HidePopped,
-    JoinGroup, LeaseQueues, LeaveGroup, ListBindings, ListDelayed, ListDeletedTopics, ListGroups,
-    ListPlugins, ListTopics, ListTransactions, OffsetAt, OffsetRange, PluginFallBacks,
-    PluginHealth, PluginLogs, PluginUsers, PollTransactions, QueryOffsets, RecallMessage,
-    Reconsume, ReplayPlugin, Reply, Request, ResendDeadLetters, ResendMessage, RestoreTopic, Send,
-    SendSelected, SetGroup, SetTopic, Status, TopicGroups, TopicSettings, TrialMoves, UploadChunk,
-    WaitFigures, WireError,
+    AckPopped, AnswerQuestion, AskMember, AwaitQuestions, BeginUpload, BindingStates, ChangeBindings, ChangePlugin, Code, CommitOffsets, CreateTopic,
+    DeleteGroup, DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic,
+    EndTransaction, FetchReplies, FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup,
+    LeaseQueues, LeaveGroup, ListBindings, ListDelayed, ListDeletedTopics, ListGroups, ListPlugins,
+    ListTopics, ListTransactions, OffsetAt, OffsetRange, PluginFallBacks, PluginHealth, PluginLogs,
+    PluginUsers, PollTransactions, QueryOffsets, RecallMessage, Reconsume, ReplayPlugin, Reply, Request,
+    ResendDeadLetters, ResendMessage, RestoreTopic, Send, SendSelected, SetGroup, SetTopic, Status,
+    TopicGroups, TopicSettings, TrialMoves, UploadChunk, WaitFigures, WireError,
 };
 
 use crate::{
     Broker, admin, bindings, checks, delay, durability, explain, find, group_admin, group_settings,
-    health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, replay, replies, retry,
-    select, send, session, status, topic_deletion, transactions, trials, upload, users,
-    wait_figures,
+    health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, replay, questions, replies, retry, select,
+    send, session, status, topic_deletion, transactions, trials, upload, users, wait_figures,
 };
 
 /// Answers one frame.
@@ -94,6 +92,9 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
             reply::<DescribeGroup>(group_admin::describe(broker, it).await?)
         }
         Request::DeleteGroup(it) => reply::<DeleteGroup>(group_admin::delete(broker, it).await?),
+        Request::AskMember(it) => reply::<AskMember>(questions::ask(broker, it).await?),
+        Request::AwaitQuestions(it) => reply::<AwaitQuestions>(questions::wait(broker, it).await?),
+        Request::AnswerQuestion(it) => reply::<AnswerQuestion>(questions::answer(broker, it)),
 
         Request::BeginUpload(it) => reply::<BeginUpload>(upload::begin(broker, it).await?),
         Request::UploadChunk(it) => {
@@ -126,14 +127,7 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::DescribeConfig(_) => reply::<DescribeConfig>(status::config(broker)),
 
         // Taken by the transport, answered by `subscribe.rs` with many frames, or a name server's.
-        it @ (Request::Cancel(_)
-        | Request::Credit(_)
-        | Request::Subscribe(_)
-        | Request::RegisterBroker(_)
-        | Request::ConfirmBroker(_)
-        | Request::PublishTopics(_)
-        | Request::Route(_)
-        | Request::Brokers(_)) => Err(not_here(&it)),
+        it => Err(not_here(&it)),
     }
 }
 

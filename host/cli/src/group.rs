@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use quern_client::{
-    BrokerName, DescribeGroupReply, Filter, GroupMember, GroupQueue, MessageQueue, PullConsumer,
+    BrokerName, DescribeGroupReply, GroupMember, GroupQueue, MessageQueue, PullConsumer,
     QueueOffset,
 };
 use serde::Serialize;
@@ -13,6 +13,7 @@ use crate::connect::Options;
 use crate::consume::begin;
 use crate::failure::Failure;
 use crate::group_set::{Settings, create, set};
+use crate::member_state::{show, subscription};
 use crate::output::{self, thousands};
 use crate::read::Begin;
 
@@ -32,6 +33,10 @@ pub(crate) enum Command {
     /// The members of a group and what each has.
     Members {
         group: String,
+        /// Ask each how it is doing: its settings, and of each of its queues what it has read and consumed
+        /// (consumerStatus).
+        #[arg(long, short)]
+        verbose: bool,
         #[command(flatten)]
         options: Options,
     },
@@ -106,7 +111,11 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Ls { options } => ls(&options).await,
         Command::Describe { group, options } => describe(&group, &options).await,
-        Command::Members { group, options } => members(&group, &options).await,
+        Command::Members {
+            group,
+            verbose,
+            options,
+        } => members(&group, verbose, &options).await,
         Command::Lag { group, options } => lag(&group, &options).await,
         Command::Reset {
             group,
@@ -224,7 +233,7 @@ fn queue_rows(described: &Described) -> Vec<QueueRow> {
 }
 
 /// In a table, what is not there.
-fn nothing() -> String {
+pub(crate) fn nothing() -> String {
     "-".to_owned()
 }
 
@@ -294,10 +303,6 @@ struct MemberRow {
 
 impl MemberRow {
     fn new(it: &GroupMember, queues: &[QueueRow]) -> Self {
-        let subscription = |(topic, filter): &(_, Filter)| match filter {
-            Filter::All => format!("{topic}"),
-            filter => format!("{topic} {filter}"),
-        };
         let owner = Some(&it.member);
         Self {
             member: it.member.clone(),
@@ -313,12 +318,16 @@ impl MemberRow {
     }
 }
 
-async fn members(group: &str, options: &Options) -> Result<(), Failure> {
+async fn members(group: &str, verbose: bool, options: &Options) -> Result<(), Failure> {
     let client = options.connect.client().await?;
     let described = client.admin().describe_group(group).await?;
     introduce(&described);
     let queues = queue_rows(&described);
     let members = described.iter().flat_map(|(_, it)| &it.members);
+    if verbose {
+        let ids = members.map(|it| it.member.clone()).collect();
+        return show(&client, group, ids, options.output).await;
+    }
     let rows: Vec<_> = members.map(|it| MemberRow::new(it, &queues)).collect();
     output::rows(
         options.output,

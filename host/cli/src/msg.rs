@@ -10,7 +10,7 @@ use crate::connect::Options;
 use crate::failure::Failure;
 use crate::format::{self, Format};
 use crate::output::{self, Output};
-use crate::{time, trace};
+use crate::{push, time, trace};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -63,6 +63,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Have one member of a group consume a message, whoever has its queue, and say what its listener said. Nothing is
+    /// committed for it, and nothing given back (consumeMessageDirectly).
+    Push(push::Push),
 }
 
 /// One message.
@@ -122,6 +125,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             dry_run,
             options,
         } => resend(&which, group.as_deref(), dry_run, &options).await,
+        Command::Push(args) => push::run(args).await,
     }
 }
 

@@ -35,6 +35,7 @@ mod find;
 mod health;
 mod letter;
 mod limits;
+mod members;
 mod message_id;
 mod plugins;
 mod producer;
@@ -52,6 +53,7 @@ pub use crate::consumer::{
 };
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::find::{Found, FoundMessages, MessageSearch};
+pub use crate::members::Tried;
 pub use crate::plugins::{PluginLog, Uploaded};
 pub use crate::producer::{Producer, ProducerBuilder, SendResult, Sending};
 pub use crate::request::Reply;
@@ -71,7 +73,8 @@ pub use quern_protocol::{
     ComponentDigest, Compression, ConfigEntry, ConfigOrigin, DelayFigures, DelayedMessage,
     DeletedTopic, DescribeGroupReply, DescribePluginReply, Disagreement, Durability,
     ExplainDeliveryReply, FallBacks, Filter, FilterFailure, ForbiddenTopic, GroupBindings, GroupMember, GroupQueue,
-    GroupSetting, GroupSummary, HiddenMessage, LogLevel, LogPosition, Message, MessageHandle,
+    GroupSetting, GroupSummary, HiddenMessage, LogLevel, LogPosition,
+    MemberQueue, MemberState, Message, MessageHandle,
     MessageState, MessageType, OpenBreaker, OpenTransaction, Opinion, OpinionRole,
     Otherwise, Permission, PluginAbout,
     PluginChange, PluginFaults, PluginFigures, PluginFilter, PluginKind, PluginLine,

@@ -56,6 +56,8 @@ pub(crate) const POLL_SLACK: Duration = Duration::from_secs(5);
 pub(crate) const RENEW: Duration = Duration::from_secs(3);
 /// Batches of popped messages that wait for the application, one of each broker and topic.
 pub(crate) const TAKEN: usize = 64;
+/// Questions to a member that are answered at once.
+pub(crate) const ANSWERS: usize = 16;
 /// Transactions that are asked about at once.
 pub(crate) const CHECKS: usize = 16;
 /// A broker that did not give what was asked is asked again after this long.

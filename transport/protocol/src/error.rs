@@ -148,6 +148,9 @@ codes! {
     2031 UNKNOWN_MEMBER Here
         "The group's coordinator knows no member of this id: it has left, was silent for too long, or has not joined since the broker was started."
         "`quern group members NAME` shows who there is. Our client joins again by itself.";
+    2032 MEMBER_UNABLE Never
+        "The member that was asked cannot do what it was asked; the text says why, in its own words."
+        "Only a consumer with a listener can be given a message to try: `quern consume --exec --workers 1`, `Consumer::listen`. If the message could not be read, `quern msg get ID` says more.";
     3001 OUT_OF_SEQUENCE Here
         "A batch came before its predecessor."
         "The client sends the predecessor first, by itself.";

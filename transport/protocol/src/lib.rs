@@ -32,6 +32,7 @@ mod fall_backs;
 mod find;
 mod fingerprint;
 mod heartbeat;
+mod member;
 mod offsets;
 mod plugin;
 mod plugin_health;
@@ -85,6 +86,10 @@ pub use heartbeat::{Heartbeat, HeartbeatReply};
 pub use ids::{
     BrokerName, Epoch, GroupName, LogPosition, NameError, PluginName, ProducerId, QueueId,
     QueueOffset, TopicId, TopicName,
+};
+pub use member::{
+    AnswerQuestion, AnswerQuestionReply, AskMember, AskMemberReply, Asked, AwaitQuestions,
+    AwaitQuestionsReply, MemberAnswer, MemberQuestion, MemberQueue, MemberState,
 };
 pub use message::{Message, Tag};
 pub use offsets::{

@@ -197,6 +197,9 @@ operations! {
     90 DescribeConfig Header => DescribeConfigReply Table;
     91 ReplayPlugin   Header => ReplayPluginReply   Table;
    100 ConfirmBroker  Header => ConfirmBrokerReply  Header;
+   101 AskMember      Header => AskMemberReply      Table;
+   102 AwaitQuestions Header => AwaitQuestionsReply Table;
+   103 AnswerQuestion Table  => AnswerQuestionReply Header;
 }
 
 fn decode_request<O: Operation>(frame: &Frame) -> Result<O, WireError> {

@@ -1,10 +1,12 @@
 //! Samples of what members of groups and their administrators say.
 
 use quern_protocol::{
-    DeleteGroup, DeleteGroupReply, DescribeGroup, DescribeGroupReply, Filter, GroupMember,
-    GroupQueue, GroupSummary, JoinGroup, JoinGroupReply, Lease, LeaseQueues, LeaseQueuesReply,
-    Leased, LeaveGroup, LeaveGroupReply, ListGroups, ListGroupsReply, QueueId, QueueOffset,
-    ReadQueues, Selector, Share, Subscription, Taken,
+    AnswerQuestion, AnswerQuestionReply, AskMember, AskMemberReply, Asked, AwaitQuestions,
+    AwaitQuestionsReply, DeleteGroup, DeleteGroupReply, DescribeGroup, DescribeGroupReply, Filter,
+    GroupMember, GroupQueue, GroupSummary, JoinGroup, JoinGroupReply, Lease, LeaseQueues,
+    LeaseQueuesReply, Leased, LeaveGroup, LeaveGroupReply, ListGroups, ListGroupsReply,
+    MemberAnswer, MemberQuestion, MemberQueue, MemberState, QueueId, QueueOffset, ReadQueues,
+    Selector, Share, Subscription, Taken,
 };
 
 use crate::{Samples, broker, group, topic};
@@ -122,4 +124,66 @@ fn groups_described(all: &mut Samples, lease: Lease) {
         &DeleteGroup { group: group() },
         &DeleteGroupReply { queues: 3 },
     );
+}
+
+/// What members are asked, and what they answer.
+pub(crate) fn questions(all: &mut Samples) {
+    let consume = MemberQuestion::Consume {
+        topic: topic(),
+        broker: broker(),
+        queue: QueueId(2),
+        offset: QueueOffset(300),
+    };
+    let failed = MemberAnswer::Consumed {
+        took_ms: 300,
+        failed: Some("no stock".to_owned()),
+    };
+    let ask = AskMember {
+        group: group(),
+        member: Some("17@0badcafe".to_owned()),
+        question: consume.clone(),
+        wait_ms: 3_000,
+    };
+    let asked = AskMemberReply {
+        member: "17@0badcafe".to_owned(),
+        answer: failed.clone(),
+    };
+    all.add(&ask, &asked);
+    let wait = AwaitQuestions {
+        group: group(),
+        member: "17@0badcafe".to_owned(),
+        wait_ms: 15_000,
+    };
+    let question = |number, question| Asked { number, question };
+    let questions = vec![question(300, MemberQuestion::State), question(301, consume)];
+    all.add(&wait, &AwaitQuestionsReply { questions });
+    let queue = MemberQueue {
+        topic: topic(),
+        broker: broker(),
+        queue: QueueId(2),
+        committed: Some(QueueOffset(300)),
+        read: QueueOffset(310),
+        cached: 10,
+        cached_bytes: 4_096,
+        at_work: 1,
+        read_ago: Some(20),
+        consumed_ago: None,
+        lease_left: 9_000,
+    };
+    let state = MemberState {
+        software: "quern/0.1.0".to_owned(),
+        started_at: 1_700_000_000_000,
+        properties: vec![("weight".to_owned(), "1".to_owned())],
+        subscriptions: vec![(topic(), Filter::All)],
+        queues: vec![queue],
+    };
+    let answer = |answer| AnswerQuestion {
+        number: 300,
+        answer,
+    };
+    let state = answer(MemberAnswer::State(Box::new(state)));
+    all.add(&state, &AnswerQuestionReply { is_heard: true });
+    all.request(&answer(failed), "request consumed");
+    let unable = MemberAnswer::Unable("no listener".to_owned());
+    all.request(&answer(unable), "request unable");
 }

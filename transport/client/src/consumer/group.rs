@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quern_protocol::{Filter, QueueOffset, ReconsumeReply, Selector, TopicName};
@@ -22,6 +22,7 @@ use crate::client::{self, Client};
 use crate::consumer::{MessageView, PullConsumer};
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::producer::now_ms;
 use crate::routes::MessageQueue;
 use crate::tracer::HandOut;
 
@@ -280,6 +281,8 @@ impl ConsumerBuilder {
             local,
             shares: watch::Sender::new(None),
             suspended: watch::Sender::new(false),
+            listener: Mutex::new(None),
+            started_at: now_ms(),
         });
         let (started, start) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();

@@ -58,6 +58,7 @@ impl Consumer {
         F: Future<Output = std::result::Result<(), String>> + Send + 'static,
     {
         let (listener, ending) = (Arc::new(listener), Arc::new(AtomicBool::new(false)));
+        self.shared.listens(Some(&listener));
         let mut tasks = JoinSet::new();
         let mut until = std::pin::pin!(until);
         loop {
@@ -87,6 +88,7 @@ impl Consumer {
             }
         }
         ending.store(true, Ordering::Relaxed);
+        self.shared.listens(None::<&Arc<L>>);
         while tasks.join_next().await.is_some() {}
         self.shutdown().await
     }

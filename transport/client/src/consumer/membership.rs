@@ -2,8 +2,8 @@
 //! [`Holder`] for each broker see to their leases. When it ends, it gives everything back and leaves.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quern_protocol::retry::retry_topic;
@@ -23,6 +23,7 @@ use super::holder::{Holder, Wanted};
 use super::local::LocalOffsets;
 use super::progress::{Due, Progress};
 use super::puller::{Batch, survives};
+use super::questions::{Answering, Listening};
 use super::{From, MessageView, PullConsumer};
 use crate::client::Client;
 use crate::connections::again_if_lost;
@@ -74,6 +75,10 @@ pub(super) struct Shared {
     pub(super) shares: watch::Sender<Option<Vec<MessageQueue>>>,
     /// Nothing is handed out.
     pub(super) suspended: watch::Sender<bool>,
+    /// What is asked about a message it is given to try; `None` = the application takes messages itself.
+    pub(super) listener: Mutex<Option<Listening>>,
+    /// ms since 1970.
+    pub(super) started_at: u64,
 }
 
 impl Shared {
@@ -104,7 +109,7 @@ impl Shared {
     }
 
     /// A request that the broker may hold for `wait_ms`, and that says the same when it is said twice.
-    async fn held<O: Operation + Sync>(
+    pub(super) async fn held<O: Operation + Sync>(
         &self,
         address: &str,
         request: &O,
@@ -256,6 +261,10 @@ pub(super) struct Membership {
     tasks: JoinSet<()>,
     /// What was said in full last, and to whom.
     said: Option<Said>,
+    /// Address of the coordinator, once it knows this member.
+    joined: watch::Sender<Option<String>>,
+    /// Ends with the membership.
+    answering: JoinSet<()>,
 }
 
 /// What a coordinator has heard in full.
@@ -277,6 +286,8 @@ impl Membership {
             holders: HashMap::new(),
             tasks: JoinSet::new(),
             said: None,
+            joined: watch::Sender::new(None),
+            answering: JoinSet::new(),
         }
     }
 
@@ -286,6 +297,8 @@ impl Membership {
         started: oneshot::Sender<Result<()>>,
         mut stop: oneshot::Receiver<()>,
     ) {
+        let answering = Answering::new(&self.shared, &self.presence, self.joined.subscribe());
+        self.answering.spawn(answering.run());
         let mut started = Some(started);
         let mut backoff = Backoff::new();
         loop {
@@ -354,6 +367,11 @@ impl Membership {
             .shared
             .held(&said.coordinator, &request, wait_ms)
             .await?;
+        self.joined.send_if_modified(|known| {
+            let is_other = known.as_ref() != Some(&said.coordinator);
+            *known = Some(said.coordinator.clone());
+            is_other
+        });
         self.said = Some(said);
         Ok(joined)
     }
@@ -472,6 +490,7 @@ impl Membership {
     /// Gives everything back, as far as the application is done with it.
     async fn end(mut self) {
         self.holders.clear();
+        self.answering.abort_all();
         let given_back = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(limits::GIVE_BACK, given_back)
             .await

@@ -16,6 +16,7 @@ mod orderly;
 mod progress;
 mod pull;
 mod puller;
+mod questions;
 mod ready;
 mod simple;
 mod switch;

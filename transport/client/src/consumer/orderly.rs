@@ -67,6 +67,7 @@ impl Consumer {
         F: Future<Output = std::result::Result<(), String>> + Send + 'static,
     {
         let (listener, ending) = (Arc::new(listener), Arc::new(AtomicBool::new(false)));
+        self.shared.listens(Some(&listener));
         let mut lines: HashMap<MessageQueue, Line> = HashMap::new();
         let mut tasks = JoinSet::new();
         let mut until = std::pin::pin!(until);
@@ -116,6 +117,7 @@ impl Consumer {
             lines.retain(|_, line| line.is_busy || !line.waiting.is_empty());
         }
         ending.store(true, Ordering::Relaxed);
+        self.shared.listens(None::<&Arc<L>>);
         while tasks.join_next().await.is_some() {}
         self.shutdown().await
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use quern_protocol::{Lease, QueueOffset};
+use quern_protocol::{Lease, MemberQueue, QueueOffset};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
@@ -41,6 +41,9 @@ struct Place {
     read: QueueOffset,
     /// What a subscription may still send; `None` = the queue is pulled.
     granted: Option<Granted>,
+    /// When messages were read last, and when the application was done with one.
+    read_at: Option<Instant>,
+    consumed_at: Option<Instant>,
 }
 
 /// What is on its way, at most.
@@ -77,6 +80,7 @@ impl Place {
     }
 
     fn finish(&mut self, offset: QueueOffset) {
+        self.consumed_at = Some(Instant::now());
         self.at_work.remove(&offset);
         self.ahead_bytes -= self.ahead.remove(&offset).unwrap_or(0);
     }
@@ -178,6 +182,8 @@ impl Progress {
             ahead_bytes: 0,
             read: QueueOffset(0),
             granted: None,
+            read_at: None,
+            consumed_at: None,
         };
         self.places
             .lock()
@@ -293,6 +299,7 @@ impl Progress {
                 place.ahead.insert(offset, bytes);
             }
             place.read = next;
+            place.read_at = Some(Instant::now());
         }
     }
 
@@ -454,6 +461,30 @@ impl Progress {
             .collect();
         all.sort();
         all
+    }
+
+    /// The queues this consumer has, as it is asked about them.
+    pub(super) fn report(&self) -> Vec<MemberQueue> {
+        let now = Instant::now();
+        let ago = |at: Option<Instant>| at.map(|at| (now - at).as_millis() as u64);
+        let places = self.places.lock().expect(POISONED);
+        let report = places.iter().map(|(queue, place)| MemberQueue {
+            topic: queue.topic.clone(),
+            broker: queue.broker.clone(),
+            queue: queue.queue,
+            committed: place.committed,
+            read: place.read.max(place.done().unwrap_or(place.read)),
+            cached: place.ahead.len() as u32,
+            cached_bytes: place.ahead_bytes as u64,
+            at_work: place.at_work.len() as u32,
+            read_ago: ago(place.read_at),
+            consumed_ago: ago(place.consumed_at),
+            lease_left: place.until.saturating_duration_since(now).as_millis() as u64,
+        });
+        let mut report: Vec<_> = report.collect();
+        let place = |it: &MemberQueue| (it.topic.clone(), it.broker.clone(), it.queue);
+        report.sort_by_key(place);
+        report
     }
 
     /// Resolves when the application is done with something others wait for. Enable it before looking.
