@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::join_all;
 use quern_client::{Client, Message, PullOptions};
-use quern_harness::wait_until;
+use quern_harness::{PATIENCE, wait_until};
 use tokio::runtime::Runtime;
 
 use crate::sdk::connect;
@@ -104,7 +104,7 @@ fn delay(n: u64) -> u64 {
 /// Sends all of them at once, and takes one in ten back if it is not too late. When each is due, by its
 /// body; those that were taken back are not there.
 async fn send_and_recall(client: &Client) -> Result<HashMap<String, u64>> {
-    let producer = client.producer("p").start().await?;
+    let producer = client.producer("p").send_timeout(PATIENCE).start().await?;
     let sends = (0..MESSAGES).map(|n| {
         let message = Message::new("t", n.to_string());
         producer.send(message.delay(Duration::from_millis(delay(n))))

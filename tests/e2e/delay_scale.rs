@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::join_all;
 use quern_client::{Client, Message};
-use quern_harness::wait_until;
+use quern_harness::{PATIENCE, wait_until};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
@@ -44,7 +44,7 @@ struct Promised {
 
 /// By their ids.
 async fn send(client: &Client, many: u64) -> Result<HashMap<String, Promised>> {
-    let producer = client.producer("p").start().await?;
+    let producer = client.producer("p").send_timeout(PATIENCE).start().await?;
     let mut all = HashMap::new();
     for first in (0..many).step_by(TOGETHER as usize) {
         let some = first..(first + TOGETHER).min(many);

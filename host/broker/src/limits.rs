@@ -6,6 +6,8 @@ use std::time::Duration;
 pub(crate) const SCAN_ENTRIES: usize = 8_192;
 /// Stored bytes one scan reads before it gives way to others, its last message apart.
 pub(crate) const SCAN_BYTES: usize = 8 * 1024 * 1024;
+/// A scan whose filter takes longer gives way to others after the step it is at, ms.
+pub(crate) const SCAN_MS: u64 = 5;
 /// Messages a scan reads before its filter judges them …
 pub(crate) const STEP_MESSAGES: usize = 256;
 /// … and bytes.

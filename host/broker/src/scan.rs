@@ -293,13 +293,14 @@ impl Look {
 
     /// All steps on this thread.
     fn here(mut self, broker: &Broker, worker: &mut Worker) -> Result<Scanned, WireError> {
+        let until = broker.store.steady_ms() + limits::SCAN_MS;
         loop {
             let step = self.read(broker);
             let Some(step) = self.usable(step)? else {
                 return Ok(self.done(broker, None));
             };
             match self.judge(broker, &step, worker)? {
-                Next::GoOn if !step.is_last => {}
+                Next::GoOn if !step.is_last && broker.store.steady_ms() < until => {}
                 Next::GoOn | Next::Full => return Ok(self.done(broker, None)),
                 Next::Fault(fault) => return Ok(self.done(broker, Some(fault))),
             }
