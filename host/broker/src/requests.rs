@@ -6,20 +6,22 @@ use std::sync::Arc;
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
-    AckPopped, AnswerQuestion, AskMember, AwaitQuestions, BeginUpload, BindingStates, ChangeBindings, ChangePlugin, Code, CommitOffsets, CreateTopic,
-    DeleteGroup, DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic,
-    EndTransaction, FetchReplies, FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup,
-    LeaseQueues, LeaveGroup, ListBindings, ListDelayed, ListDeletedTopics, ListGroups, ListPlugins,
-    ListTopics, ListTransactions, OffsetAt, OffsetRange, PluginFallBacks, PluginHealth, PluginLogs,
-    PluginUsers, PollTransactions, QueryOffsets, RecallMessage, Reconsume, ReplayPlugin, Reply, Request,
+    AckPopped, AnswerQuestion, AskMember, AwaitQuestions, BeginUpload, BindingStates,
+    ChangeBindings, ChangePlugin, Code, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic,
+    DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic, EndTransaction, FetchReplies,
+    FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup, LeaseQueues, LeaveGroup, ListBindings,
+    ListDelayed, ListDeletedTopics, ListGroups, ListPlugins, ListTopics, ListTransactions,
+    OffsetAt, OffsetRange, PluginFallBacks, PluginHealth, PluginLogs, PluginUsers,
+    PollTransactions, QueryOffsets, RecallMessage, Reconsume, ReplayPlugin, Reply, Request,
     ResendDeadLetters, ResendMessage, RestoreTopic, Send, SendSelected, SetGroup, SetTopic, Status,
     TopicGroups, TopicSettings, TrialMoves, UploadChunk, WaitFigures, WireError,
 };
 
 use crate::{
     Broker, admin, bindings, checks, delay, durability, explain, find, group_admin, group_settings,
-    health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, replay, questions, replies, retry, select,
-    send, session, status, topic_deletion, transactions, trials, upload, users, wait_figures,
+    health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, questions, replay, replies,
+    retry, select, send, session, status, topic_deletion, transactions, trials, upload, users,
+    wait_figures,
 };
 
 /// Answers one frame.

@@ -438,6 +438,7 @@ fn the_wire_is_as_it_was() {
     transactions::figures(&mut all);
     config::config(&mut all);
     plugins::replays(&mut all);
+    config::confirming(&mut all);
     groups::questions(&mut all);
     assert_eq!(all.1, Kind::ALL, "every operation has a sample");
 

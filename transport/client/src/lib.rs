@@ -69,20 +69,19 @@ pub use quern_protocol::trace::{
 };
 pub use quern_protocol::transaction::parked_topic;
 pub use quern_protocol::{
-    Activation, BadHandle, BadPluginRef, BindingStatesReply, BrokerEntry, BrokerName, BrokerRoute, ChangePluginReply,
-    ComponentDigest, Compression, ConfigEntry, ConfigOrigin, DelayFigures, DelayedMessage,
-    DeletedTopic, DescribeGroupReply, DescribePluginReply, Disagreement, Durability,
-    ExplainDeliveryReply, FallBacks, Filter, FilterFailure, ForbiddenTopic, GroupBindings, GroupMember, GroupQueue,
-    GroupSetting, GroupSummary, HiddenMessage, LogLevel, LogPosition,
-    MemberQueue, MemberState, Message, MessageHandle,
-    MessageState, MessageType, OpenBreaker, OpenTransaction, Opinion, OpinionRole,
-    Otherwise, Permission, PluginAbout,
+    Activation, BadHandle, BadPluginRef, BindingStatesReply, BrokerEntry, BrokerName, BrokerRoute,
+    ChangePluginReply, ComponentDigest, Compression, ConfigEntry, ConfigOrigin, DelayFigures,
+    DelayedMessage, DeletedTopic, DescribeGroupReply, DescribePluginReply, Disagreement,
+    Durability, ExplainDeliveryReply, FallBacks, Filter, FilterFailure, ForbiddenTopic,
+    GroupBindings, GroupMember, GroupQueue, GroupSetting, GroupSummary, HiddenMessage, LogLevel,
+    LogPosition, MemberQueue, MemberState, Message, MessageHandle, MessageState, MessageType,
+    OpenBreaker, OpenTransaction, Opinion, OpinionRole, Otherwise, Permission, PluginAbout,
     PluginChange, PluginFaults, PluginFigures, PluginFilter, PluginKind, PluginLine,
     PluginLogsReply, PluginName, PluginRef, PluginSummary, PluginTrial, PoppedQueue, Priority,
-    Quarantined, QueueId, QueueOffset, ReconsumeReply, ReplayPluginReply,
-    ReplyOutcome, ResendMessageReply, Rewound, Said,
-    Selector, SendStatus, Stall, StatusReply, TopicName, TopicSetting, TopicSummary, TopicWaits,
-    TransactionEnd, TransactionFigures, TransactionOutcome, TrialKind, TrialMove, TrialReport,
-    Unjudged, VersionHealth, VersionReport, VersionState, WaitFiguresReply,
+    Quarantined, QueueId, QueueOffset, ReconsumeReply, ReplayPluginReply, ReplyOutcome,
+    ResendMessageReply, Rewound, Said, Selector, SendStatus, Stall, StatusReply, TopicName,
+    TopicSetting, TopicSummary, TopicWaits, TransactionEnd, TransactionFigures, TransactionOutcome,
+    TrialKind, TrialMove, TrialReport, Unjudged, VersionHealth, VersionReport, VersionState,
+    WaitFiguresReply,
 };
 pub use quern_quic::{NodeIdentity, Trust};

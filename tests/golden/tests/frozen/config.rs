@@ -32,6 +32,10 @@ pub(crate) fn config(all: &mut Samples) {
         },
     ];
     all.add(&DescribeConfig {}, &DescribeConfigReply { entries });
+}
+
+/// What a broker asks name servers.
+pub(crate) fn confirming(all: &mut Samples) {
     let confirm = ConfirmBroker {
         broker: broker(),
         fingerprint: 0x0102_0304_0506_0708,

@@ -60,6 +60,11 @@ pub(crate) fn explaining(all: &mut Samples) {
         ..reply
     };
     all.reply::<ExplainDelivery>(&bound, "by a bound filter");
+    let stood_in_for = ExplainDeliveryReply {
+        opinions: vec![opinion(OpinionRole::StoodInFor, Said::Reject)],
+        ..bound
+    };
+    all.reply::<ExplainDelivery>(&stood_in_for, "by what stands in for a bound filter");
     let asked = ExplainDelivery {
         filter: None,
         ..explain
