@@ -5,7 +5,9 @@ use std::io;
 use quern_plugins::{Fault, LoadError};
 use quern_protocol::record::RecordError;
 use quern_protocol::retry::is_reserved_topic;
-use quern_protocol::{BlockError, Code, GroupName, Permission, QueueId, TopicName, WireError};
+use quern_protocol::{
+    BlockError, Code, GroupName, Kind, Permission, QueueId, TopicName, WireError,
+};
 use quern_store::{AppendError, ReadError};
 
 use crate::Broker;
@@ -162,6 +164,16 @@ pub(crate) fn not_loaded(error: &LoadError) -> WireError {
 pub(crate) fn failed(fault: &Fault) -> WireError {
     let code = *Code::find(fault.code).unwrap_or(&Code::INTERNAL);
     WireError::new(code, fault.to_string())
+}
+
+pub(crate) fn of_a_name_server(kind: Kind) -> WireError {
+    WireError::new(
+        Code::UNSUPPORTED,
+        format!(
+            "{} is a question for a name server, and this is a broker; the usual port of a name server is 9876",
+            kind.name()
+        ),
+    )
 }
 
 pub(crate) fn no_plugin(name: &str) -> WireError {

@@ -7,7 +7,7 @@ use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
     AckPopped, AnswerQuestion, AskMember, AwaitQuestions, BeginUpload, BindingStates,
-    ChangeBindings, ChangePlugin, Code, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic,
+    ChangeBindings, ChangePlugin, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic,
     DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic, EndTransaction, FetchReplies,
     FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup, LeaseQueues, LeaveGroup, ListBindings,
     ListDelayed, ListDeletedTopics, ListGroups, ListPlugins, ListTopics, ListTransactions,
@@ -129,20 +129,17 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::DescribeConfig(_) => reply::<DescribeConfig>(status::config(broker)),
 
         // Taken by the transport, answered by `subscribe.rs` with many frames, or a name server's.
-        it => Err(not_here(&it)),
+        it @ (Request::Cancel(_)
+        | Request::Credit(_)
+        | Request::Subscribe(_)
+        | Request::RegisterBroker(_)
+        | Request::ConfirmBroker(_)
+        | Request::PublishTopics(_)
+        | Request::Route(_)
+        | Request::Brokers(_)) => Err(crate::reply::of_a_name_server(it.kind())),
     }
 }
 
 fn reply<O: Operation>(reply: O::Reply) -> Result<Outgoing, WireError> {
     Ok(Outgoing::reply::<O>(&reply, Vec::new())?)
-}
-
-fn not_here(request: &Request) -> WireError {
-    WireError::new(
-        Code::UNSUPPORTED,
-        format!(
-            "{} is a question for a name server, and this is a broker; the usual port of a name server is 9876",
-            request.kind().name()
-        ),
-    )
 }
