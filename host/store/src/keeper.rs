@@ -319,13 +319,13 @@ impl Keeper {
         now: u64,
     ) -> Result<Option<u64>, Later> {
         let next = sealed.first().map_or(head.at, |first| first.end);
-        if topics.is_empty() || head.surplus > 0 {
-            self.is_carrying = !topics.is_empty() && head.surplus < head.at;
-            return Ok(Some(if topics.is_empty() {
-                head.at
-            } else {
-                head.surplus
-            }));
+        if topics.is_empty() {
+            self.is_carrying = false;
+            return Ok(Some(head.at));
+        }
+        if head.surplus > 0 {
+            self.is_carrying = head.surplus < head.at;
+            return Ok(Some(head.surplus));
         }
         let look = Look {
             queues: &self.queues,
