@@ -80,11 +80,7 @@ impl Bindings {
     }
 
     pub(crate) fn list(&self) -> Vec<GroupBindings> {
-        self.each(|topic, group, filters| GroupBindings {
-            topic: topic.clone(),
-            group: group.clone(),
-            filters: filters.iter().map(|it| it.filter.clone()).collect(),
-        })
+        self.each(group_bindings)
     }
 
     /// Those that something stands in for.
@@ -121,13 +117,17 @@ impl Bindings {
     }
 }
 
-/// Earlier releases understand it unless something stands in for a filter.
-fn record(topic: &TopicName, group: &GroupName, filters: &[BoundFilter]) -> PluginRecord {
-    let now = GroupBindings {
+fn group_bindings(topic: &TopicName, group: &GroupName, filters: &[BoundFilter]) -> GroupBindings {
+    GroupBindings {
         topic: topic.clone(),
         group: group.clone(),
         filters: filters.iter().map(|it| it.filter.clone()).collect(),
-    };
+    }
+}
+
+/// Earlier releases understand it unless something stands in for a filter.
+fn record(topic: &TopicName, group: &GroupName, filters: &[BoundFilter]) -> PluginRecord {
+    let now = group_bindings(topic, group, filters);
     match filters.iter().all(|it| it.otherwise.is_none()) {
         true => PluginRecord::Bound(now),
         false => {

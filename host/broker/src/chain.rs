@@ -192,18 +192,9 @@ impl<'a> Judging<'a> {
         let asked = deliver.filter(|it| before.was_asked_about(messages[*it].0));
         let mut delivered: Vec<usize> = asked.collect();
         for by in &before.by {
-            let mut rest = &delivered[..];
-            let mut let_through = Vec::new();
-            while !rest.is_empty() {
-                let batch = self.lay_out(by, messages, rest)?;
-                let (now, after) = rest.split_at(batch.len());
-                let verdicts = worker.judge(by, &batch).verdicts;
-                let said = now.iter().zip(verdicts);
-                let said = said.filter(|(_, verdict)| *verdict == Verdict::Deliver);
-                let_through.extend(said.map(|(index, _)| *index));
-                rest = after;
-            }
-            delivered = let_through;
+            let verdicts = self.verdicts(by, messages, &delivered, worker)?;
+            let mut verdicts = verdicts.into_iter();
+            delivered.retain(|_| verdicts.next() == Some(Verdict::Deliver));
         }
         for index in delivered {
             decisions[index] = Decision::Reject;
@@ -261,27 +252,37 @@ impl<'a> Judging<'a> {
         };
         let is_open = |it: &usize| matches!(decisions[*it], Decision::Failed { .. });
         let open: Vec<usize> = (0..decisions.len()).filter(is_open).collect();
-        let mut rest = &open[..];
-        while !rest.is_empty() {
-            let asked: Vec<usize> = rest.iter().map(|it| which[*it]).collect();
-            let batch = self.lay_out(otherwise, messages, &asked)?;
-            let (now, after) = rest.split_at(batch.len());
-            rest = after;
-            let verdicts = worker.judge(otherwise, &batch).verdicts;
-            for (index, verdict) in now.iter().zip(verdicts) {
-                let said = match verdict {
-                    Verdict::Deliver => Decision::Deliver,
-                    Verdict::Reject => Decision::Reject,
-                    // Then it is the group's to say what becomes of it.
-                    Verdict::Unjudged => continue,
-                };
-                let before = std::mem::replace(&mut decisions[*index], said);
-                if let Decision::Failed { fault, .. } = before {
-                    self.instead.push((which[*index], fault.plugin));
-                }
+        let asked: Vec<usize> = open.iter().map(|it| which[*it]).collect();
+        let verdicts = self.verdicts(otherwise, messages, &asked, worker)?;
+        for (index, verdict) in open.into_iter().zip(verdicts) {
+            let said = match verdict {
+                Verdict::Deliver => Decision::Deliver,
+                Verdict::Reject => Decision::Reject,
+                // Then it is the group's to say what becomes of it.
+                Verdict::Unjudged => continue,
+            };
+            let before = std::mem::replace(&mut decisions[index], said);
+            if let Decision::Failed { fault, .. } = before {
+                self.instead.push((which[index], fault.plugin));
             }
         }
         Ok(())
+    }
+
+    /// What one filter says of all these, in as many batches as it takes.
+    fn verdicts(
+        &self,
+        by: &Subscription,
+        messages: &[Candidate],
+        which: &[usize],
+        worker: &mut Worker,
+    ) -> Result<Vec<Verdict>, WireError> {
+        let mut verdicts = Vec::with_capacity(which.len());
+        while let Some(rest) = which.get(verdicts.len()..).filter(|it| !it.is_empty()) {
+            let batch = self.lay_out(by, messages, rest)?;
+            verdicts.append(&mut worker.judge(by, &batch).verdicts);
+        }
+        Ok(verdicts)
     }
 
     /// Asks the usual version of a link, about nothing that it has been asked about before.

@@ -19,7 +19,7 @@ use quern_protocol::{
     WireError,
 };
 
-use crate::plugins::{PluginRecord, Quarantine};
+use crate::plugins::{PluginRecord, Quarantine, versioned};
 use crate::{Broker, join, limits, plugin_admin};
 
 /// What a plugin is asked about, and may fail on: the same again counts once.
@@ -171,8 +171,7 @@ impl Broker {
     /// Whether a version is so new that it is taken out of service at once when it fails too often. What came before one
     /// that was good for long may be the worse answer; and what has no versions has nothing before it.
     pub(crate) fn is_new(&self, plugin: &str) -> bool {
-        let exact = plugin.parse::<PluginRef>().ok();
-        let Some((name, version)) = exact.and_then(|it| Some((it.name, it.version?))) else {
+        let Some((name, version)) = versioned(plugin) else {
             return false;
         };
         let Some(named) = self.state.plugins.find(&name) else {
@@ -190,8 +189,7 @@ impl Broker {
 /// Takes a version out of service that fails too often, on every restart too: the log says so, and why.
 pub(crate) fn quarantine(broker: &Arc<Broker>, plugin: &str, why: String) {
     // What is part of the broker, or of its configuration, has no versions and no other to fall back to.
-    let exact = plugin.parse::<PluginRef>().ok();
-    let Some((name, version)) = exact.and_then(|it| Some((it.name, it.version?))) else {
+    let Some((name, version)) = versioned(plugin) else {
         return;
     };
     let broker = Arc::clone(broker);

@@ -64,6 +64,12 @@ impl Quarantine {
     }
 }
 
+/// Name and number of a version, as it is loaded; `None` = it has no versions.
+pub(crate) fn versioned(plugin: &str) -> Option<(PluginName, u32)> {
+    let exact = plugin.parse::<PluginRef>().ok()?;
+    Some((exact.name, exact.version?))
+}
+
 impl Named {
     /// All versions decide the same kind of thing; `None` = none is left.
     pub(crate) fn kind(&self) -> Option<PluginKind> {

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use quern_plugins::Subscription;
-use quern_protocol::{PluginName, PluginRef};
 
 use crate::Broker;
 use crate::breakers::Asker;
 use crate::costs::Spent;
 use crate::health::{self, Asked};
+use crate::plugins::versioned;
 use crate::trials::{self, Tried};
 
 /// See the module.
@@ -103,9 +103,4 @@ impl Trouble {
             health::quarantine(broker, &plugin, why);
         }
     }
-}
-
-fn versioned(plugin: &str) -> Option<(PluginName, u32)> {
-    let exact = plugin.parse::<PluginRef>().ok()?;
-    Some((exact.name, exact.version?))
 }
