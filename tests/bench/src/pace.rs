@@ -2,18 +2,17 @@
 
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use quern_protocol::block::crc_around;
 use quern_protocol::{QueueId, TopicId};
 use quern_store::{Acknowledge, Append};
 
+use crate::BATCH;
 use crate::ours::{self, Opened, quantile_us, verify};
-use crate::raw::{self, Files, RECORD, lock};
-use crate::{BATCH, FILE};
+use crate::raw::{self, Streaming};
 
 const SHARE: f64 = 0.9999;
 
@@ -107,41 +106,15 @@ pub(crate) fn ours(dir: &Path, lasting: Duration) -> anyhow::Result<f64> {
 /// The same for a write of as many bytes with their checksums.
 pub(crate) fn raw(dir: &Path, lasting: Duration) -> anyhow::Result<f64> {
     let rate = raw::streaming(dir, lasting / 2)?;
-    let files = Files::new(dir);
-    let current = Arc::new(Mutex::new(files.next()?));
-    let stop = Arc::new(AtomicBool::new(false));
-    let syncing = {
-        let (current, stop) = (Arc::clone(&current), Arc::clone(&stop));
-        std::thread::spawn(move || -> std::io::Result<()> {
-            while !stop.load(Ordering::Relaxed) {
-                let file = Arc::clone(&lock(&current));
-                file.sync_data()?;
-            }
-            Ok(())
-        })
-    };
-    let mut batch: Vec<u8> = (0..RECORD * BATCH).map(|_| fastrand::u8(..)).collect();
-    let (mut file, mut at, mut full, mut times) =
-        (Arc::clone(&lock(&current)), 0, Vec::new(), Vec::new());
+    let mut streaming = Streaming::new(dir)?;
+    let mut times = Vec::new();
     let mut pace = Pace::half_of(rate);
     while pace.began.elapsed() < lasting {
         pace.next();
         let asked = Instant::now();
-        for message in batch.chunks_mut(RECORD) {
-            let crc = crc_around(message, 4..8);
-            message[4..8].copy_from_slice(&crc.to_le_bytes());
-        }
-        if at + batch.len() as u64 > FILE {
-            file.sync_data()?;
-            full.push(std::mem::replace(&mut file, files.next()?));
-            *lock(&current) = Arc::clone(&file);
-            at = 0;
-        }
-        std::os::unix::fs::FileExt::write_all_at(&*file, &batch, at)?;
-        at += batch.len() as u64;
+        streaming.write()?;
         times.push(asked.elapsed());
     }
-    stop.store(true, Ordering::Relaxed);
-    syncing.join().expect("it does not panic")?;
+    streaming.end()?;
     Ok(quantile_us(times, SHARE))
 }

@@ -2,11 +2,13 @@
 //! of them kept until the end, so that no page of memory is used twice either.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -16,15 +18,15 @@ use crate::ours::median_us;
 use crate::{BATCH, BODY, FILE};
 
 /// Body, block header, record header and properties: as long as a record of ours.
-pub(crate) const RECORD: usize = BODY + 152;
+const RECORD: usize = BODY + 152;
 
 /// Reserved files, one made ahead by a thread of its own.
-pub(crate) struct Files {
+struct Files {
     made: Receiver<anyhow::Result<File>>,
 }
 
 impl Files {
-    pub(crate) fn new(dir: &Path) -> Self {
+    fn new(dir: &Path) -> Self {
         let (make, made) = sync_channel(1);
         let dir = dir.to_owned();
         std::thread::spawn(move || {
@@ -36,7 +38,7 @@ impl Files {
         Self { made }
     }
 
-    pub(crate) fn next(&self) -> anyhow::Result<Arc<File>> {
+    fn next(&self) -> anyhow::Result<Arc<File>> {
         let file = self.made.recv().context("the thread that makes files")?;
         Ok(Arc::new(file?))
     }
@@ -53,50 +55,87 @@ fn reserve(path: &PathBuf) -> anyhow::Result<File> {
     Ok(file)
 }
 
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no one panics holding it")
 }
 
-/// Batches with a checksum for each message, while another thread syncs without a pause; messages
-/// a second, all on disk at the end.
-pub(crate) fn streaming(dir: &Path, lasting: Duration) -> anyhow::Result<f64> {
-    let files = Files::new(dir);
-    let current = Arc::new(Mutex::new(files.next()?));
-    let stop = Arc::new(AtomicBool::new(false));
-    let syncing = {
-        let (current, stop) = (Arc::clone(&current), Arc::clone(&stop));
-        std::thread::spawn(move || -> std::io::Result<()> {
-            while !stop.load(Ordering::Relaxed) {
-                let file = Arc::clone(&lock(&current));
+/// Batches with a checksum for each message, while another thread syncs without a pause.
+pub(crate) struct Streaming {
+    files: Files,
+    file: Arc<File>,
+    at: u64,
+    full: Vec<Arc<File>>,
+    batch: Vec<u8>,
+    /// What is synced.
+    current: Arc<Mutex<Arc<File>>>,
+    stop: Arc<AtomicBool>,
+    syncing: JoinHandle<io::Result<()>>,
+}
+
+impl Streaming {
+    pub(crate) fn new(dir: &Path) -> anyhow::Result<Self> {
+        let files = Files::new(dir);
+        let file = files.next()?;
+        let current = Arc::new(Mutex::new(Arc::clone(&file)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (synced, stopped) = (Arc::clone(&current), Arc::clone(&stop));
+        let syncing = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let file = Arc::clone(&lock(&synced));
                 file.sync_data()?;
             }
             Ok(())
+        });
+        Ok(Self {
+            files,
+            file,
+            at: 0,
+            full: Vec::new(),
+            batch: (0..RECORD * BATCH).map(|_| fastrand::u8(..)).collect(),
+            current,
+            stop,
+            syncing,
         })
-    };
-    let mut batch: Vec<u8> = (0..RECORD * BATCH).map(|_| fastrand::u8(..)).collect();
-    let (mut file, mut at, mut messages) = (Arc::clone(&lock(&current)), 0, 0u64);
-    let mut full = Vec::new();
-    let began = Instant::now();
-    while began.elapsed() < lasting {
-        for message in batch.chunks_mut(RECORD) {
+    }
+
+    /// Another batch.
+    pub(crate) fn write(&mut self) -> anyhow::Result<()> {
+        for message in self.batch.chunks_mut(RECORD) {
             let crc = crc_around(message, 4..8);
             if let Some(field) = message.get_mut(4..8) {
                 field.copy_from_slice(&crc.to_le_bytes());
             }
         }
-        if at + batch.len() as u64 > FILE {
-            file.sync_data()?;
-            full.push(std::mem::replace(&mut file, files.next()?));
-            *lock(&current) = Arc::clone(&file);
-            at = 0;
+        if self.at + self.batch.len() as u64 > FILE {
+            self.file.sync_data()?;
+            let next = self.files.next()?;
+            self.full.push(std::mem::replace(&mut self.file, next));
+            *lock(&self.current) = Arc::clone(&self.file);
+            self.at = 0;
         }
-        file.write_all_at(&batch, at)?;
-        at += batch.len() as u64;
+        self.file.write_all_at(&self.batch, self.at)?;
+        self.at += self.batch.len() as u64;
+        Ok(())
+    }
+
+    /// All of them are on the disk.
+    pub(crate) fn end(self) -> anyhow::Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.syncing.join().expect("it does not panic")?;
+        self.file.sync_data()?;
+        Ok(())
+    }
+}
+
+/// So many messages a second as can be written, all on disk at the end.
+pub(crate) fn streaming(dir: &Path, lasting: Duration) -> anyhow::Result<f64> {
+    let mut streaming = Streaming::new(dir)?;
+    let (began, mut messages) = (Instant::now(), 0_u64);
+    while began.elapsed() < lasting {
+        streaming.write()?;
         messages += BATCH as u64;
     }
-    stop.store(true, Ordering::Relaxed);
-    syncing.join().expect("it does not panic")?;
-    file.sync_data()?;
+    streaming.end()?;
     Ok(messages as f64 / began.elapsed().as_secs_f64())
 }
 
