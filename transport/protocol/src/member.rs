@@ -76,7 +76,7 @@ pub struct AskMember {
     /// `None` = any of those that can.
     pub member: Option<String>,
     pub question: MemberQuestion,
-    /// At most 60,000.
+    /// At most 900,000.
     pub wait_ms: u32,
 }
 
