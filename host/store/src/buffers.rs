@@ -1,7 +1,10 @@
-//! Memory of groups, used again. A group's buffer stays in the tail of the log for a while and then goes; memory
-//! fresh from the system would cost more to touch for the first time than it costs to lay out a group in it.
+//! Memory that is used again: fresh from the system it would cost more to touch for the first time than what is
+//! done with it.
+//!
+//! A group's buffer stays in the tail of the log for a while and then goes ([`Buffers`]). A stretch of old records
+//! lives until nobody reads them any more ([`Stretches`]).
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
@@ -36,6 +39,73 @@ impl Buffers {
         let mut bytes: usize = free.iter().map(Vec::capacity).sum();
         while bytes > limits::FREE_BUFFERS && !free.is_empty() {
             bytes -= free.remove(0).capacity();
+        }
+    }
+}
+
+/// Memory of stretches that nobody reads any more; it stays initialised, so that reading into it is all there is to do.
+#[derive(Debug, Default)]
+pub(crate) struct Stretches(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Stretches {
+    /// Room for so many bytes, with anything in it.
+    pub(crate) fn take(&self, len: usize) -> Stretch {
+        if len < limits::KEPT_STRETCH {
+            return Stretch {
+                memory: vec![0; len],
+                len,
+                home: None,
+            };
+        }
+        // Few sizes, so that there is often one that fits.
+        let size = len.next_power_of_two();
+        let mut free = self.0.lock().expect(POISONED);
+        let known = free.iter().rposition(|it| it.len() == size);
+        let memory = known.map(|index| free.swap_remove(index));
+        drop(free);
+        Stretch {
+            memory: memory.unwrap_or_else(|| vec![0; size]),
+            len,
+            home: Some(Arc::clone(&self.0)),
+        }
+    }
+}
+
+/// Where records are read into. Its memory goes home when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Stretch {
+    memory: Vec<u8>,
+    len: usize,
+    home: Option<Arc<Mutex<Vec<Vec<u8>>>>>,
+}
+
+impl AsRef<[u8]> for Stretch {
+    fn as_ref(&self) -> &[u8] {
+        &self.memory[..self.len]
+    }
+}
+
+impl AsMut<[u8]> for Stretch {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[..self.len]
+    }
+}
+
+impl From<Stretch> for Bytes {
+    fn from(stretch: Stretch) -> Self {
+        Self::from_owner(stretch)
+    }
+}
+
+impl Drop for Stretch {
+    fn drop(&mut self) {
+        let Some(home) = &self.home else {
+            return;
+        };
+        let mut free = home.lock().expect(POISONED);
+        let bytes: usize = free.iter().map(Vec::len).sum();
+        if bytes + self.memory.len() <= limits::FREE_STRETCHES {
+            free.push(std::mem::take(&mut self.memory));
         }
     }
 }
@@ -76,5 +146,37 @@ mod tests {
         let bytes: usize = free.iter().map(Vec::capacity).sum();
         assert!(bytes <= limits::FREE_BUFFERS, "{bytes}");
         assert!(!free.is_empty());
+    }
+
+    #[test]
+    fn the_memory_of_a_stretch_is_used_again_when_nobody_reads_it() {
+        let stretches = Stretches::default();
+        let read = |len: usize, byte: u8| {
+            let mut stretch = stretches.take(len);
+            stretch.as_mut().fill(byte);
+            Bytes::from(stretch)
+        };
+        let first = read(100_000, 1);
+        let (at, slice) = (first.as_ptr(), first.slice(10..20));
+        drop(first);
+        let second = read(120_000, 2);
+        assert_ne!(second.as_ptr(), at, "it is read by somebody");
+        assert_eq!(slice, [1; 10][..]);
+        drop(slice);
+        let third = read(90_000, 3);
+        assert_eq!(third.as_ptr(), at);
+        assert_eq!((third.len(), second.len()), (90_000, 120_000));
+        assert!(third.iter().all(|byte| *byte == 3));
+        assert_eq!(read(10, 4), [4; 10][..]);
+    }
+
+    #[test]
+    fn free_stretches_are_bounded() {
+        let stretches = Stretches::default();
+        let all: Vec<_> = (0..40).map(|_| stretches.take(1 << 20)).collect();
+        drop(all);
+        let free = stretches.0.lock().expect(POISONED);
+        let bytes: usize = free.iter().map(Vec::len).sum();
+        assert_eq!(bytes, limits::FREE_STRETCHES);
     }
 }

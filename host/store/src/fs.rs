@@ -10,7 +10,7 @@
 use std::any::Any;
 use std::fmt::Debug;
 use std::fs::{File as StdFile, OpenOptions};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, StatVfs};
+use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::mapping;
 
@@ -60,6 +61,9 @@ pub trait File: Debug + Send + Sync {
     }
     /// Bytes read, fewer than asked only at the end.
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
+    /// The same for who must not wait for a disk: `WouldBlock` when one would have to be asked, or when the
+    /// machine cannot say.
+    fn read_now(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
     /// Makes contents durable. After an error nothing is known about what was written before.
     fn sync_data(&self) -> io::Result<()>;
@@ -170,7 +174,7 @@ impl Fs for RealFs {
                 file.write_all_at(pid.as_bytes(), 0)?;
                 Ok(Ok(Box::new(file)))
             }
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Err(Self::holder(path))),
+            Err(Errno::WOULDBLOCK) => Ok(Err(Self::holder(path))),
             Err(error) => Err(error.into()),
         }
     }
@@ -183,7 +187,7 @@ impl Fs for RealFs {
         };
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(Ok(Some(Box::new(file)))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Err(Self::holder(path))),
+            Err(Errno::WOULDBLOCK) => Ok(Err(Self::holder(path))),
             Err(error) => Err(error.into()),
         }
     }
@@ -201,7 +205,7 @@ fn reserve(file: &StdFile, len: u64) -> io::Result<()> {
     }
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
         // A file system that cannot reserve still works, one ENOSPC later.
-        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(len),
+        Err(Errno::OPNOTSUPP) => file.set_len(len),
         reserved => Ok(reserved?),
     }
 }
@@ -218,16 +222,18 @@ impl File for RealFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.0.read_at(&mut buffer[filled..], at + filled as u64) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+        read_all_of(buffer, at, |part, at| self.0.read_at(part, at))
+    }
+
+    fn read_now(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        read_all_of(buffer, at, |part, at| {
+            let part = &mut [IoSliceMut::new(part)];
+            match rustix::io::preadv2(&self.0, part, at, ReadWriteFlags::NOWAIT) {
+                // A file system that cannot tell.
+                Err(Errno::OPNOTSUPP) => Err(io::ErrorKind::WouldBlock.into()),
+                read => Ok(read?),
             }
-        }
-        Ok(filled)
+        })
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
@@ -258,6 +264,24 @@ impl File for RealFile {
     fn map(&self, at: u64, len: usize) -> io::Result<Bytes> {
         mapping::map(&self.0, at, len)
     }
+}
+
+/// As many calls as it takes.
+fn read_all_of(
+    buffer: &mut [u8],
+    at: u64,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match read(&mut buffer[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Reads a small file whole.

@@ -273,6 +273,12 @@ impl Store {
         self.0.segments.records(entries)
     }
 
+    /// The same for who must not wait for a disk. `None` = read them with [`Self::records`]: some are not in memory, or
+    /// cannot be read.
+    pub fn records_now(&self, entries: &[Entry]) -> Option<Vec<Bytes>> {
+        self.0.segments.records_now(entries)
+    }
+
     /// The first message stored at or after a time; the queue's end when there is none. May block.
     pub fn offset_at(
         &self,

@@ -20,6 +20,10 @@ pub(crate) const GROUP_WHILE_SYNCING: usize = 64 * 1024;
 pub(crate) const TAIL_CACHE: usize = 64 * 1024 * 1024;
 /// Bytes of group buffers that wait to be used again.
 pub(crate) const FREE_BUFFERS: usize = 16 * 1024 * 1024;
+/// Memory of a stretch that is shorter is not kept to be used again, bytes.
+pub(crate) const KEPT_STRETCH: usize = 32 * 1024;
+/// Bytes of stretches that wait to be used again.
+pub(crate) const FREE_STRETCHES: usize = 8 * 1024 * 1024;
 /// Records are read in one stretch if no more than this lies between them, bytes …
 pub(crate) const STRETCH_GAP: u64 = 16 * 1024;
 /// … up to so much at once.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use quern_protocol::LogPosition;
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Stretches};
 use crate::config::ReadMode;
 use crate::consume_queue::Entry;
 use crate::error::ReadError;
@@ -32,6 +32,7 @@ pub(crate) struct Segments {
     files: RwLock<Vec<Segment>>,
     tail: RwLock<Tail>,
     pub(crate) buffers: Buffers,
+    pub(crate) stretches: Stretches,
     /// Where the tail in memory begins.
     recent: AtomicU64,
     read_mode: ReadMode,
@@ -44,6 +45,7 @@ impl Segments {
             files: RwLock::new(files),
             tail: RwLock::default(),
             buffers: Buffers::default(),
+            stretches: Stretches::default(),
             recent: AtomicU64::new(end.0),
         }
     }

@@ -52,6 +52,30 @@ impl Segments {
         }
     }
 
+    /// The same for who must not wait for a disk; `None` = somebody else has to read them, who may, or who then
+    /// learns why they cannot be read.
+    pub(crate) fn records_now(&self, entries: &[Entry]) -> Option<Vec<Bytes>> {
+        let mut records = Vec::with_capacity(entries.len());
+        while let Some(first) = entries.get(records.len()) {
+            if let Some(record) = self.in_tail(first) {
+                records.push(record);
+                continue;
+            }
+            let rest = &entries[records.len()..];
+            let segment = self.holding(first.position)?;
+            let (count, len) = stretch(rest, segment.end());
+            let mut bytes = self.stretches.take(len);
+            let read = segment
+                .file
+                .read_now(bytes.as_mut(), first.position.0 - segment.base);
+            if read.ok()? != len {
+                return None;
+            }
+            cut(&rest[..count], &bytes.into(), &mut records).ok()?;
+        }
+        Some(records)
+    }
+
     /// At least one record more.
     fn next(&self, entries: &[Entry], records: &mut Vec<Bytes>) -> Result<(), ReadError> {
         let Some(first) = entries.first() else {
@@ -70,13 +94,7 @@ impl Segments {
             }
             return Ok(());
         };
-        for entry in entries.iter().take(count) {
-            let from = (entry.position.0 - first.position.0) as usize;
-            let record = bytes.slice(from..from + entry.size as usize);
-            verify(entry, &record)?;
-            records.push(record);
-        }
-        Ok(())
+        cut(&entries[..count], &bytes, records)
     }
 
     fn stretch(
@@ -92,12 +110,26 @@ impl Segments {
         if may_map && let Ok(window) = segment.file.map(at, len) {
             return Ok(window);
         }
-        let mut bytes = vec![0; len];
-        if segment.file.read_at(&mut bytes, at)? != len {
+        let mut bytes = self.stretches.take(len);
+        if segment.file.read_at(bytes.as_mut(), at)? != len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(bytes.into())
     }
+}
+
+/// The records of a stretch, up to the first that is damaged.
+fn cut(entries: &[Entry], stretch: &Bytes, records: &mut Vec<Bytes>) -> Result<(), ReadError> {
+    let Some(first) = entries.first() else {
+        return Ok(());
+    };
+    for entry in entries {
+        let from = (entry.position.0 - first.position.0) as usize;
+        let record = stretch.slice(from..from + entry.size as usize);
+        verify(entry, &record)?;
+        records.push(record);
+    }
+    Ok(())
 }
 
 /// How many of the entries are read at once, and the bytes from the first of them to the end of the

@@ -71,6 +71,11 @@ impl File for SimFile {
         world.inode_mut(self.ino).read(at as usize, buffer)
     }
 
+    fn read_now(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut world = lock(&self.world);
+        world.inode_mut(self.ino).read_now(at as usize, buffer)
+    }
+
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         self.check_writable()?;
         let mut world = lock(&self.world);

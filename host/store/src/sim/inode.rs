@@ -55,6 +55,8 @@ pub(super) struct Inode {
     /// What sectors held before the last write-back.
     earlier: BTreeMap<usize, Vec<u8>>,
     unreadable: BTreeSet<usize>,
+    /// Nothing of it was read since it was evicted.
+    is_away: bool,
     failures: Failures,
     descriptors: u32,
 }
@@ -127,8 +129,17 @@ impl Inode {
         self.cut.is_some() || self.cached.len() != self.disk.len()
     }
 
+    /// The same as [`Self::read`], without waiting for the disk.
+    pub(super) fn read_now(&mut self, at: usize, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.is_away {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => self.read(at, buffer),
+        }
+    }
+
     /// Bytes read, fewer than asked only at the end.
-    pub(super) fn read(&self, at: usize, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(&mut self, at: usize, buffer: &mut [u8]) -> io::Result<usize> {
+        self.is_away = false;
         let from = at.min(self.cached.len());
         let to = from.saturating_add(buffer.len()).min(self.cached.len());
         if self.unreadable.range(sectors(from..to)).next().is_some() {
@@ -199,6 +210,7 @@ impl Inode {
 
     /// Reads come from the disk again, but for what is still to be written.
     pub(super) fn evict(&mut self) {
+        self.is_away = true;
         for sector in sectors(0..self.cached.len()) {
             if !self.dirty.contains(&sector) {
                 let here = range(sector, self.len());

@@ -49,6 +49,26 @@ const CASES: &[Case] = &[
         assert_eq!(file.read_at(&mut buffer, 10).unwrap(), 0);
         assert_eq!(file.read_at(&mut buffer, 1 << 40).unwrap(), 0);
     }),
+    (
+        "a read that must not wait is the same, or says that it would wait",
+        |fs, dir| {
+            let file = fs.create(&dir.join("a"), 0).unwrap();
+            file.write_at(b"0123456789", 0).unwrap();
+            let check = || {
+                let mut buffer = [b'-'; 8];
+                match file.read_now(&mut buffer, 4) {
+                    Ok(read) => assert_eq!((read, &buffer), (6, b"456789--")),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                }
+            };
+            check();
+            file.sync_data().unwrap();
+            file.evict().unwrap();
+            check();
+            file.read_at(&mut [0; 10], 0).unwrap();
+            check();
+        },
+    ),
     ("what was cut off comes back as zeros", |fs, dir| {
         let file = fs.create(&dir.join("a"), 0).unwrap();
         file.write_at(&[7; 2_000], 0).unwrap();

@@ -65,6 +65,10 @@ fn many_at_a_time_are_what_they_are_one_by_one() {
                     let records = store.records(&entries[from..]).unwrap();
                     assert!(records == one_by_one[from..], "{mode:?} {dir:?} {from}");
                 }
+                // They have been read just now; a disk that cannot tell lets nobody read without waiting.
+                if let Some(now) = store.records_now(&entries) {
+                    assert!(now == one_by_one, "{mode:?} {dir:?}");
+                }
                 // A filter leaves some out.
                 let odd: Vec<_> = entries.iter().skip(1).step_by(2).copied().collect();
                 let records = store.records(&odd).unwrap();
@@ -95,6 +99,7 @@ fn what_cannot_be_read_is_told_where_it_stands_and_costs_nothing_else() {
         let store = reopen("/q".as_ref(), env(fs.clone()), mode);
         let entries = entries(&store, 0);
         let whole = store.records(&entries).unwrap();
+        assert!(store.records_now(&entries).as_ref() == Some(&whole));
         // In the middle of a run of large ones: far from all others' sectors.
         let bad = (20..entries.len())
             .find(|index| {
@@ -117,9 +122,29 @@ fn what_cannot_be_read_is_told_where_it_stands_and_costs_nothing_else() {
             "{code:?} {mode:?}: {}",
             before.len()
         );
+        assert!(store.records_now(&entries[..bad]) == Some(before));
+        assert!(store.records_now(&entries).is_none(), "{code:?} {mode:?}");
         let error = store.records(&entries[bad..]).unwrap_err();
         assert_eq!(error.code(), code, "{mode:?}: {error}");
         let behind = store.records(&entries[bad + 1..]).unwrap();
         assert!(behind == whole[bad + 1..], "{code:?} {mode:?}");
     }
+}
+
+#[test]
+fn who_must_not_wait_gets_what_is_in_memory_only() {
+    let fs = SimFs::default();
+    fill("/q".as_ref(), env(fs.clone()));
+    let store = reopen("/q".as_ref(), env(fs.clone()), ReadMode::Pread);
+    let old = &entries(&store, 0)[..10];
+    let log = Path::new("/q/commitlog");
+    for segment in fs.list(log).unwrap() {
+        fs.open(&log.join(segment)).unwrap().evict().unwrap();
+    }
+    assert!(store.records_now(old).is_none());
+    let read = store.records(old).unwrap();
+    assert!(store.records_now(old) == Some(read));
+    wait(store.submit(batch(0, &["new".to_owned()]))).unwrap();
+    let new = entries(&store, 0).pop().unwrap();
+    assert!(store.records_now(&[new]).is_some(), "it never left memory");
 }
