@@ -1,7 +1,7 @@
 //! What a driver is told to do for a work.
 
 use crate::turn::Measure;
-use crate::work::{BODY, Work};
+use crate::work::{BODY, Filter, Work};
 
 /// Queues of a topic, where they are not what is measured.
 pub(crate) const QUEUES: u32 = 4;
@@ -17,6 +17,11 @@ pub(crate) struct Order {
 pub(crate) fn before(work: Work) -> Option<String> {
     match work {
         Work::Topics { count } => Some(format!("topic topic=many topics={count} queues=1")),
+        // A filter is made ready when it is used for the first time; it is used for years.
+        Work::Drain(filter) if filter != Filter::All => {
+            let filter = filter.name();
+            Some(format!("drain topic=backlog filter={filter} expect=1 groups=1"))
+        }
         _ => None,
     }
 }
