@@ -177,6 +177,7 @@ impl<'a> Block<'a> {
         if stored != computed {
             return Err(BlockError::Checksum { stored, computed });
         }
+        Pairs::parse(block.pairs.0).ok_or(BlockError::Pairs)?;
         Tag::check(block.tag)?;
         if block.raw_len > limits::MESSAGE_BODY {
             return Err(MessageError::BodyTooLarge { len: block.raw_len }.into());
@@ -188,7 +189,8 @@ impl<'a> Block<'a> {
         Ok(block)
     }
 
-    /// Reads a block whose checksum has been verified before, by the log or on arrival.
+    /// Reads a block that has been parsed before, by the log or on arrival; of one that has not, properties that do not
+    /// add up are not there.
     pub fn lengths(bytes: &'a [u8]) -> Result<Self, BlockError> {
         if bytes.len() < BLOCK_HEADER {
             return Err(BlockError::Truncated {
@@ -228,12 +230,11 @@ impl<'a> Block<'a> {
         if padding.iter().any(|byte| *byte != 0) {
             return Err(BlockError::Padding);
         }
-        let pairs = Pairs::parse(pairs).ok_or(BlockError::Pairs)?;
         Ok(Self {
             bytes,
             tag: str::from_utf8(tag).map_err(|_| BlockError::Utf8("tag"))?,
             keys: str::from_utf8(keys).map_err(|_| BlockError::Utf8("keys"))?,
-            pairs,
+            pairs: Pairs(pairs),
             compression,
             body,
             raw_len: raw,

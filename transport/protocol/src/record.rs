@@ -222,6 +222,15 @@ impl RecordHeader {
 
     /// Decodes and checks header and extensions that `bytes` begin with.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        Self::read(bytes, true)
+    }
+
+    /// The same where the checksum has been verified before.
+    pub(crate) fn trusted(bytes: &[u8]) -> Result<Self, RecordError> {
+        Self::read(bytes, false)
+    }
+
+    fn read(bytes: &[u8], with_checksum: bool) -> Result<Self, RecordError> {
         let Some(head) = bytes.first_chunk::<RECORD_HEADER>() else {
             return Err(RecordError::Truncated {
                 have: bytes.len(),
@@ -255,9 +264,11 @@ impl RecordHeader {
             have: bytes.len(),
             need: size,
         })?;
-        let (stored, computed) = (u32_at(head, 8), crc_around(whole, 8..12));
-        if stored != computed {
-            return Err(RecordError::Checksum { stored, computed });
+        if with_checksum {
+            let (stored, computed) = (u32_at(head, 8), crc_around(whole, 8..12));
+            if stored != computed {
+                return Err(RecordError::Checksum { stored, computed });
+            }
         }
         let len = u32_at(head, 4);
         if !len.is_multiple_of(8) || (len as usize) < RECORD_HEADER {

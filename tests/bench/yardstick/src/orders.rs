@@ -20,7 +20,9 @@ pub(crate) fn before(work: Work) -> Option<String> {
         // A filter is made ready when it is used for the first time; it is used for years.
         Work::Drain(filter) if filter != Filter::All => {
             let filter = filter.name();
-            Some(format!("drain topic=backlog filter={filter} expect=1 groups=1"))
+            Some(format!(
+                "drain topic=backlog filter={filter} expect=1 groups=1"
+            ))
         }
         _ => None,
     }

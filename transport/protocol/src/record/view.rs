@@ -17,19 +17,20 @@ pub struct RecordView<'a> {
 impl<'a> RecordView<'a> {
     /// Reads the record that `bytes` begin with and verifies header and block checksums.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, RecordError> {
-        Self::read(bytes, Block::parse)
+        Self::read(bytes, RecordHeader::decode, Block::parse)
     }
 
     /// Reads a message record whose checksums have been verified since it left the disk.
     pub fn trusted(bytes: &'a [u8]) -> Result<Self, RecordError> {
-        Self::read(bytes, Block::lengths)
+        Self::read(bytes, RecordHeader::trusted, Block::lengths)
     }
 
     fn read(
         bytes: &'a [u8],
+        header: fn(&[u8]) -> Result<RecordHeader, RecordError>,
         block: fn(&'a [u8]) -> Result<Block<'a>, BlockError>,
     ) -> Result<Self, RecordError> {
-        let header = RecordHeader::decode(bytes)?;
+        let header = header(bytes)?;
         let need = header.len as usize;
         if bytes.len() < need {
             return Err(RecordError::Truncated {
