@@ -108,6 +108,17 @@ impl Checks {
         self.table().take(position);
     }
 
+    /// Somebody was asked about it, or could have asked what there is, for so long. Of one that is not known nobody can be
+    /// asked.
+    fn had_its_chance(&self, position: LogPosition, now: u64, pause: u64) -> bool {
+        let table = self.table();
+        table.known.get(&position).is_none_or(|it| match it.asked {
+            // It became known then.
+            0 => it.next.saturating_add(pause) <= now,
+            _ => it.next <= now,
+        })
+    }
+
     /// Those nobody could decide: they were asked about often enough, and the last answer has not come.
     fn hopeless(&self, now: u64, most: u32) -> Vec<LogPosition> {
         let table = self.table();
@@ -231,7 +242,9 @@ async fn put_aside(broker: &Arc<Broker>, now: u64) -> Result<(), WireError> {
     let too_old = open
         .iter()
         .filter(|it| it.due_at <= open_since(settings.longest));
-    hopeless.extend(too_old.map(|it| it.position));
+    // A broker that was away for so long, or whose clock leapt, asks first.
+    let is_over = |it: &LogPosition| broker.checks.had_its_chance(*it, now, settings.pause(1));
+    hopeless.extend(too_old.map(|it| it.position).filter(is_over));
     let mut outcome = Ok(());
     for half in read(broker, hopeless).await? {
         outcome = outcome.and(park(broker, half).await);
@@ -269,4 +282,28 @@ async fn park(broker: &Arc<Broker>, half: Half) -> Result<(), WireError> {
             "nobody says how a transaction ended: its message is set aside");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_old_when_it_becomes_known_is_asked_about_first() {
+        let checks = Checks::default();
+        let (position, group) = (LogPosition(64), GroupName::new("g").unwrap());
+        let had_its_chance = |now| checks.had_its_chance(position, now, 50);
+        assert!(had_its_chance(1_000), "nobody knows whom to ask");
+        let known = Known {
+            group: group.clone(),
+            next: 1_000,
+            asked: 0,
+        };
+        checks.table().put(position, known);
+        assert!(!had_its_chance(1_000) && !had_its_chance(1_049));
+        assert!(had_its_chance(1_050), "nobody was there");
+        checks.ask(&group, 1_040, |_| 50).unwrap();
+        assert!(!had_its_chance(1_089));
+        assert!(had_its_chance(1_090), "no answer came");
+    }
 }

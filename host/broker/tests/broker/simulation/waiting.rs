@@ -368,10 +368,12 @@ impl World {
         }
     }
 
-    /// Those that are open, and nobody was asked about since the broker began.
+    /// Those that are open, and nobody was asked about since the broker began. One that a leap of the clock has made too
+    /// old may be set aside when no producer asks in time.
     pub(super) fn never_asked(&mut self) -> BTreeSet<LogPosition> {
+        let oldest = self.now().saturating_sub(30_000);
         let open = self.open_transactions().into_iter();
-        let never = open.filter(|it| it.asked == 0);
+        let never = open.filter(|it| it.asked == 0 && it.stored_at > oldest);
         never.map(|it| it.position).collect()
     }
 
