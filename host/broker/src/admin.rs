@@ -8,6 +8,7 @@ use quern_protocol::{
     TopicSettingsReply, TopicSummary, WireError, being_deleted, limits as wire,
 };
 
+use crate::gate::Turn;
 use crate::topics::{Rules, Topic, TopicChange};
 use crate::{Broker, durability, limits, reply};
 
@@ -61,7 +62,7 @@ pub(crate) async fn create(broker: &Broker, request: CreateTopic) -> Result<Arc<
         gone_at: None,
     };
     request.settings.iter().for_each(|it| topic.set(*it));
-    change_topics(broker, TopicChange::created(topic)).await?;
+    change_topics(broker, &one_change_at_a_time, TopicChange::created(topic)).await?;
     drop(one_change_at_a_time);
     broker.topics_are_published().await;
     broker.topic(name)
@@ -99,10 +100,11 @@ pub(crate) async fn set(broker: &Broker, request: SetTopic) -> Result<SetTopicRe
     for setting in &request.settings {
         check(*setting)?;
     }
-    let _one_change_at_a_time = broker.topic_changes().await;
+    let one_change_at_a_time = broker.topic_changes().await;
     let topic = broker.topic(&request.topic)?;
     if !request.settings.is_empty() {
-        change_topics(broker, TopicChange::Set(topic.id, request.settings)).await?;
+        let change = TopicChange::Set(topic.id, request.settings);
+        change_topics(broker, &one_change_at_a_time, change).await?;
     }
     let settings = broker.topic(&request.topic)?.settings();
     Ok(SetTopicReply { settings })
@@ -116,12 +118,18 @@ pub(crate) fn settings(
     Ok(TopicSettingsReply { settings })
 }
 
-pub(crate) async fn change_topics(broker: &Broker, change: TopicChange) -> Result<(), WireError> {
-    broker.log(RecordKind::Topic, &change).await?;
+pub(crate) async fn change_topics(
+    broker: &Broker,
+    turn: &Turn,
+    change: TopicChange,
+) -> Result<(), WireError> {
+    // Name servers are told though nobody waits for it.
+    let held = Box::new((broker.topics_change(), turn.clone()));
+    let kind = RecordKind::Topic;
+    broker.log_holding(kind, &change, held).await?;
     if let TopicChange::Deleted(id) = change {
         broker.store.remove_topic(id);
     }
-    broker.topics_changed();
     Ok(())
 }
 

@@ -141,7 +141,7 @@ pub(crate) async fn change(
     broker: &Arc<Broker>,
     request: ChangeBindings,
 ) -> Result<ChangeBindingsReply, WireError> {
-    let _one_change_at_a_time = broker.plugin_changes().await;
+    let one_change_at_a_time = broker.plugin_changes().await;
     let (topic, group) = (request.topic, request.group);
     let bindings = &broker.state.bindings;
     let before = bindings.filters(&topic, &group);
@@ -182,7 +182,8 @@ pub(crate) async fn change(
     if filters != before {
         tracing::info!(%topic, %group, ?filters, "bound");
         let record = record(&topic, &group, &filters);
-        broker.log(RecordKind::Plugin, &record).await?;
+        let turn = &one_change_at_a_time;
+        broker.change(turn, RecordKind::Plugin, &record).await?;
     }
     Ok(ChangeBindingsReply {
         filters: filters.into_iter().map(|it| it.filter).collect(),

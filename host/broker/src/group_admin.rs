@@ -102,7 +102,7 @@ pub(crate) async fn delete(
     broker: &Broker,
     request: DeleteGroup,
 ) -> Result<DeleteGroupReply, WireError> {
-    let _one_change_at_a_time = broker.group_changes().await;
+    let one_change_at_a_time = broker.group_changes().await;
     let group = request.group;
     let members = broker.groups.list().get(&group).copied().unwrap_or(0);
     let leased = broker.state.leases.in_use(broker.store.steady_ms(), &group);
@@ -116,8 +116,8 @@ pub(crate) async fn delete(
         let text = format!("group \"{group}\" has committed nothing here");
         return Err(WireError::new(Code::NOT_FOUND, text));
     }
-    broker
-        .log(RecordKind::Group, &GroupChange::Deleted(group))
-        .await?;
+    let deleted = GroupChange::Deleted(group);
+    let turn = &one_change_at_a_time;
+    broker.change(turn, RecordKind::Group, &deleted).await?;
     Ok(DeleteGroupReply { queues })
 }

@@ -10,6 +10,7 @@ use quern_protocol::{
     SetGroup, SetGroupReply, TopicName, WireError, limits as wire,
 };
 
+use crate::gate::Turn;
 use crate::leases::GroupChange;
 use crate::offsets::Commit;
 use crate::topics::Topic;
@@ -215,6 +216,7 @@ pub(crate) fn has_to_begin(broker: &Broker, group: &GroupName, topic: &Topic) ->
 /// The caller sees to it that there is one change of groups at a time.
 pub(crate) async fn begin(
     broker: &Broker,
+    turn: &Turn,
     group: &GroupName,
     topic: &Topic,
 ) -> Result<(), WireError> {
@@ -230,14 +232,15 @@ pub(crate) async fn begin(
         topic: topic.id,
         offsets: (0..topic.read_queues).map(end).collect(),
     };
-    broker.log(RecordKind::OffsetCommit, &commit).await
+    let kind = RecordKind::OffsetCommit;
+    broker.change(turn, kind, &commit).await
 }
 
 pub(crate) async fn set(broker: &Broker, request: SetGroup) -> Result<SetGroupReply, WireError> {
     request.settings.iter().try_for_each(check)?;
     let known = &broker.state.group_settings;
     if !request.settings.is_empty() {
-        let _one_change_at_a_time = broker.group_changes().await;
+        let one_change_at_a_time = broker.group_changes().await;
         if known.count() >= limits::GROUPS && !known.knows(&request.group) {
             return Err(reply::bad_request(format!(
                 "this broker keeps settings of {} groups, its limit",
@@ -256,7 +259,8 @@ pub(crate) async fn set(broker: &Broker, request: SetGroup) -> Result<SetGroupRe
             group: request.group.clone(),
             settings: request.settings,
         };
-        broker.log(RecordKind::Group, &change).await?;
+        let turn = &one_change_at_a_time;
+        broker.change(turn, RecordKind::Group, &change).await?;
         // A pull that is held may not be answered any more.
         broker.waits.wake_all();
     }

@@ -19,6 +19,7 @@ use quern_protocol::{
     WireError,
 };
 
+use crate::gate::Turn;
 use crate::plugins::{PluginRecord, Quarantine, versioned};
 use crate::{Broker, join, limits, plugin_admin};
 
@@ -194,8 +195,8 @@ pub(crate) fn quarantine(broker: &Arc<Broker>, plugin: &str, why: String) {
     };
     let broker = Arc::clone(broker);
     tokio::spawn(async move {
-        let _one_change_at_a_time = broker.plugin_changes().await;
-        if let Err(error) = put_aside(&broker, &name, version, why).await {
+        let turn = broker.plugin_changes().await;
+        if let Err(error) = put_aside(&broker, &turn, (&name, version), why).await {
             tracing::warn!(plugin = %name, version, %error, "a plugin could not be quarantined");
         }
     });
@@ -203,8 +204,8 @@ pub(crate) fn quarantine(broker: &Arc<Broker>, plugin: &str, why: String) {
 
 async fn put_aside(
     broker: &Arc<Broker>,
-    name: &PluginName,
-    version: u32,
+    turn: &Turn,
+    (name, version): (&PluginName, u32),
     why: String,
 ) -> Result<(), WireError> {
     let Some(named) = broker.state.plugins.find(name) else {
@@ -221,13 +222,13 @@ async fn put_aside(
     if named.active == Some(version) {
         // First, so that a crash between the two leaves nothing that fails in service.
         let earlier = named.before();
-        if let Err(error) = plugin_admin::stand(broker, name, &named, earlier).await {
+        if let Err(error) = plugin_admin::stand(broker, turn, name, (&named, earlier)).await {
             tracing::warn!(plugin = %name, ?earlier, %error, "the version before cannot stand in");
-            plugin_admin::stand(broker, name, &named, None).await?;
+            plugin_admin::stand(broker, turn, name, (&named, None)).await?;
         }
     }
     let record = PluginRecord::Quarantined(name.clone(), version, quarantine);
-    broker.log(RecordKind::Plugin, &record).await?;
+    broker.change(turn, RecordKind::Plugin, &record).await?;
     if let Some(plugin) = broker.shelf.loaded(name, version) {
         plugin.retire();
     }

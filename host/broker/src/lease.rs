@@ -9,6 +9,7 @@ use quern_protocol::{
     limits as wire,
 };
 
+use crate::gate::Turn;
 use crate::leases::GroupChange;
 use crate::topics::Topic;
 use crate::{Broker, group_settings, limits, reply};
@@ -59,7 +60,7 @@ async fn take(
     request: &LeaseQueues,
     topic: &Topic,
 ) -> Result<(LeaseQueuesReply, bool), WireError> {
-    let _one_change_at_a_time = broker.group_changes().await;
+    let one_change_at_a_time = broker.group_changes().await;
     let leases = &broker.state.leases;
     // Those a topic has no longer, or not yet, are neither given nor taken.
     let wanted = request.queues.iter().copied();
@@ -69,7 +70,8 @@ async fn take(
     let mut look = leases.look(now, of, &request.member, &wanted);
     let is_new = !look.free.is_empty();
     if is_new {
-        group_settings::begin(broker, &request.group, topic).await?;
+        let turn = &one_change_at_a_time;
+        group_settings::begin(broker, turn, &request.group, topic).await?;
         let grant = GroupChange::Granted {
             group: request.group.clone(),
             topic: topic.id,
@@ -77,7 +79,7 @@ async fn take(
             epoch: leases.next_epoch(broker.store.now_ms()),
             queues: look.free.clone(),
         };
-        broker.log(RecordKind::Group, &grant).await?;
+        broker.change(turn, RecordKind::Group, &grant).await?;
         tell_subscribers(broker, topic, &look.free);
         // The term begins when the grant is told.
         let now = broker.store.steady_ms();
@@ -104,17 +106,16 @@ async fn release(
     topic: &Topic,
     leases: &[Lease],
 ) -> Result<(), WireError> {
-    let _one_change_at_a_time = broker.group_changes().await;
+    let one_change_at_a_time = broker.group_changes().await;
     // One that somebody else has by now is not given back.
     let queues = broker.state.leases.valid(group, topic.id, leases);
-    take_back(broker, group, topic, queues).await
+    take_back(broker, &one_change_at_a_time, (group, topic), queues).await
 }
 
-/// The caller sees to it that there is one change at a time.
 pub(crate) async fn take_back(
     broker: &Broker,
-    group: &GroupName,
-    topic: &Topic,
+    turn: &Turn,
+    (group, topic): (&GroupName, &Topic),
     queues: Vec<QueueId>,
 ) -> Result<(), WireError> {
     if queues.is_empty() {
@@ -125,7 +126,7 @@ pub(crate) async fn take_back(
         topic: topic.id,
         queues: queues.clone(),
     };
-    broker.log(RecordKind::Group, &released).await?;
+    broker.change(turn, RecordKind::Group, &released).await?;
     tell_subscribers(broker, topic, &queues);
     Ok(())
 }

@@ -19,6 +19,7 @@ mod durability;
 mod explain;
 mod filters;
 mod find;
+mod gate;
 mod giving;
 mod group_admin;
 mod group_settings;
@@ -82,7 +83,7 @@ use quern_quic::{Connector, Listener};
 use quern_store::{
     Dispatched, Env, Held, KeptTopics, Observer, OpenError, Report, StateRecord, Steps, Store,
 };
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::allocation::Allocation;
 use crate::breakers::Breakers;
@@ -91,6 +92,7 @@ use crate::cold::ColdReads;
 pub use crate::config::{Config, Delays, Transactions};
 use crate::costs::Costs;
 use crate::filters::Filters;
+use crate::gate::{Gate, Turn};
 use crate::giving::Givings;
 use crate::groups::Groups;
 use crate::health::Health;
@@ -157,18 +159,27 @@ pub struct Broker {
     givings: Givings,
     metrics: Metrics,
     started_at: u64,
-    topic_gate: Semaphore,
-    group_gate: Semaphore,
-    plugin_gate: Semaphore,
-    park_gate: Semaphore,
+    topic_gate: Gate,
+    group_gate: Gate,
+    plugin_gate: Gate,
+    park_gate: Gate,
     /// Counts changes of the topic table, for those who tell name servers.
-    topics_version: watch::Sender<u64>,
+    topics_version: Arc<watch::Sender<u64>>,
     /// By the address of each name server that knows this broker: the version of the topics it knows.
     published: watch::Sender<BTreeMap<String, u64>>,
     draining: AtomicBool,
     connections: AtomicUsize,
     under_way: AtomicUsize,
     idle: Notify,
+}
+
+/// Tells whoever watches that the topics are others than they were, when it is dropped.
+struct TopicsChange(Arc<watch::Sender<u64>>);
+
+impl Drop for TopicsChange {
+    fn drop(&mut self) {
+        self.0.send_modify(|version| *version += 1);
+    }
 }
 
 impl Broker {
@@ -244,11 +255,11 @@ impl Broker {
             givings: Givings::default(),
             metrics: Metrics::default(),
             started_at: store.now_ms(),
-            topic_gate: Semaphore::new(1),
-            group_gate: Semaphore::new(1),
-            plugin_gate: Semaphore::new(1),
-            park_gate: Semaphore::new(1),
-            topics_version: watch::Sender::new(0),
+            topic_gate: Gate::default(),
+            group_gate: Gate::default(),
+            plugin_gate: Gate::default(),
+            park_gate: Gate::default(),
+            topics_version: Arc::new(watch::Sender::new(0)),
             published: watch::Sender::new(BTreeMap::new()),
             draining: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
@@ -322,7 +333,7 @@ impl Broker {
     /// Takes no more messages, answers held pulls, waits for requests under way.
     pub async fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
-        self.topics_changed();
+        drop(self.topics_change());
         self.waits.wake_all();
         self.groups.wake_all();
         self.questions.wake_all();
@@ -368,6 +379,16 @@ impl Broker {
         Ok(())
     }
 
+    /// The same for a change that begins with what those before have made of the state.
+    async fn change<B: Body>(
+        &self,
+        turn: &Turn,
+        kind: RecordKind,
+        body: &B,
+    ) -> Result<(), WireError> {
+        self.log_holding(kind, body, turn.held()).await
+    }
+
     /// The same, and holds something until then, even if nobody waits for that any more.
     async fn log_holding<B: Body>(
         &self,
@@ -381,28 +402,25 @@ impl Broker {
         Ok(())
     }
 
-    async fn topic_changes(&self) -> SemaphorePermit<'_> {
-        let permit = self.topic_gate.acquire().await;
-        permit.expect("the gate is never closed")
+    async fn topic_changes(&self) -> Turn {
+        self.topic_gate.enter().await
     }
 
-    async fn group_changes(&self) -> SemaphorePermit<'_> {
-        let permit = self.group_gate.acquire().await;
-        permit.expect("the gate is never closed")
+    async fn group_changes(&self) -> Turn {
+        self.group_gate.enter().await
     }
 
-    async fn plugin_changes(&self) -> SemaphorePermit<'_> {
-        let permit = self.plugin_gate.acquire().await;
-        permit.expect("the gate is never closed")
+    async fn plugin_changes(&self) -> Turn {
+        self.plugin_gate.enter().await
     }
 
-    async fn parking(&self) -> SemaphorePermit<'_> {
-        let permit = self.park_gate.acquire().await;
-        permit.expect("the gate is never closed")
+    async fn parking(&self) -> Turn {
+        self.park_gate.enter().await
     }
 
-    fn topics_changed(&self) {
-        self.topics_version.send_modify(|version| *version += 1);
+    /// To be dropped when the topics are others.
+    fn topics_change(&self) -> TopicsChange {
+        TopicsChange(Arc::clone(&self.topics_version))
     }
 
     /// Waits until the name servers that know this broker know the topics it has now, so that who made one finds it.

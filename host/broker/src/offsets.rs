@@ -149,21 +149,21 @@ pub(crate) async fn commit(
     }
     // Whoever pops these queues waits until the log has it, and so does the next who resets the group.
     let mut held: Held = Box::new(());
-    let _one_change_at_a_time = if request.leases.is_empty() {
+    if request.leases.is_empty() {
         let gate = broker.group_changes().await;
         let of_topic = broker.state.leases.owners(&request.group, topic.id);
         let queues = request.offsets.iter().map(|at| at.queue);
         let owned = queues.clone().filter(|queue| of_topic.contains_key(queue));
-        lease::take_back(broker, &request.group, &topic, owned.collect()).await?;
+        let of = (&request.group, &*topic);
+        lease::take_back(broker, &gate, of, owned.collect()).await?;
         if !cfg!(zoo = "z28") {
             let gates = &broker.pop_gates;
-            held = Box::new(gates.close(&request.group, topic.id, queues).await);
+            let closed = gates.close(&request.group, topic.id, queues).await;
+            held = Box::new((gate, closed));
         }
-        Some(gate)
     } else {
         check_leases(broker, &request, &topic)?;
-        None
-    };
+    }
     let record = Commit {
         group: request.group,
         topic: topic.id,

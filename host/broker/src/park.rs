@@ -15,6 +15,7 @@ use quern_protocol::{
     limits as wire,
 };
 
+use crate::gate::Turn;
 use crate::leases::GroupChange;
 use crate::parks::{ParkChange, ParkWhat};
 use crate::topics::Topic;
@@ -46,8 +47,9 @@ impl Place<'_> {
         })
     }
 
-    async fn log(&self, broker: &Broker, what: ParkWhat) -> Result<(), WireError> {
-        broker.log(RecordKind::Group, &self.says(what)).await
+    async fn log(&self, broker: &Broker, turn: &Turn, what: ParkWhat) -> Result<(), WireError> {
+        let change = self.says(what);
+        broker.change(turn, RecordKind::Group, &change).await
     }
 }
 
@@ -57,7 +59,7 @@ pub(crate) async fn park(
     place: Place<'_>,
     mut messages: Vec<Failed>,
 ) -> Result<(), WireError> {
-    let _one_at_a_time = broker.parking().await;
+    let one_at_a_time = broker.parking().await;
     // Who looked at the same time may have been faster.
     let known = broker
         .state
@@ -77,15 +79,16 @@ pub(crate) async fn park(
     }
     let parked = messages.iter().map(|it| (it.offset, it.why.clone()));
     place
-        .log(broker, ParkWhat::Parked(parked.collect()))
+        .log(broker, &one_at_a_time, ParkWhat::Parked(parked.collect()))
         .await?;
     tracing::warn!(group = %place.group, topic = %place.topic.name, queue = %place.queue,
         messages = messages.len(), why = messages[0].why, "messages a filter fails on are parked");
-    bury(broker, place, messages).await
+    bury(broker, &one_at_a_time, place, messages).await
 }
 
 async fn bury(
     broker: &Arc<Broker>,
+    turn: &Turn,
     place: Place<'_>,
     messages: Vec<Failed>,
 ) -> Result<(), WireError> {
@@ -110,7 +113,7 @@ async fn bury(
         appended.map_err(|error| reply::append_failed(&error))?;
     }
     let buried = messages.iter().map(|it| it.offset).collect();
-    place.log(broker, ParkWhat::Buried(buried)).await
+    place.log(broker, turn, ParkWhat::Buried(buried)).await
 }
 
 /// The record with a note that no filter has judged it, and why.
@@ -139,16 +142,16 @@ pub(crate) fn unjudged(record: &Bytes, code: u16) -> Result<Bytes, WireError> {
 
 /// What a crash has left between parking and burying.
 pub(crate) async fn mend(broker: Arc<Broker>) {
-    let _one_at_a_time = broker.parking().await;
+    let one_at_a_time = broker.parking().await;
     for change in broker.state.parks.unburied() {
         let (group, queue) = (change.group.clone(), change.queue);
-        if let Err(error) = mend_one(&broker, change).await {
+        if let Err(error) = mend_one(&broker, &one_at_a_time, change).await {
             tracing::warn!(%group, %queue, %error, "a parked message has no dead letter yet");
         }
     }
 }
 
-async fn mend_one(broker: &Arc<Broker>, change: ParkChange) -> Result<(), WireError> {
+async fn mend_one(broker: &Arc<Broker>, turn: &Turn, change: ParkChange) -> Result<(), WireError> {
     let Some(topic) = broker.state.topics.by_id(change.topic) else {
         return Ok(());
     };
@@ -179,11 +182,11 @@ async fn mend_one(broker: &Arc<Broker>, change: ParkChange) -> Result<(), WireEr
         }
     }
     if !done.is_empty() {
-        place.log(broker, ParkWhat::Buried(done)).await?;
+        place.log(broker, turn, ParkWhat::Buried(done)).await?;
     }
     match missing.is_empty() {
         true => Ok(()),
-        false => bury(broker, place, missing).await,
+        false => bury(broker, turn, place, missing).await,
     }
 }
 

@@ -13,6 +13,7 @@ use quern_protocol::{
     VersionState, WireError,
 };
 
+use crate::gate::Turn;
 use crate::plugins::{Named, PluginRecord, Version, no_version};
 use crate::upload::{kind, on_disk};
 use crate::{Broker, join, reply, users};
@@ -21,7 +22,7 @@ pub(crate) async fn change(
     broker: &Arc<Broker>,
     request: ChangePlugin,
 ) -> Result<ChangePluginReply, WireError> {
-    let _one_change_at_a_time = broker.plugin_changes().await;
+    let turn = &broker.plugin_changes().await;
     let ChangePlugin { name, change } = request;
     let found = broker.state.plugins.find(&name);
     let named = found.filter(|it| !it.versions.is_empty());
@@ -29,7 +30,7 @@ pub(crate) async fn change(
     let before = named.active;
     let after = match change {
         PluginChange::Remove { version } => {
-            remove(broker, &name, &named, version).await?;
+            remove(broker, turn, &name, (&named, version)).await?;
             before
         }
         PluginChange::Activate { version } => {
@@ -61,20 +62,20 @@ pub(crate) async fn change(
                 permille,
                 since: broker.store.now_ms(),
             };
-            begin_trial(broker, &name, &named, trial).await?;
+            begin_trial(broker, turn, &name, (&named, trial)).await?;
             before
         }
         PluginChange::EndTrial => {
             if named.trial.is_some() {
                 let record = PluginRecord::Tried(name.clone(), None);
-                broker.log(RecordKind::Plugin, &record).await?;
+                broker.change(turn, RecordKind::Plugin, &record).await?;
                 regroup(broker, &name, &named, None);
             }
             before
         }
     };
     if after != before {
-        stand(broker, &name, &named, after).await?;
+        stand(broker, turn, &name, (&named, after)).await?;
     }
     Ok(ChangePluginReply {
         before,
@@ -100,9 +101,9 @@ fn not_there(name: &PluginName) -> WireError {
 
 async fn begin_trial(
     broker: &Arc<Broker>,
+    turn: &Turn,
     name: &PluginName,
-    named: &Named,
-    trial: PluginTrial,
+    (named, trial): (&Named, PluginTrial),
 ) -> Result<(), WireError> {
     if !(1..=1_000).contains(&trial.permille) {
         let text = "a trial takes 1 to 1,000 parts of 1,000";
@@ -123,7 +124,7 @@ async fn begin_trial(
     }
     load(broker, name, named, trial.version).await?;
     let record = PluginRecord::Tried(name.clone(), Some(trial));
-    broker.log(RecordKind::Plugin, &record).await?;
+    broker.change(turn, RecordKind::Plugin, &record).await?;
     tracing::info!(plugin = %name, ?trial, "a trial begins");
     regroup(broker, name, named, Some(trial.how));
     Ok(())
@@ -162,9 +163,9 @@ async fn load(
 /// From now on the name stands for this version, or for nothing.
 pub(crate) async fn stand(
     broker: &Arc<Broker>,
+    turn: &Turn,
     name: &PluginName,
-    named: &Named,
-    version: Option<u32>,
+    (named, version): (&Named, Option<u32>),
 ) -> Result<(), WireError> {
     if let Some(version) = version {
         load(broker, name, named, version).await?;
@@ -174,7 +175,7 @@ pub(crate) async fn stand(
         at: broker.store.now_ms(),
     };
     let record = PluginRecord::Stands(name.clone(), activation);
-    broker.log(RecordKind::Plugin, &record).await?;
+    broker.change(turn, RecordKind::Plugin, &record).await?;
     tracing::info!(plugin = %name, before = ?named.active, active = ?version, "what a name stands for");
     // The one begins anew, and nobody who says the name asks the other.
     for version in [named.active, version].into_iter().flatten() {
@@ -204,9 +205,9 @@ fn is_unbound(broker: &Broker, name: &PluginName, version: Option<u32>) -> Resul
 
 async fn remove(
     broker: &Arc<Broker>,
+    turn: &Turn,
     name: &PluginName,
-    named: &Named,
-    version: u32,
+    (named, version): (&Named, u32),
 ) -> Result<(), WireError> {
     let Some(removed) = named.versions.get(&version) else {
         return Err(no_version(name, named, version));
@@ -223,7 +224,7 @@ async fn remove(
         return Err(WireError::new(Code::PLUGIN_IN_USE, text));
     }
     let record = PluginRecord::Removed(name.clone(), version);
-    broker.log(RecordKind::Plugin, &record).await?;
+    broker.change(turn, RecordKind::Plugin, &record).await?;
     broker.shelf.forget(name, version);
     if !broker.state.plugins.has(&removed.digest) {
         let digest = Digest::from(removed.digest.0);

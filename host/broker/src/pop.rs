@@ -52,8 +52,9 @@ pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, 
         filters::judge(broker, &view, Some(&request.group)).await?;
     }
     if group_settings::has_to_begin(broker, &request.group, &topic) {
-        let _one_change_at_a_time = broker.group_changes().await;
-        group_settings::begin(broker, &request.group, &topic).await?;
+        let one_change_at_a_time = broker.group_changes().await;
+        let turn = &one_change_at_a_time;
+        group_settings::begin(broker, turn, &request.group, &topic).await?;
     }
     let turn = broker.pop_gates.token(0, 0);
     if topic.rules.messages == Some(MessageType::Priority) {

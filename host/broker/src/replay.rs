@@ -11,6 +11,7 @@ use quern_protocol::{
 use quern_store::Held;
 
 use crate::chain::Chain;
+use crate::gate::Turn;
 use crate::offsets::Commit;
 use crate::plugins::{Named, PluginRecord, no_version};
 use crate::replays::{Decided, Mark, Replay, ReplayBegan};
@@ -23,7 +24,7 @@ pub(crate) async fn replay(
     broker: &Arc<Broker>,
     request: ReplayPlugin,
 ) -> Result<ReplayPluginReply, WireError> {
-    let _one_change_at_a_time = broker.plugin_changes().await;
+    let one_change_at_a_time = broker.plugin_changes().await;
     let name = request.name;
     let found = broker.state.plugins.find(&name);
     let named = found.filter(|it| !it.versions.is_empty());
@@ -37,7 +38,7 @@ pub(crate) async fn replay(
     let version = version.ok_or_else(|| never_decided(&name, "another version"))?;
     let (activated_at, after) = can_replay(&name, &named, version)?;
     let decided = broker.state.replays.decided(&name, activated_at, &after);
-    let mut rewound = Vec::new();
+    let (turn, mut rewound) = (&one_change_at_a_time, Vec::new());
     for ((group, topic), queues) in decided {
         let Some(topic) = broker.state.topics.by_id(topic) else {
             continue;
@@ -47,7 +48,7 @@ pub(crate) async fn replay(
             topic: topic.id,
             queues: Vec::new(),
         };
-        rewound.extend(take_back(broker, (&name, version), &topic, (began, queues)).await?);
+        rewound.extend(take_back(broker, turn, (&name, version, &topic), (began, queues)).await?);
     }
     tracing::info!(plugin = %name, version, ?rewound, "what a version decided is judged again");
     Ok(ReplayPluginReply { version, rewound })
@@ -85,11 +86,11 @@ fn never_decided(name: &PluginName, what: &str) -> WireError {
 /// lose the queues, to begin again.
 async fn take_back(
     broker: &Arc<Broker>,
-    (name, version): (&PluginName, u32),
-    topic: &Topic,
+    of_plugins: &Turn,
+    (name, version, topic): (&PluginName, u32, &Topic),
     (mut began, decided): (ReplayBegan, Vec<Decided>),
 ) -> Result<Option<Rewound>, WireError> {
-    let _one_change_at_a_time = broker.group_changes().await;
+    let of_groups = broker.group_changes().await;
     let group = began.group.clone();
     let stretch = |it: &Decided| {
         let seen_until = broker.state.offsets.next(&group, topic.id, it.queue)?;
@@ -102,9 +103,10 @@ async fn take_back(
     let queues: Vec<_> = queues.map(|it| it.queue).collect();
     let owners = broker.state.leases.owners(&group, topic.id);
     let owned = queues.iter().filter(|queue| owners.contains_key(queue));
-    lease::take_back(broker, &group, topic, owned.copied().collect()).await?;
+    let owned = owned.copied().collect();
+    lease::take_back(broker, &of_groups, (&group, topic), owned).await?;
     let queues = queues.into_iter();
-    let held: Held = Box::new(broker.pop_gates.close(&group, topic.id, queues).await);
+    let closed = broker.pop_gates.close(&group, topic.id, queues).await;
     // Nobody commits any more.
     let (mut back, mut messages) = (Vec::new(), 0);
     for it in &decided {
@@ -135,13 +137,16 @@ async fn take_back(
     };
     // In this order: until the group is back, the first has no effect.
     let record = PluginRecord::Replaying(began);
-    broker.log(RecordKind::Plugin, &record).await?;
+    broker
+        .change(of_plugins, RecordKind::Plugin, &record)
+        .await?;
     let record = Commit {
         group,
         topic: topic.id,
         offsets: back,
     };
     let kind = RecordKind::OffsetCommit;
+    let held: Held = Box::new((of_groups, closed));
     broker.log_holding(kind, &record, held).await?;
     Ok(Some(rewound))
 }

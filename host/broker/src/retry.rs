@@ -17,6 +17,7 @@ use quern_protocol::{
 };
 use quern_store::{AppendOne, ReadError};
 
+use crate::gate::Turn;
 use crate::offsets::Commit;
 use crate::topics::Topic;
 use crate::{Broker, admin, giving, limits, reply};
@@ -244,7 +245,8 @@ pub(crate) async fn resend(
         // So that nobody else sends the same ones. What is read takes its time, and others change groups meanwhile.
         let one_change_at_a_time = broker.group_changes().await;
         if first_letter(broker, &dead, &request.group) == letters.first {
-            return send_back(broker, &dead, request.group, letters).await;
+            let turn = &one_change_at_a_time;
+            return send_back(broker, turn, (&dead, request.group), letters).await;
         }
         drop(one_change_at_a_time);
     }
@@ -290,11 +292,10 @@ async fn letters(
     Ok(Letters { first, records })
 }
 
-/// Whoever calls this has the gate of group changes.
 async fn send_back(
     broker: &Broker,
-    dead: &Topic,
-    group: GroupName,
+    turn: &Turn,
+    (dead, group): (&Topic, GroupName),
     Letters { first, records }: Letters,
 ) -> Result<ResendDeadLettersReply, WireError> {
     let mut pending = Vec::with_capacity(records.len());
@@ -315,7 +316,8 @@ async fn send_back(
                 offset: next,
             }],
         };
-        broker.log(RecordKind::OffsetCommit, &commit).await?;
+        let kind = RecordKind::OffsetCommit;
+        broker.change(turn, kind, &commit).await?;
     }
     let (_, end) = broker.store.range(dead.id, LETTERS);
     Ok(ResendDeadLettersReply {

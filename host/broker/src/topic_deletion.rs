@@ -30,7 +30,7 @@ pub(crate) async fn delete(
         0 => TopicChange::Deleted(topic.id),
         grace => TopicChange::Doomed(topic.id, broker.store.now_ms().saturating_add(grace)),
     };
-    change_topics(broker, change).await?;
+    change_topics(broker, &one_change_at_a_time, change).await?;
     drop(one_change_at_a_time);
     // Whoever waits for its news learns that it is gone.
     broker.waits.wake_all();
@@ -64,7 +64,8 @@ pub(crate) async fn restore(
     let found = broker.state.topics.named(&request.topic);
     let topic = found.ok_or_else(|| gone(&request.topic))?;
     if topic.gone_at.is_some() {
-        change_topics(broker, TopicChange::Restored(topic.id)).await?;
+        let change = TopicChange::Restored(topic.id);
+        change_topics(broker, &one_change_at_a_time, change).await?;
     }
     drop(one_change_at_a_time);
     broker.topics_are_published().await;
@@ -131,7 +132,7 @@ async fn let_go(broker: &Broker) {
 }
 
 async fn end(broker: &Broker, id: TopicId) -> Result<(), WireError> {
-    let _one_change_at_a_time = broker.topic_changes().await;
+    let one_change_at_a_time = broker.topic_changes().await;
     // It may have been restored meanwhile.
     if broker
         .state
@@ -139,7 +140,7 @@ async fn end(broker: &Broker, id: TopicId) -> Result<(), WireError> {
         .over(broker.store.now_ms())
         .contains(&id)
     {
-        change_topics(broker, TopicChange::Deleted(id)).await?;
+        change_topics(broker, &one_change_at_a_time, TopicChange::Deleted(id)).await?;
         tracing::info!(topic = id.0, "a deleted topic's time of grace is over");
     }
     Ok(())

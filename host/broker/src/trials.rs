@@ -295,7 +295,7 @@ impl Count {
 pub(crate) fn end(broker: &Arc<Broker>, tried: Tried, why: String) {
     let broker = Arc::clone(broker);
     tokio::spawn(async move {
-        let _one_change_at_a_time = broker.plugin_changes().await;
+        let one_change_at_a_time = broker.plugin_changes().await;
         let Tried { name, trial } = &tried;
         let found = broker.state.plugins.find(name);
         let Some(named) = found.filter(|it| it.trial == Some(*trial)) else {
@@ -303,7 +303,8 @@ pub(crate) fn end(broker: &Arc<Broker>, tried: Tried, why: String) {
         };
         tracing::warn!(plugin = %name, version = trial.version, why, "a trial ends by itself");
         let record = PluginRecord::Tried(name.clone(), None);
-        match broker.log(RecordKind::Plugin, &record).await {
+        let turn = &one_change_at_a_time;
+        match broker.change(turn, RecordKind::Plugin, &record).await {
             Ok(()) => broker
                 .trials
                 .count(&tried, |it| it.report.ended = Some(why)),

@@ -75,7 +75,7 @@ pub(crate) async fn finish(
     let (report, bytes) = admitted.map_err(|error| reply::not_loaded(&error))?;
     let about = about(report);
 
-    let _one_change_at_a_time = broker.plugin_changes().await;
+    let one_change_at_a_time = broker.plugin_changes().await;
     let named = broker.state.plugins.find(&name).unwrap_or_default();
     if let Some(known) = named.version_of(&digest) {
         return known_version(&named, known);
@@ -91,7 +91,8 @@ pub(crate) async fn finish(
         about: about.clone(),
     };
     let record = PluginRecord::Added(name.clone(), number, added);
-    broker.log(RecordKind::Plugin, &record).await?;
+    let turn = &one_change_at_a_time;
+    broker.change(turn, RecordKind::Plugin, &record).await?;
     tracing::info!(plugin = %name, version = number, %digest, "a plugin was taken in");
     Ok(FinishUploadReply {
         version: number,

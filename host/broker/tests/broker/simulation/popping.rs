@@ -382,7 +382,10 @@ impl World {
         for (group, name) in groups().iter().enumerate() {
             let dead = self.contents(&dead_letter_topic(name).unwrap(), 0);
             let place = |it: &super::world::Read| -> (u32, u64) {
-                let number = |note: &str| it.notes[note].parse::<u64>().unwrap();
+                let number = |note: &str| match it.notes.get(note).map(|it| it.parse::<u64>()) {
+                    Some(Ok(number)) => number,
+                    _ => self.fail(&format!("a dead letter without {note}: {it:?}")),
+                };
                 (number(ORIGIN_QUEUE) as u32, number(ORIGIN_OFFSET))
             };
             let dead: BTreeSet<_> = dead.iter().map(place).collect();
