@@ -17,6 +17,7 @@ mod groups;
 mod health;
 mod kill;
 mod lite_pull;
+mod lost_answer;
 mod members;
 mod msg;
 mod orderly;

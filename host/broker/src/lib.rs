@@ -40,7 +40,9 @@ mod plugin_logs;
 mod plugins;
 mod pool;
 mod pop;
+mod pop_attempts;
 mod pop_gates;
+mod popped;
 mod pops;
 mod pull;
 mod questions;
@@ -99,6 +101,7 @@ use crate::health::Health;
 use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
 use crate::pool::Delivery;
+use crate::pop_attempts::Attempts;
 use crate::pop_gates::Gates;
 use crate::questions::Questions;
 use crate::replies::Replies;
@@ -152,6 +155,7 @@ pub struct Broker {
     groups: Groups,
     delivery: Delivery,
     cold: ColdReads,
+    pop_attempts: Attempts,
     pop_gates: Gates,
     checks: Checks,
     replies: Replies,
@@ -248,6 +252,7 @@ impl Broker {
             costs: Costs::default(),
             allocation: Allocation::default(),
             groups: Groups::default(),
+            pop_attempts: Attempts::default(),
             pop_gates: Gates::default(),
             checks: Checks::default(),
             replies: Replies::default(),

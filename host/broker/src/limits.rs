@@ -125,6 +125,8 @@ pub(crate) const LISTED: usize = 256;
 pub(crate) const HIDDEN: usize = 10_000;
 /// Queues that are popped and remembered when nobody does.
 pub(crate) const POP_GATES: usize = 16 * 1024;
+/// Attempts to pop whose messages are known, of all groups and queues together.
+pub(crate) const POP_ATTEMPTS: usize = 16 * 1024;
 /// Whether messages are visible again is looked at this often at the least.
 pub(crate) const POP_LOOK: Duration = Duration::from_secs(1);
 /// Transactions that are open are looked at this often.

@@ -1,5 +1,5 @@
-//! `Pop`, `AckPopped` and `HidePopped`: messages given to whoever asks for a group, one at a time and durably,
-//! so that a crash gives none again that was acknowledged, and none early.
+//! `Pop`: messages given to whoever asks for a group, one at a time and durably, so that a crash gives none again that
+//! was acknowledged, and none early. What becomes of them then: [`crate::popped`].
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -11,19 +11,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use quern_protocol::frame::Outgoing;
 use quern_protocol::{
-    AckPopped, AckPoppedReply, Code, GroupName, HidePopped, HidePoppedReply, MessageType,
-    Permission, Pop, PopReply, Popped, Priority, QueueId, QueueOffset, Receipt, Reconsume,
-    RecordHeader, RecordKind, Stall, TopicId, WireError, limits as wire,
+    Code, GroupName, MessageType, Permission, Pop, PopReply, Popped, Priority, QueueId,
+    QueueOffset, Receipt, Reconsume, RecordHeader, RecordKind, Stall, TopicId, WireError,
+    limits as wire,
 };
 
 use tokio::sync::OwnedMutexGuard;
 
 use crate::filters;
-use crate::leases::GroupChange;
-use crate::pops::{PopChange, PopWhat, Queue};
+use crate::pop_attempts::Attempt;
+use crate::pops::{Hidden, PopWhat, Queue};
 use crate::scan::{Scan, look};
 use crate::topics::Topic;
-use crate::{Broker, group_settings, limits, reply, retry};
+use crate::{Broker, group_settings, limits, popped, reply, retry};
 
 /// What one queue gives.
 #[derive(Default)]
@@ -156,7 +156,7 @@ fn check(request: &Pop) -> Result<(), WireError> {
         )));
     }
     if !wire::POP_INVISIBLE_MS.contains(&request.invisible_ms) {
-        return Err(hidden_for(request.invisible_ms));
+        return Err(popped::hidden_for(request.invisible_ms));
     }
     if request.wait_ms > wire::PULL_WAIT_MS {
         return Err(reply::bad_request(format!(
@@ -169,13 +169,6 @@ fn check(request: &Pop) -> Result<(), WireError> {
         Some(beyond) => Err(reply::bad_request(beyond)),
         None => Ok(()),
     }
-}
-
-fn hidden_for(ms: u32) -> WireError {
-    let (least, most) = (wire::POP_INVISIBLE_MS.start(), wire::POP_INVISIBLE_MS.end());
-    reply::bad_request(format!(
-        "a message is hidden for {least} to {most} ms, not {ms}"
-    ))
 }
 
 /// A queue with an owner is given to nobody else.
@@ -225,6 +218,9 @@ async fn give(
         room,
         alone,
     };
+    if turn.once_more(given).await? {
+        return Ok(());
+    }
     let mut part = turn.again().await?;
     if turn.may_give_new(&part) {
         turn.unseen(&mut part).await?;
@@ -241,7 +237,9 @@ async fn give(
         return Ok(());
     }
     let offsets = part.messages.iter().map(|(offset, _)| *offset).collect();
-    let (receipts, until) = turn.hide(offsets, part.next).await?;
+    let token = turn.token();
+    turn.note(token);
+    let (receipts, until) = turn.hide(offsets, part.next, token).await?;
     if given.messages.is_empty() {
         // Of those that were hidden first: the others are hidden longer.
         given.until = until;
@@ -298,11 +296,66 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// One that was never given.
+    fn token(&self) -> u64 {
+        let known = self.broker.state.pops.newest();
+        let now = self.broker.store.now_ms();
+        self.broker.pop_gates.token(now, known)
+    }
+
+    /// What is given with this token is this attempt's. Noted before anything is hidden: who asks may be gone then.
+    fn note(&self, token: u64) {
+        if let Some(attempt) = self.attempt() {
+            let now = self.broker.store.now_ms();
+            let until = now + u64::from(self.request.invisible_ms);
+            let attempts = &self.broker.pop_attempts;
+            attempts.note(attempt, token, (now, until));
+        }
+    }
+
+    fn attempt(&self) -> Option<Attempt> {
+        let group = self.request.group.clone();
+        let attempt = self.request.attempt?;
+        Some((group, self.topic.id, self.queue, attempt))
+    }
+
+    /// What an earlier request of the same attempt was given, and is hidden still.
+    async fn once_more(&self, given: &mut Given) -> Result<bool, WireError> {
+        let broker = self.broker;
+        let token = self.attempt().and_then(|it| broker.pop_attempts.token(&it));
+        let Some(token) = token else {
+            return Ok(false);
+        };
+        let now = broker.store.now_ms();
+        let is_held = |it: &Hidden| it.token == token && it.until > now;
+        let before = given.messages.len();
+        for (offset, hidden) in self.known.hidden.iter().filter(|(_, it)| is_held(it)) {
+            let stored = retry::stored(broker, self.topic, self.queue, *offset).await?;
+            // The log may have let it go.
+            let Some(record) = stored else {
+                continue;
+            };
+            if given.messages.is_empty() {
+                given.until = hidden.until;
+            }
+            let receipt = Receipt {
+                queue: self.queue,
+                offset: *offset,
+                token,
+            };
+            let attempts = hidden.times.saturating_sub(1);
+            given.messages.push(Popped { receipt, attempts });
+            given.records.push(record);
+        }
+        Ok(given.messages.len() > before)
+    }
+
     /// Hides messages, as the log has it: what it says of each holds, and its receipt is worth something.
     async fn hide(
         &self,
         offsets: Vec<QueueOffset>,
         next: QueueOffset,
+        token: u64,
     ) -> Result<(Vec<Receipt>, u64), WireError> {
         let Self {
             broker,
@@ -311,10 +364,7 @@ impl Turn<'_> {
             queue,
             ..
         } = self;
-        let now = broker.store.now_ms();
-        let known = broker.state.pops.newest();
-        let token = broker.pop_gates.token(now, known);
-        let until = now + u64::from(request.invisible_ms);
+        let until = broker.store.now_ms() + u64::from(request.invisible_ms);
         let receipt = |offset: &QueueOffset| Receipt {
             queue: *queue,
             offset: *offset,
@@ -328,7 +378,7 @@ impl Turn<'_> {
             token,
             until,
         };
-        let change = change(&request.group, topic.id, what);
+        let change = popped::change(&request.group, topic.id, what);
         let alone = Box::new(Arc::clone(&self.alone));
         let logged = broker.log_holding(RecordKind::Group, &change, alone);
         logged.await?;
@@ -342,7 +392,7 @@ impl Turn<'_> {
     async fn bury(&self, dead: BTreeMap<QueueOffset, u16>) -> Result<(), WireError> {
         let (broker, request) = (self.broker, self.request);
         let offsets = dead.keys().copied().collect();
-        let (receipts, _) = self.hide(offsets, self.known.next).await?;
+        let (receipts, _) = self.hide(offsets, self.known.next, self.token()).await?;
         for receipt in &receipts {
             let times = dead.get(&receipt.offset).copied().unwrap_or_default();
             let back = Reconsume {
@@ -369,7 +419,7 @@ impl Turn<'_> {
             return Ok(());
         }
         let what = PopWhat::Acknowledged(receipts);
-        log(self.broker, &self.request.group, self.topic.id, what).await
+        popped::log(self.broker, &self.request.group, self.topic.id, what).await
     }
 
     /// Messages whose time is over: they are given again, or are dead letters when that was often enough.
@@ -473,95 +523,4 @@ impl Turn<'_> {
         }
         Ok(())
     }
-}
-
-async fn log(
-    broker: &Broker,
-    group: &GroupName,
-    topic: TopicId,
-    what: PopWhat,
-) -> Result<(), WireError> {
-    broker
-        .log(RecordKind::Group, &change(group, topic, what))
-        .await
-}
-
-fn change(group: &GroupName, topic: TopicId, what: PopWhat) -> GroupChange {
-    GroupChange::Popped(PopChange {
-        group: group.clone(),
-        topic,
-        what,
-    })
-}
-
-pub(crate) async fn acknowledge(
-    broker: &Broker,
-    request: AckPopped,
-) -> Result<AckPoppedReply, WireError> {
-    let topic = checked(broker, &request.topic, &request.receipts)?;
-    let pops = &broker.state.pops;
-    let (current, mut stale) = pops.sort(&request.group, topic.id, request.receipts);
-    if !current.is_empty() {
-        let queues = queues_of(&current);
-        let what = PopWhat::Acknowledged(current.clone());
-        log(broker, &request.group, topic.id, what).await?;
-        // Given again before that: the log says which came first.
-        stale.extend(pops.still_hidden(&request.group, topic.id, current));
-        // What comes behind it in order may be given now.
-        queues
-            .into_iter()
-            .for_each(|it| broker.waits.wake(topic.id, it));
-    }
-    Ok(AckPoppedReply { stale })
-}
-
-pub(crate) async fn hide(
-    broker: &Broker,
-    request: HidePopped,
-) -> Result<HidePoppedReply, WireError> {
-    if request.invisible_ms > *wire::POP_INVISIBLE_MS.end() {
-        return Err(hidden_for(request.invisible_ms));
-    }
-    let topic = checked(broker, &request.topic, &request.receipts)?;
-    let pops = &broker.state.pops;
-    let (receipts, mut stale) = pops.sort(&request.group, topic.id, request.receipts);
-    let until = broker.store.now_ms() + u64::from(request.invisible_ms);
-    if !receipts.is_empty() {
-        let queues = queues_of(&receipts);
-        let what = PopWhat::Hidden {
-            receipts: receipts.clone(),
-            until,
-        };
-        log(broker, &request.group, topic.id, what).await?;
-        stale.extend(pops.sort(&request.group, topic.id, receipts).1);
-        queues
-            .into_iter()
-            .for_each(|it| broker.waits.wake(topic.id, it));
-    }
-    Ok(HidePoppedReply {
-        invisible_until: until,
-        stale,
-    })
-}
-
-fn queues_of(receipts: &[Receipt]) -> Vec<QueueId> {
-    let mut queues: Vec<_> = receipts.iter().map(|it| it.queue).collect();
-    queues.sort_unstable();
-    queues.dedup();
-    queues
-}
-
-fn checked(
-    broker: &Broker,
-    topic: &quern_protocol::TopicName,
-    receipts: &[Receipt],
-) -> Result<Arc<Topic>, WireError> {
-    if receipts.len() > wire::RECEIPTS {
-        return Err(reply::bad_request(format!(
-            "a request has at most {} receipts, not {}",
-            wire::RECEIPTS,
-            receipts.len()
-        )));
-    }
-    broker.topic(topic)
 }

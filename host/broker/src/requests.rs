@@ -19,9 +19,9 @@ use quern_protocol::{
 
 use crate::{
     Broker, admin, bindings, checks, delay, durability, explain, find, group_admin, group_settings,
-    health, join, lease, offsets, plugin_admin, plugin_logs, pop, pull, questions, replay, replies,
-    retry, select, send, session, status, topic_deletion, transactions, trials, upload, users,
-    wait_figures,
+    health, join, lease, offsets, plugin_admin, plugin_logs, pop, popped, pull, questions, replay,
+    replies, retry, select, send, session, status, topic_deletion, transactions, trials, upload,
+    users, wait_figures,
 };
 
 /// Answers one frame.
@@ -60,8 +60,8 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::Reply(it) => reply::<Reply>(replies::reply(broker, it, frame.body)?),
         Request::FetchReplies(it) => reply::<FetchReplies>(replies::fetch(broker, it).await?),
         Request::Pop(it) => pop::pop(broker, it).await,
-        Request::AckPopped(it) => reply::<AckPopped>(pop::acknowledge(broker, it).await?),
-        Request::HidePopped(it) => reply::<HidePopped>(pop::hide(broker, it).await?),
+        Request::AckPopped(it) => reply::<AckPopped>(popped::acknowledge(broker, it).await?),
+        Request::HidePopped(it) => reply::<HidePopped>(popped::hide(broker, it).await?),
         Request::Pull(it) => pull::pull(broker, it).await,
 
         Request::CommitOffsets(it) => reply::<CommitOffsets>(offsets::commit(broker, it).await?),

@@ -153,7 +153,7 @@ operations! {
     35 EndTransaction Header => EndTransactionReply Header;
     36 PollTransactions Header => PollTransactionsReply Table;
     37 ListTransactions Header => ListTransactionsReply Table;
-    38 Pop            Header => PopReply            Header;
+    38 Pop            Header => PopReply            Header, version 2 appends 1;
     39 AckPopped      Table  => AckPoppedReply      Table;
     40 CommitOffsets  Table  => CommitOffsetsReply  Header, version 2 appends 1;
     41 QueryOffsets   Header => QueryOffsetsReply   Table;

@@ -27,6 +27,15 @@ pub struct Pop {
     /// Where a group begins that has consumed nothing of a queue: at its first message, or at its end.
     pub from_first: bool,
     pub filter: Filter,
+    /// One that asks again under the number of an attempt whose answer was lost is given what that one was, as far
+    /// as it is hidden still; the broker knows until it is started again.
+    pub attempt: Option<u64>,
+}
+
+impl Pop {
+    pub(crate) fn says_more_than_version_1(&self) -> bool {
+        self.attempt.is_some()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -135,6 +135,7 @@ fn pop() -> Pop {
         in_order: false,
         from_first: true,
         filter: Filter::All,
+        attempt: None,
     }
 }
 

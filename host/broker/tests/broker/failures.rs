@@ -213,6 +213,7 @@ async fn popped_messages_are_parked_too() {
         in_order: false,
         from_first: true,
         filter: filter("poison"),
+        attempt: None,
     };
     let (reply, body) = connection.call(&pop, Vec::new(), WITHIN).await.unwrap();
     assert_eq!(tags(&seen(&body, UNJUDGED)), ["a", "b", "c"]);

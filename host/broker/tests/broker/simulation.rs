@@ -36,6 +36,7 @@ const STATES: &[&str] = &[
     "a producer was asked",
     "given",
     "given again",
+    "given once more",
     "acknowledged",
     "acknowledged after its time",
     "acknowledged too late",

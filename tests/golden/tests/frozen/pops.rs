@@ -27,6 +27,7 @@ pub(crate) fn pops(all: &mut Samples) {
         in_order: false,
         from_first: true,
         filter: Filter::All,
+        attempt: None,
     };
     let popped = PopReply {
         messages: vec![Popped {
@@ -43,6 +44,12 @@ pub(crate) fn pops(all: &mut Samples) {
         ..pop
     };
     all.request(&in_order, "request in order");
+    let attempt = Some(1 << 60);
+    let again = Pop {
+        attempt,
+        ..in_order
+    };
+    all.request(&again, "request of an attempt");
     let ack = AckPopped {
         group: group(),
         topic: topic(),

@@ -101,6 +101,7 @@ impl SimpleConsumerBuilder {
                 in_order: self.in_order,
                 from_first: self.from_first,
                 filter,
+                attempt: None,
             };
             // Told at once, not by the first message.
             self.client.0.routes.of(&pop.topic, false).await?;
@@ -344,15 +345,16 @@ impl Taker {
 
     /// Takes from one broker while it has the topic.
     async fn of_broker(self: Arc<Self>, broker: BrokerName) -> BrokerName {
-        let mut backoff = Backoff::new();
+        let (mut backoff, mut attempt) = (Backoff::new(), Some(fastrand::u64(..)));
         let room = Arc::new(Semaphore::new(1));
         // What waits here is hidden from the others, so it is no more than one batch.
         while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
             tokio::time::sleep(backoff.next(fastrand::f64())).await;
-            let batch = match self.take(&broker).await {
+            let batch = match self.take(&broker, attempt).await {
                 Ok(None) => return broker,
                 Ok(Some(taken)) => {
                     backoff = Backoff::new();
+                    attempt = attempt.map(|_| fastrand::u64(..));
                     if taken.is_empty() {
                         continue;
                     }
@@ -361,6 +363,11 @@ impl Taker {
                 Err(error) if error.is_retryable() || error.is_worth_another_route() => {
                     tracing::debug!(%error, %broker, "nothing is taken; trying again");
                     self.client.0.routes.forget(&self.pop.topic);
+                    continue;
+                }
+                // A broker of an earlier release knows no attempts.
+                Err(error) if error.coded() == Code::UNSUPPORTED && attempt.is_some() => {
+                    attempt = None;
                     continue;
                 }
                 Err(error) => Err(error),
@@ -376,15 +383,24 @@ impl Taker {
         broker
     }
 
-    /// `None` = it does not have the topic any more.
-    async fn take(&self, broker: &BrokerName) -> Result<Option<Vec<Delivery>>> {
+    /// `None` = it does not have the topic any more. What an answer brought that was lost, the next under the same
+    /// number of an attempt brings.
+    async fn take(
+        &self,
+        broker: &BrokerName,
+        attempt: Option<u64>,
+    ) -> Result<Option<Vec<Delivery>>> {
         let route = self.client.0.routes.of(&self.pop.topic, false).await?;
         let Some(route) = route.iter().find(|it| it.broker == *broker).cloned() else {
             return Ok(None);
         };
         let live = self.client.live(&route).await?;
         let within = limits::POLL + self.client.0.within.max(limits::POLL_SLACK);
-        let (reply, body) = live.polls.call(&self.pop, Vec::new(), within).await?;
+        let pop = Pop {
+            attempt,
+            ..self.pop.clone()
+        };
+        let (reply, body) = live.polls.call(&pop, Vec::new(), within).await?;
         if let (Some(stall), true) = (&reply.stall, reply.messages.is_empty()) {
             let why = format!("{} at offset {}", stall.message, stall.offset);
             let code = Code::find(stall.code).copied().unwrap_or(Code::INTERNAL);

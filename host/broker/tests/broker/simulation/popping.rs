@@ -45,6 +45,8 @@ pub(super) struct Popping {
     /// How often it was sent somewhere: once when it was asked for, and again when that was answered, since what was
     /// asked for meanwhile may have been done before.
     resets: BTreeMap<Key, u32>,
+    /// What an attempt was given.
+    attempted: Option<(usize, Pop, Vec<Receipt>)>,
 }
 
 impl Popping {
@@ -75,6 +77,7 @@ impl Popping {
     /// The broker is gone, and with it all requests.
     pub(super) fn nobody_is_under_way(&mut self) {
         self.resetting.clear();
+        self.attempted = None;
     }
 
     fn is_past(&mut self, key: Key, to: u64) {
@@ -95,7 +98,8 @@ impl Popping {
 impl World {
     pub(super) fn act_on_popping(&mut self) {
         match self.random.u8(0..20) {
-            0..=8 => self.pop(),
+            0..=7 => self.pop(),
+            8 => self.pop_once_more(),
             9..=15 => self.acknowledge(),
             16..=18 => self.hide(),
             _ => self.reset(),
@@ -105,12 +109,73 @@ impl World {
     fn pop(&mut self) {
         let group = usize::from(self.random.u8(0..3) == 0);
         let queue = self.random.bool().then(|| self.a_queue());
-        let request = self.pop_request(group, queue);
+        let request = Pop {
+            attempt: queue.map(|_| self.random.u64(..)),
+            ..self.pop_request(group, queue)
+        };
         let before = self.popping.resets.clone();
+        let asked = request.clone();
         self.ask(&request, Vec::new(), move |world, answer: Answer<Pop>| {
             let (reply, body) = answer.unwrap();
-            world.popped(group, (&reply, &body), &before);
+            let receipts = world.popped(group, (&reply, &body), &before);
+            if asked.attempt.is_some() && !receipts.is_empty() {
+                world.popping.attempted = Some((group, asked, receipts));
+            }
         });
+    }
+
+    /// As if the answer had been lost.
+    fn pop_once_more(&mut self) {
+        let Some((group, request, first)) = self.popping.attempted.take() else {
+            return self.pop();
+        };
+        let before = self.popping.resets.clone();
+        let is_acknowledged = |it: &Receipt| {
+            let given = self.popping.given[&(group, it.queue.0)].get(&it.offset.0);
+            let by = given.and_then(|given| given.acknowledged);
+            by.is_some_and(|token| token >= it.token)
+        };
+        let acknowledged: Vec<Receipt> = first.iter().copied().filter(is_acknowledged).collect();
+        self.ask(&request, Vec::new(), move |world, answer: Answer<Pop>| {
+            let (reply, body) = answer.unwrap();
+            let receipts: Vec<_> = reply.messages.iter().map(|it| it.receipt).collect();
+            if !receipts.iter().any(|it| first.contains(it)) {
+                world.nothing_is_held(group, &first, &before);
+                world.popped(group, (&reply, &body), &before);
+                return;
+            }
+            world.reach("given once more");
+            for receipt in &receipts {
+                let key = (group, receipt.queue.0);
+                let was_reset = before.get(&key).copied().unwrap_or(0) != world.popping.resets(key);
+                if !first.contains(receipt) || acknowledged.contains(receipt) && !was_reset {
+                    world.fail(&format!(
+                        "{receipt:?} is given once more, of {first:?}; {acknowledged:?} are acknowledged"
+                    ));
+                }
+            }
+            let left: Vec<_> = first
+                .into_iter()
+                .filter(|it| !receipts.contains(it))
+                .collect();
+            world.nothing_is_held(group, &left, &before);
+        });
+    }
+
+    /// None of these is hidden for who has the receipt, as far as this group's consumers know.
+    fn nothing_is_held(&mut self, group: usize, receipts: &[Receipt], before: &BTreeMap<Key, u32>) {
+        let now = self.now();
+        for receipt in receipts {
+            let key = (group, receipt.queue.0);
+            if before.get(&key).copied().unwrap_or(0) != self.popping.resets(key) {
+                continue;
+            }
+            let given = *self.popping.one(key, receipt.offset.0);
+            let is_held = given.token == receipt.token && given.until > now && !given.may_be_done;
+            if is_held && given.acknowledged.is_none() {
+                self.fail(&format!("{receipt:?} is not given once more: {given:?}"));
+            }
+        }
     }
 
     fn pop_request(&mut self, group: usize, queue: Option<QueueId>) -> Pop {
@@ -125,6 +190,7 @@ impl World {
             in_order: group == 1,
             from_first: true,
             filter: Filter::All,
+            attempt: None,
         }
     }
 

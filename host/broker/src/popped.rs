@@ -1,0 +1,111 @@
+//! `AckPopped` and `HidePopped`: what becomes of messages that were given by [`crate::pop`], and their records.
+
+use std::sync::Arc;
+
+use quern_protocol::{
+    AckPopped, AckPoppedReply, GroupName, HidePopped, HidePoppedReply, QueueId, Receipt,
+    RecordKind, TopicId, WireError, limits as wire,
+};
+
+use crate::leases::GroupChange;
+use crate::pops::{PopChange, PopWhat};
+use crate::topics::Topic;
+use crate::{Broker, reply};
+
+pub(crate) async fn log(
+    broker: &Broker,
+    group: &GroupName,
+    topic: TopicId,
+    what: PopWhat,
+) -> Result<(), WireError> {
+    broker
+        .log(RecordKind::Group, &change(group, topic, what))
+        .await
+}
+
+pub(crate) fn change(group: &GroupName, topic: TopicId, what: PopWhat) -> GroupChange {
+    GroupChange::Popped(PopChange {
+        group: group.clone(),
+        topic,
+        what,
+    })
+}
+
+pub(crate) async fn acknowledge(
+    broker: &Broker,
+    request: AckPopped,
+) -> Result<AckPoppedReply, WireError> {
+    let topic = checked(broker, &request.topic, &request.receipts)?;
+    let pops = &broker.state.pops;
+    let (current, mut stale) = pops.sort(&request.group, topic.id, request.receipts);
+    if !current.is_empty() {
+        let queues = queues_of(&current);
+        let what = PopWhat::Acknowledged(current.clone());
+        log(broker, &request.group, topic.id, what).await?;
+        // Given again before that: the log says which came first.
+        stale.extend(pops.still_hidden(&request.group, topic.id, current));
+        // What comes behind it in order may be given now.
+        queues
+            .into_iter()
+            .for_each(|it| broker.waits.wake(topic.id, it));
+    }
+    Ok(AckPoppedReply { stale })
+}
+
+pub(crate) async fn hide(
+    broker: &Broker,
+    request: HidePopped,
+) -> Result<HidePoppedReply, WireError> {
+    if request.invisible_ms > *wire::POP_INVISIBLE_MS.end() {
+        return Err(hidden_for(request.invisible_ms));
+    }
+    let topic = checked(broker, &request.topic, &request.receipts)?;
+    let pops = &broker.state.pops;
+    let (receipts, mut stale) = pops.sort(&request.group, topic.id, request.receipts);
+    let until = broker.store.now_ms() + u64::from(request.invisible_ms);
+    if !receipts.is_empty() {
+        let queues = queues_of(&receipts);
+        let what = PopWhat::Hidden {
+            receipts: receipts.clone(),
+            until,
+        };
+        log(broker, &request.group, topic.id, what).await?;
+        stale.extend(pops.sort(&request.group, topic.id, receipts).1);
+        queues
+            .into_iter()
+            .for_each(|it| broker.waits.wake(topic.id, it));
+    }
+    Ok(HidePoppedReply {
+        invisible_until: until,
+        stale,
+    })
+}
+
+fn queues_of(receipts: &[Receipt]) -> Vec<QueueId> {
+    let mut queues: Vec<_> = receipts.iter().map(|it| it.queue).collect();
+    queues.sort_unstable();
+    queues.dedup();
+    queues
+}
+
+fn checked(
+    broker: &Broker,
+    topic: &quern_protocol::TopicName,
+    receipts: &[Receipt],
+) -> Result<Arc<Topic>, WireError> {
+    if receipts.len() > wire::RECEIPTS {
+        return Err(reply::bad_request(format!(
+            "a request has at most {} receipts, not {}",
+            wire::RECEIPTS,
+            receipts.len()
+        )));
+    }
+    broker.topic(topic)
+}
+
+pub(crate) fn hidden_for(ms: u32) -> WireError {
+    let (least, most) = (wire::POP_INVISIBLE_MS.start(), wire::POP_INVISIBLE_MS.end());
+    reply::bad_request(format!(
+        "a message is hidden for {least} to {most} ms, not {ms}"
+    ))
+}

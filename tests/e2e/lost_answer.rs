@@ -1,0 +1,114 @@
+//! Answers that never arrive: a relay before the broker lets none through to a client, until that client begins a new
+//! connection.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use quern_client::{Filter, SimpleConsumer};
+use quern_harness::{Node, World};
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use crate::QUERN;
+use crate::sdk::connect;
+
+/// By client: whether answers to it are lost.
+type Lost = Arc<Mutex<HashMap<SocketAddr, bool>>>;
+
+/// Carries datagrams between clients and a broker.
+struct Relay {
+    address: SocketAddr,
+    lost: Lost,
+}
+
+impl Relay {
+    fn start(broker: &str) -> Result<Self> {
+        let front = Arc::new(UdpSocket::bind("127.0.0.1:0")?);
+        let (address, broker) = (front.local_addr()?, broker.parse()?);
+        let lost = Lost::default();
+        let known = Arc::clone(&lost);
+        thread::spawn(move || to_broker(&front, broker, &known));
+        Ok(Self { address, lost })
+    }
+
+    /// The clients there are now hear nothing more.
+    fn lose_answers(&self) {
+        let mut lost = self.lost.lock().expect("nobody panics");
+        lost.values_mut().for_each(|it| *it = true);
+    }
+}
+
+/// A datagram that begins a connection: a long header, of type Initial.
+fn begins(datagram: &[u8]) -> bool {
+    datagram.first().is_some_and(|first| first & 0xf0 == 0xc0)
+}
+
+fn to_broker(front: &Arc<UdpSocket>, broker: SocketAddr, lost: &Lost) -> Option<()> {
+    let mut backs: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+    let mut datagram = [0; 65_536];
+    loop {
+        let (len, client) = front.recv_from(&mut datagram).ok()?;
+        let datagram = &datagram[..len];
+        if begins(datagram) {
+            lost.lock().ok()?.insert(client, false);
+        }
+        if !backs.contains_key(&client) {
+            let back = Arc::new(UdpSocket::bind("127.0.0.1:0").ok()?);
+            back.connect(broker).ok()?;
+            backs.insert(client, Arc::clone(&back));
+            let (front, lost) = (Arc::clone(front), Arc::clone(lost));
+            thread::spawn(move || to_client(&back, &front, client, &lost));
+        }
+        // A broker that is not there is the client's business.
+        let _ = backs.get(&client)?.send(datagram);
+    }
+}
+
+fn to_client(back: &UdpSocket, front: &UdpSocket, client: SocketAddr, lost: &Lost) -> Option<()> {
+    let mut datagram = [0; 65_536];
+    loop {
+        let len = back.recv(&mut datagram).ok()?;
+        if !*lost.lock().ok()?.get(&client)? {
+            front.send_to(&datagram[..len], client).ok()?;
+        }
+    }
+}
+
+async fn next(consumer: &mut SimpleConsumer) -> Result<String> {
+    let delivery = timeout(Duration::from_secs(60), consumer.receive()).await;
+    let delivery = delivery.context("nothing comes")??;
+    ensure!(delivery.attempts() == 0, "it was given before");
+    let body = String::from_utf8_lossy(delivery.message().body()).into_owned();
+    delivery.ack().await?;
+    Ok(body)
+}
+
+/// What it gave is hidden for ten minutes, from this consumer, too; and in order nothing comes before it.
+#[test]
+fn what_a_lost_answer_gave_is_given_to_who_asks_again() -> Result<()> {
+    let world = World::new(QUERN)?;
+    let mut node = Node::new(&world, "data")?;
+    let relay = Relay::start(&node.broker)?;
+    node.start(&world, &["--advertise", &relay.address.to_string()])?;
+    let runtime = Runtime::new()?;
+    let produce = |body: &str| world.ok(&["produce", "t", body, "--namesrv", &node.namesrv]);
+    runtime.block_on(async {
+        let client = connect(&world, &node).await?;
+        client.admin().create_topic("t", 1).await?;
+        produce("heard")?;
+        let consumer = client.simple_consumer("g").in_order();
+        let consumer = consumer.invisible(Duration::from_secs(600));
+        let mut consumer = consumer.subscribe("t", Filter::All).start().await?;
+        ensure!(next(&mut consumer).await? == "heard");
+        relay.lose_answers();
+        produce("not heard")?;
+        produce("behind it")?;
+        ensure!(next(&mut consumer).await? == "not heard");
+        ensure!(next(&mut consumer).await? == "behind it");
+        Ok(())
+    })
+}
