@@ -67,15 +67,10 @@ impl Keeping {
             (self.head, self.done) = (look.head, HashMap::new());
         }
         let mut batches = Vec::new();
-        let mut bytes = 0;
-        for key in look
-            .queues
-            .of_topics(|topic| look.topics.contains_key(&topic))
-        {
-            if bytes >= limits::CARRIED_AT_ONCE {
-                break;
-            }
-            self.carry_queue(look, key, &mut bytes, &mut batches)?;
+        if let Err(error) = self.look_through(look, &mut batches) {
+            // With those that were found before it.
+            self.done.clear();
+            return Err(error);
         }
         if look.queues.kept() + batches.len() > limits::KEPT {
             if !std::mem::replace(&mut self.has_warned, true) {
@@ -92,6 +87,20 @@ impl Keeping {
         }
         self.under_way = batches.iter().map(|it| it.slot.clone()).collect();
         Ok(Carried::More(batches))
+    }
+
+    fn look_through(&mut self, look: &Look<'_>, batches: &mut Vec<Batch>) -> Result<(), ReadError> {
+        let mut bytes = 0;
+        for key in look
+            .queues
+            .of_topics(|topic| look.topics.contains_key(&topic))
+        {
+            if bytes >= limits::CARRIED_AT_ONCE {
+                break;
+            }
+            self.carry_queue(look, key, &mut bytes, batches)?;
+        }
+        Ok(())
     }
 
     fn carry_queue(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quern_protocol::{Message, QueueId, QueueOffset, RecordView, TopicId};
 use quern_store::clock::ManualClock;
 use quern_store::fs::Fs as _;
-use quern_store::sim::SimFs;
+use quern_store::sim::{Fault, SimFs};
 use quern_store::{
     Append, Config, Dispatched, Env, KeptTopics, Lookup, Observer, Part, Retention, StateRecord,
     Steps, Store,
@@ -220,7 +220,12 @@ fn no_crash_between_copy_and_deletion_loses_or_doubles_a_message() {
             for _ in 0..random.usize(0..120) {
                 clock.pass(6_000);
                 let parts = [Part::Keeper, Part::Appender, Part::Syncer, Part::Maker];
-                life.steps.step(parts[random.usize(0..4)]);
+                let part = random.usize(0..4);
+                let fault = Fault::ReadError(random.u64(0..40));
+                // Whoever writes would stop for it.
+                fs.inject(Some(fault).filter(|_| part == 0 && random.bool()));
+                life.steps.step(parts[part]);
+                fs.inject(None);
             }
             assert_eq!(life.kept(), expected, "seed {seed} life {life_number} live");
             carried += usize::from(segments(&fs).first().cloned() != first);
