@@ -83,7 +83,8 @@ use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::{Code, ComponentDigest, RecordKind, TopicName, WireError, being_deleted};
 use quern_quic::{Connector, Listener};
 use quern_store::{
-    Dispatched, Env, Held, KeptTopics, Observer, OpenError, Report, StateRecord, Steps, Store,
+    Dispatched, Env, Held, Keep, KeptTopics, Observer, OpenError, Report, StateRecord, Steps,
+    Store,
 };
 use tokio::sync::{Notify, watch};
 
@@ -504,7 +505,7 @@ impl Observer for LogObserver {
 
     fn kept_topics(&self) -> KeptTopics {
         let topics = self.state.topics.with_retention().into_iter();
-        let kept = topics.filter_map(|it| Some((it.id, it.rules.retention_ms?)));
+        let kept = topics.filter_map(|it| Some((it.id, Keep::For(it.rules.retention_ms?))));
         kept.collect()
     }
 }

@@ -2,13 +2,14 @@
 //! of each queue are in memory, older ones in blocks of the queue log, and all of it is made from the
 //! commit log. Only the dispatcher appends.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, RwLock};
 
 use quern_protocol::{LogPosition, QueueId, QueueOffset, TopicId};
 
 use crate::error::ReadError;
+use crate::kept::Kept;
 use crate::queue_log::{BLOCK, Place, QueueLog};
 
 /// A queue of a topic.
@@ -75,7 +76,7 @@ struct Queue {
     first: u64,
     recent: Vec<Packed>,
     /// Messages before `min` of which there are copies further on, and where these are. Some behind it may have one already.
-    kept: BTreeMap<u64, Packed>,
+    kept: Kept,
     /// Nothing before this is served: its topic keeps it no longer.
     floor: u64,
 }
@@ -95,8 +96,14 @@ impl Queue {
 
     /// Messages whose copies stand for them, from an offset on.
     fn kept_from(&self, from: u64) -> impl Iterator<Item = (u64, Packed)> {
-        let kept = self.kept.range(from.min(self.min)..self.min);
-        kept.map(|(offset, packed)| (*offset, *packed))
+        self.kept.range(from, self.min)
+    }
+
+    /// Messages that are there and served, from an offset on.
+    fn count(&self, from: u64) -> u64 {
+        let from = from.max(self.floor);
+        let kept = self.kept.count(from, self.min) as u64;
+        kept + self.end().saturating_sub(from.max(self.min))
     }
 
     fn end(&self) -> u64 {
@@ -149,7 +156,7 @@ impl Queue {
             return None;
         }
         if offset < self.min {
-            return self.kept.get(&offset).copied().map(Found::Here);
+            return self.kept.get(offset).map(Found::Here);
         }
         if let Some(index) = offset.checked_sub(self.first) {
             return Some(Found::Here(*self.recent.get(index as usize)?));
@@ -227,18 +234,18 @@ impl ConsumeQueues {
             size: entry.size,
             tag_code: entry.tag_code,
         };
-        let known = queue.kept.entry(entry.offset.0).or_insert(packed);
-        if known.position < packed.position {
-            *known = packed;
-        }
+        queue.kept.put(entry.offset.0, packed);
     }
 
     /// Of all queues that have some, the messages of which there are copies, and where these are.
     pub(crate) fn all_kept(&self) -> Vec<(Key, Vec<Entry>)> {
         let kept = |(key, queue): (Key, Arc<RwLock<Queue>>)| {
             let queue = queue.read().expect(POISONED);
-            let entries = queue.kept.iter().map(|(offset, it)| it.at(*offset));
-            (!queue.kept.is_empty()).then(|| (key, entries.collect()))
+            let entries = queue
+                .kept
+                .range(0, u64::MAX)
+                .map(|(offset, it)| it.at(offset));
+            (queue.kept.len() > 0).then(|| (key, entries.collect()))
         };
         self.all().into_iter().filter_map(kept).collect()
     }
@@ -256,8 +263,16 @@ impl ConsumeQueues {
     pub(crate) fn keeps(&self, topics: &[TopicId]) -> bool {
         let queues = self.queues.read().expect(POISONED);
         queues.iter().any(|((topic, _), queue)| {
-            topics.contains(topic) && !queue.read().expect(POISONED).kept.is_empty()
+            topics.contains(topic) && queue.read().expect(POISONED).kept.len() > 0
         })
+    }
+
+    /// Bytes of the copies of such topics' messages.
+    pub(crate) fn kept_bytes(&self, is_meant: impl Fn(TopicId) -> bool) -> u64 {
+        let queues = self.queues.read().expect(POISONED);
+        let meant = queues.iter().filter(|((topic, _), _)| is_meant(*topic));
+        let bytes = meant.map(|(_, queue)| queue.read().expect(POISONED).kept.bytes());
+        bytes.sum()
     }
 
     /// Queues of topics, in their order.
@@ -298,7 +313,7 @@ impl ConsumeQueues {
             let is_behind = |it: &Entry| it.offset.0 >= queue.min && it.position.0 >= head;
             let is_end = entries.iter().any(is_behind);
             let has_copy = |it: &Entry| {
-                let copy = queue.kept.get(&it.offset.0);
+                let copy = queue.kept.get(it.offset.0);
                 copy.is_some_and(|copy| copy.position >= head)
             };
             entries.retain(|it| it.position.0 < head && !has_copy(it));
@@ -366,6 +381,12 @@ impl ConsumeQueues {
             (QueueOffset(queue.begin()), QueueOffset(queue.end()))
         };
         self.find(key).map_or_else(Default::default, bounds)
+    }
+
+    /// How many messages of a queue are there from an offset on: what is gone from between them is not counted.
+    pub(crate) fn count(&self, key: Key, from: QueueOffset) -> u64 {
+        let queue = self.find(key);
+        queue.map_or(0, |it| it.read().expect(POISONED).count(from.0))
     }
 
     /// Where a queue ends; 0 for one that has never had a message.
@@ -499,7 +520,7 @@ impl ConsumeQueues {
             let min = self.first_at(key, &queue, head).map_err(failed)?;
             let mut queue = queue.write().expect(POISONED);
             queue.min = queue.min.max(min);
-            queue.kept.retain(|_, copy| copy.position >= head);
+            queue.kept.advance(head);
         }
         let gone = self.log.forget_before(head).map_err(failed)?;
         let Some(gone) = gone else {

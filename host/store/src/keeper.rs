@@ -17,7 +17,7 @@ use crate::clock::LogClock;
 use crate::config::Env;
 use crate::consume_queue::ConsumeQueues;
 use crate::error::{CloseError, ReadError, is_full};
-use crate::keeping::{Carried, Keeping, KeptTopics, Look};
+use crate::keeping::{Carried, Keep, Keeping, KeptTopics, Look};
 use crate::key_index::KeyIndex;
 use crate::pending::{Acknowledge, Slot};
 use crate::queue::Queue;
@@ -64,6 +64,8 @@ pub(crate) struct Keeper {
     /// The log is in its reserve.
     pub(crate) is_refusing: bool,
     pub(crate) keeping: Keeping,
+    /// The log is larger than it may be, for compacted topics.
+    pub(crate) is_oversized: bool,
     /// What the scrub has found.
     pub(crate) damage: Arc<Mutex<Vec<Damage>>>,
 }
@@ -255,16 +257,17 @@ impl Keeper {
         let now = self.log_clock.now();
         let (sealed, active) = self.segments.sealed();
         self.is_carrying = false;
-        let Some(head) = self.retention.head(&sealed, active, now, self.level) else {
-            return Ok(());
-        };
         let (snapshot, waiting, topics) = {
             let derived = &self.dispatcher().derived;
             let lists = [&derived.timers, &derived.halves];
             let topics = derived.observer.kept_topics();
             (derived.snapshot, lists.map(Arc::clone), topics)
         };
-        let Some(head) = self.carry_kept(&sealed, head, &topics, now)? else {
+        let retention = self.enough_for(&topics);
+        let Some(head) = retention.head(&sealed, active, now, self.level) else {
+            return Ok(());
+        };
+        let Some(head) = self.carry_kept(&sealed, head, topics, now)? else {
             return Ok(());
         };
         let head = self.carry(&waiting, head)?;
@@ -309,29 +312,54 @@ impl Keeper {
         }
     }
 
-    /// Messages of topics that keep them for longer move to the end, one segment after the other, so that there is
+    /// What compacted topics keep must not be copied round and round: there is as much room for all else in the
+    /// log, whatever size it may have.
+    fn enough_for(&mut self, topics: &KeptTopics) -> Retention {
+        let mut retention = self.retention.clone();
+        let is_compacted = |topic| topics.get(&topic).is_some_and(keeps_newest);
+        let kept = self.queues.kept_bytes(is_compacted);
+        let needed = limits::COMPACTED_SHARE * kept;
+        let is_oversized = retention.bytes.is_some_and(|bytes| bytes < needed);
+        if is_oversized {
+            retention.bytes = Some(needed);
+        }
+        if std::mem::replace(&mut self.is_oversized, is_oversized) != is_oversized && is_oversized {
+            tracing::warn!(
+                kept,
+                may_be = self.retention.bytes,
+                "compacted topics keep more than half of what the log may have: it becomes twice as large as that"
+            );
+        }
+        retention
+    }
+
+    /// Messages of topics that keep them move to the end, one segment after the other, so that there is
     /// room for those of the next one. Where the log can begin; `None` = where it does, for now.
     fn carry_kept(
         &mut self,
         sealed: &[Sealed],
         head: Head,
-        topics: &KeptTopics,
+        mut topics: KeptTopics,
         now: u64,
     ) -> Result<Option<u64>, Later> {
         let next = sealed.first().map_or(head.at, |first| first.end);
         if topics.is_empty() {
-            self.is_carrying = false;
             return Ok(Some(head.at));
         }
         if head.surplus > 0 {
-            self.is_carrying = head.surplus < head.at;
-            return Ok(Some(head.surplus));
+            topics.retain(|_, keep| keeps_newest(keep));
+            if topics.is_empty() {
+                self.is_carrying = head.surplus < head.at;
+                return Ok(Some(head.surplus));
+            }
         }
         let look = Look {
             queues: &self.queues,
             segments: &self.segments,
-            topics,
+            keys: &self.keys,
+            topics: &topics,
             head: next,
+            durable: self.dispatcher().derived.applied,
             now,
         };
         match self.keeping.carry(&look)? {
@@ -378,4 +406,9 @@ impl Keeper {
         let checkpoint = self.checkpoint(end, self.segments.head(), true);
         Ok(self.checkpoints.write(&checkpoint)?)
     }
+}
+
+/// Of each key.
+fn keeps_newest(keep: &Keep) -> bool {
+    matches!(keep, Keep::Newest { .. })
 }

@@ -1,32 +1,50 @@
-//! Messages that are kept longer than the log keeps its segments, because their topic says so: before a
-//! segment goes, they are appended again at the end. A copy is marked as carried; it has its place in its
-//! queue still, and when it was first stored. What else is in the segment goes with it, so such a queue has gaps.
+//! Messages that outlive their segments, because their topic says so: before a segment goes, they are appended
+//! again at the end. A copy is marked as carried; it has its place in its queue still, and when it was first
+//! stored. What else is in the segment goes with it, so such a queue has gaps.
 //!
-//! The size of the log is its operator's to bound: what goes for that goes, kept or not.
+//! A topic that says for how long keeps all its messages so long. The size of the log is its operator's to
+//! bound: what goes for that goes, kept or not. A compacted topic ([`crate::compaction`]) keeps the newest
+//! message of each key, whatever a segment goes for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use quern_protocol::block::Pairs;
 use quern_protocol::{QueueOffset, RecordView, TopicId};
 
+use crate::compaction;
 use crate::consume_queue::{ConsumeQueues, Entry, Key};
 use crate::error::ReadError;
+use crate::key_index::KeyIndex;
 use crate::limits;
 use crate::pending::{Acknowledge, Slot};
 use crate::queue::{Batch, Original};
 use crate::segments::Segments;
 use crate::wait_list::{self, AppendOne};
 
-/// Topics whose messages are kept for so long, ms of the log's time.
-pub type KeptTopics = HashMap<TopicId, u64>;
+/// Which messages of a topic outlive their segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// All that are no older, ms of the log's time.
+    For(u64),
+    /// The newest of each key in each queue, however old. One without a body lets its key go when it is older than
+    /// this, ms of the log's time.
+    Newest { tombstones: u64 },
+}
+
+/// Topics with messages that outlive their segments.
+pub type KeptTopics = HashMap<TopicId, Keep>;
 
 /// Copies on their way to the end of the log.
 #[derive(Debug, Default)]
 pub(crate) struct Keeping {
     /// What is before this is to go.
     head: u64,
+    /// What was to be kept of that.
+    topics: KeptTopics,
     /// Of each queue, up to where it was looked through.
     done: HashMap<Key, QueueOffset>,
+    /// Of those before, what is yet to be copied.
+    staying: VecDeque<(Key, Entry)>,
     under_way: Vec<Slot>,
     has_warned: bool,
 }
@@ -35,10 +53,45 @@ pub(crate) struct Keeping {
 pub(crate) struct Look<'a> {
     pub(crate) queues: &'a ConsumeQueues,
     pub(crate) segments: &'a Segments,
+    pub(crate) keys: &'a KeyIndex,
     pub(crate) topics: &'a KeptTopics,
     /// What is before this is to go.
     pub(crate) head: u64,
+    /// The log's end.
+    pub(crate) durable: u64,
     pub(crate) now: u64,
+}
+
+impl Look<'_> {
+    /// How long tombstones of a topic stay, ms.
+    pub(crate) fn tombstones(&self, topic: TopicId) -> u64 {
+        match self.topics.get(&topic) {
+            Some(Keep::Newest { tombstones }) => *tombstones,
+            Some(Keep::For(_)) | None => u64::MAX,
+        }
+    }
+
+    /// Whether a copy of a message is needed. What is newest of its key was looked up before.
+    fn keeps(&self, topic: TopicId, stored_at: u64) -> bool {
+        match self.topics.get(&topic) {
+            Some(Keep::For(ms)) => self.now.saturating_sub(stored_at) <= *ms,
+            Some(Keep::Newest { .. }) => true,
+            None => false,
+        }
+    }
+}
+
+/// Copies to be appended at once.
+#[derive(Debug, Default)]
+struct Copies {
+    batches: Vec<Batch>,
+    bytes: usize,
+}
+
+impl Copies {
+    fn is_full(&self) -> bool {
+        self.bytes >= limits::CARRIED_AT_ONCE
+    }
 }
 
 /// What has to happen before a segment can go.
@@ -54,24 +107,23 @@ pub(crate) enum Carried {
 
 impl Keeping {
     pub(crate) fn carry(&mut self, look: &Look<'_>) -> Result<Carried, ReadError> {
-        let mut failed = self.head != look.head;
         let is_over = |slot: &Slot| slot.outcome().map(|it| it.is_err());
         let outcomes: Option<Vec<bool>> = self.under_way.iter().map(is_over).collect();
         let Some(outcomes) = outcomes else {
             return Ok(Carried::More(Vec::new()));
         };
         self.under_way.clear();
-        failed |= outcomes.contains(&true);
-        if failed {
-            // From the beginning: those that are there are seen to be.
-            (self.head, self.done) = (look.head, HashMap::new());
+        let is_other = self.head != look.head || self.topics != *look.topics;
+        if is_other || outcomes.contains(&true) {
+            self.begin(look);
         }
-        let mut batches = Vec::new();
-        if let Err(error) = self.look_through(look, &mut batches) {
+        let mut copies = Copies::default();
+        if let Err(error) = self.look_through(look, &mut copies) {
             // With those that were found before it.
-            self.done.clear();
+            self.begin(look);
             return Err(error);
         }
+        let batches = copies.batches;
         if look.queues.kept() + batches.len() > limits::KEPT {
             if !std::mem::replace(&mut self.has_warned, true) {
                 tracing::warn!(
@@ -79,7 +131,7 @@ impl Keeping {
                     "topics keep more messages than can be kept behind their segments: old segments stay"
                 );
             }
-            self.done.clear();
+            self.begin(look);
             return Ok(Carried::TooMany);
         }
         if batches.is_empty() {
@@ -89,56 +141,62 @@ impl Keeping {
         Ok(Carried::More(batches))
     }
 
-    fn look_through(&mut self, look: &Look<'_>, batches: &mut Vec<Batch>) -> Result<(), ReadError> {
-        let mut bytes = 0;
-        for key in look
-            .queues
-            .of_topics(|topic| look.topics.contains_key(&topic))
-        {
-            if bytes >= limits::CARRIED_AT_ONCE {
-                break;
+    /// From the beginning: those that are there are seen to be.
+    fn begin(&mut self, look: &Look<'_>) {
+        self.head = look.head;
+        self.topics.clone_from(look.topics);
+        self.done.clear();
+        self.staying.clear();
+    }
+
+    fn look_through(&mut self, look: &Look<'_>, copies: &mut Copies) -> Result<(), ReadError> {
+        self.copy(look, copies)?;
+        let is_meant = |topic| look.topics.contains_key(&topic);
+        for key in look.queues.of_topics(is_meant) {
+            while !copies.is_full() && self.find(look, key)? {
+                self.copy(look, copies)?;
             }
-            self.carry_queue(look, key, &mut bytes, batches)?;
         }
         Ok(())
     }
 
-    fn carry_queue(
-        &mut self,
-        look: &Look<'_>,
-        key: Key,
-        bytes: &mut usize,
-        batches: &mut Vec<Batch>,
-    ) -> Result<(), ReadError> {
+    /// Goes on through a queue. False: it has no more that is to go.
+    fn find(&mut self, look: &Look<'_>, key: Key) -> Result<bool, ReadError> {
+        let is_compacted = matches!(look.topics.get(&key.0), Some(Keep::Newest { .. }));
+        let most = if is_compacted { limits::COMPARED } else { 1 };
         let done = self.done.entry(key).or_default();
-        let longest = look.topics.get(&key.0).copied().unwrap_or(0);
-        while *bytes < limits::CARRIED_AT_ONCE {
-            let entries = look.queues.read_before(key, *done, look.head)?;
-            let Some(last) = entries.last() else {
-                return Ok(());
-            };
+        let mut entries: Vec<Entry> = Vec::new();
+        while entries.len() < most {
+            let more = look.queues.read_before(key, *done, look.head)?;
+            let Some(last) = more.last() else { break };
             *done = last.offset.plus(1);
-            for entry in entries {
-                if *bytes >= limits::CARRIED_AT_ONCE {
-                    *done = entry.offset;
-                    break;
+            entries.extend(more);
+        }
+        let is_some = !entries.is_empty();
+        if is_compacted {
+            entries = compaction::staying(look, key, &entries)?;
+        }
+        self.staying.extend(entries.into_iter().map(|it| (key, it)));
+        Ok(is_some)
+    }
+
+    /// Copies what stays, as much as is appended at once.
+    fn copy(&mut self, look: &Look<'_>, copies: &mut Copies) -> Result<(), ReadError> {
+        while !copies.is_full()
+            && let Some((key, entry)) = self.staying.pop_front()
+        {
+            let copy = match copy(look.segments, key, &entry) {
+                Ok(copy) => copy,
+                Err(error @ ReadError::Damaged { .. }) => {
+                    tracing::error!(code = "Q-4007", %error, "a message that was to be kept is lost");
+                    continue;
                 }
-                let copy = match copy(look.segments, key, &entry) {
-                    Ok(copy) => copy,
-                    Err(error @ ReadError::Damaged { .. }) => {
-                        tracing::error!(code = "Q-4007", %error, "a message that was to be kept is lost");
-                        continue;
-                    }
-                    Err(error) => {
-                        *done = entry.offset;
-                        return Err(error);
-                    }
-                };
-                let stored_at = copy.original.map_or(0, |it| it.stored_at);
-                if look.now.saturating_sub(stored_at) <= longest {
-                    *bytes += entry.size as usize;
-                    batches.push(copy);
-                }
+                Err(error) => return Err(error),
+            };
+            let stored_at = copy.original.map_or(0, |it| it.stored_at);
+            if look.keeps(key.0, stored_at) {
+                copies.bytes += entry.size as usize;
+                copies.batches.push(copy);
             }
         }
         Ok(())

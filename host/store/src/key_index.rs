@@ -198,7 +198,7 @@ impl KeyIndex {
         runs.keys().take(sealed).copied().collect()
     }
 
-    /// Where in a segment what has one of these hashes is.
+    /// Of a segment, what has one of these hashes, which are sorted.
     pub(crate) fn find(&self, base: u64, hashes: &[u64]) -> Found {
         let in_memory = {
             let runs = self.runs.read().expect(POISONED);
@@ -207,24 +207,23 @@ impl KeyIndex {
         if let Some((unknown_below, chunks)) = in_memory {
             let entries = chunks.iter().flat_map(|chunk| chunk.iter());
             return Found {
-                positions: positions(entries, hashes),
+                entries: matching(entries, hashes),
                 unknown_below,
             };
         }
-        let found: io::Result<Vec<_>> = hashes.iter().map(|it| self.in_file(base, *it)).collect();
-        match found {
-            Ok(positions) => Found {
-                positions: positions.concat(),
+        match self.in_file(base, hashes) {
+            Ok(entries) => Found {
+                entries,
                 unknown_below: base,
             },
             Err(_) => Found {
-                positions: Vec::new(),
+                entries: Vec::new(),
                 unknown_below: u64::MAX,
             },
         }
     }
 
-    fn in_file(&self, base: u64, hash: u64) -> io::Result<Vec<u64>> {
+    fn in_file(&self, base: u64, hashes: &[u64]) -> io::Result<Vec<Entry>> {
         let known = self.files.lock().expect(POISONED).get(&base).cloned();
         let index = match known {
             Some(index) => index,
@@ -236,7 +235,7 @@ impl KeyIndex {
                 index
             }
         };
-        let found = index.find(hash);
+        let found = index.find(hashes);
         if found.is_err() {
             self.files.lock().expect(POISONED).remove(&base);
         }
@@ -320,18 +319,18 @@ impl KeyIndex {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     /// In no order.
-    pub(crate) positions: Vec<u64>,
+    pub(crate) entries: Vec<Entry>,
     /// Messages before this position are not in.
     pub(crate) unknown_below: u64,
 }
 
-/// Of those entries that have one of these hashes.
-pub(crate) fn positions<'a>(entries: impl Iterator<Item = &'a Entry>, hashes: &[u64]) -> Vec<u64> {
+/// Those entries that have one of these hashes, which are sorted.
+pub(crate) fn matching<'a>(entries: impl Iterator<Item = &'a Entry>, hashes: &[u64]) -> Vec<Entry> {
     let here = |entry: &&Entry| match hashes {
         [one] => entry.hash == *one,
-        many => many.contains(&entry.hash),
+        many => many.binary_search(&entry.hash).is_ok(),
     };
-    entries.filter(here).map(|entry| entry.position).collect()
+    entries.filter(here).copied().collect()
 }
 
 fn collect(records: &[Scanned<'_>], entries: &mut Vec<Entry>) {
@@ -404,8 +403,23 @@ impl Index {
         })
     }
 
-    fn find(&self, hash: u64) -> io::Result<Vec<u64>> {
-        let at = bucket_of(hash, self.bits) * BUCKET;
+    /// What has one of these hashes, which are sorted: each bucket is read once.
+    fn find(&self, hashes: &[u64]) -> io::Result<Vec<Entry>> {
+        let mut found = Vec::new();
+        let of_one_bucket = |a: &u64, b: &u64| bucket_of(*a, self.bits) == bucket_of(*b, self.bits);
+        for hashes in hashes.chunk_by(of_one_bucket) {
+            let bucket = self.bucket(bucket_of(hashes[0], self.bits))?;
+            let entries = bucket.chunks_exact(ENTRY).map(|entry| Entry {
+                hash: u64_at(entry, 0),
+                position: u64_at(entry, 8),
+            });
+            found.extend(entries.filter(|it| hashes.binary_search(&it.hash).is_ok()));
+        }
+        Ok(found)
+    }
+
+    fn bucket(&self, bucket: usize) -> io::Result<Vec<u8>> {
+        let at = bucket * BUCKET;
         let from = u64::from(u32_at(&self.buckets, at));
         let to = match self.buckets.len() - BUCKET == at {
             true => self.entries,
@@ -418,9 +432,7 @@ impl Index {
         if read != len || crc_around(&bytes, 0..0) != u32_at(&self.buckets, at + 4) {
             return Err(damaged());
         }
-        let entries = bytes.chunks_exact(ENTRY);
-        let here = entries.filter(|entry| u64_at(entry, 0) == hash);
-        Ok(here.map(|entry| u64_at(entry, 8)).collect())
+        Ok(bytes)
     }
 }
 
@@ -450,12 +462,17 @@ mod tests {
             let look = |index: &KeyIndex, n: u64| {
                 let mut found =
                     index.find(4_096, &[Lookup::Key(&format!("k{n}")).hash(TopicId(1))]);
-                found.positions.sort_unstable();
+                found.entries.sort_unstable();
                 found
             };
             let in_memory: Vec<_> = (0..count / 2 + 2).map(|n| look(&first, n)).collect();
             first.write(4_096, 8_192, None).unwrap();
+            let mut hashes: Vec<_> = entries(count + 4).iter().map(|it| it.hash).collect();
+            hashes.sort_unstable();
             for index in [&first, &index()] {
+                let mut all = index.find(4_096, &hashes).entries;
+                all.sort_unstable_by_key(|it| it.position);
+                assert_eq!(all, entries(count), "many at once");
                 for (n, found) in in_memory.iter().enumerate() {
                     assert_eq!(look(index, n as u64), *found, "{n} of {count}");
                 }

@@ -13,6 +13,7 @@ pub mod audit;
 mod buffers;
 mod checkpoint;
 pub mod clock;
+mod compaction;
 mod config;
 mod consume_queue;
 mod derived;
@@ -29,6 +30,7 @@ mod halves;
 mod holes;
 mod keeper;
 mod keeping;
+mod kept;
 mod key_index;
 mod layout;
 mod le;
@@ -86,7 +88,7 @@ pub use crate::config::{Config, Env, ReadMode};
 pub use crate::consume_queue::Entry;
 pub use crate::dispatch::{Dispatched, Observer, StateRecord, Stateless};
 pub use crate::error::{AppendError, CloseError, OpenError, ReadError};
-pub use crate::keeping::KeptTopics;
+pub use crate::keeping::{Keep, KeptTopics};
 pub use crate::key_index::Lookup;
 pub use crate::pending::{Acknowledge, Appended, Held, Pending};
 pub use crate::progress::Progress;
@@ -234,6 +236,11 @@ impl Store {
     /// A queue's first message that is still there, and where its next one goes.
     pub fn range(&self, topic: TopicId, queue: QueueId) -> (QueueOffset, QueueOffset) {
         self.0.queues.range((topic, queue))
+    }
+
+    /// How many messages of a queue are there from an offset on; what is gone from between them is not counted.
+    pub fn count(&self, topic: TopicId, queue: QueueId, from: QueueOffset) -> u64 {
+        self.0.queues.count((topic, queue), from)
     }
 
     /// Up to `most` entries of a queue, from an offset on, or from the first that is there. May block,

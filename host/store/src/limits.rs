@@ -64,6 +64,11 @@ pub(crate) const CARRIED_AT_ONCE: usize = 8 * 1024 * 1024;
 pub(crate) const KEEPER_PAUSE_WHEN_CARRYING: u64 = 100;
 /// Messages kept longer than their segments; each takes about 60 bytes of memory.
 pub(crate) const KEPT: usize = 2_000_000;
+/// Messages of a compacted topic that are compared with the rest of the log at once, about; each takes some 100 bytes of
+/// memory meanwhile.
+pub(crate) const COMPARED: usize = 64 * 1024;
+/// What compacted topics keep is at the most this fraction of the log, or the log is larger than it may be.
+pub(crate) const COMPACTED_SHARE: u64 = 2;
 /// A producer that has sent nothing for so long is forgotten, ms of the log's time.
 pub(crate) const PRODUCER_AGE: u64 = 24 * 60 * 60 * 1000;
 /// Producers, by queue, that are remembered.

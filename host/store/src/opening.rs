@@ -270,6 +270,7 @@ impl Read {
             is_carrying: false,
             is_refusing: false,
             keeping: Keeping::default(),
+            is_oversized: false,
             damage: Arc::clone(&shared.damage),
         };
         let yard = self.yard;

@@ -8,8 +8,9 @@ use quern_protocol::{LogPosition, RecordHeader, RecordView, TopicId};
 
 use crate::Store;
 use crate::error::ReadError;
-use crate::key_index::{self, Found, Lookup};
+use crate::key_index::{self, Entry, Found, KeyIndex, Lookup};
 use crate::segment::Segment;
+use crate::segments::Segments;
 
 /// What to look for, and where.
 #[derive(Debug, Clone)]
@@ -108,11 +109,9 @@ impl Store {
     /// nothing else from being found. Blocks, for not much longer than it may take.
     pub fn search(&self, search: &Search<'_>, most: &Most) -> Result<FoundRecords, ReadError> {
         let until = self.steady_ms().saturating_add(most.took);
-        let hashes: Vec<_> = search
-            .topics
-            .iter()
-            .map(|it| search.lookup.hash(*it))
-            .collect();
+        let hashes = search.topics.iter().map(|it| search.lookup.hash(*it));
+        let mut hashes: Vec<_> = hashes.collect();
+        hashes.sort_unstable();
         let mut found = FoundRecords::default();
         let mut bytes = 0;
         let mut looked_at = 0;
@@ -203,44 +202,15 @@ impl Store {
 
     /// Where in a segment what has one of these hashes is, the last first.
     fn positions(&self, segment: &Segment, hashes: &[u64]) -> Result<Vec<u64>, ReadError> {
-        let keys = &self.0.keys;
-        let Found {
-            mut positions,
-            unknown_below,
-        } = keys.find(segment.base, hashes);
-        if unknown_below > segment.first() {
-            positions.extend(self.older(segment, unknown_below, hashes)?);
-        }
+        let entries = Places {
+            keys: &self.0.keys,
+            durable: self.durable().0,
+        };
+        let entries = entries.of(segment, hashes)?.into_iter();
+        let mut positions: Vec<_> = entries.map(|it| it.position).collect();
         positions.sort_unstable_by(|a, b| b.cmp(a));
         // One message can say a key twice.
         positions.dedup();
-        Ok(positions)
-    }
-
-    /// The same of what the index does not know, which is read for it.
-    fn older(
-        &self,
-        segment: &Segment,
-        unknown_below: u64,
-        hashes: &[u64],
-    ) -> Result<Vec<u64>, ReadError> {
-        let keys = &self.0.keys;
-        let durable = self.durable().0;
-        let up_to = unknown_below.min(durable);
-        let failed = |error: std::io::Error| ReadError::Io {
-            position: LogPosition(segment.base),
-            why: error.to_string(),
-        };
-        let mut entries = keys.read(segment, up_to).map_err(failed)?;
-        entries.retain(|entry| entry.position < unknown_below);
-        let positions = key_index::positions(entries.iter(), hashes);
-        // For the next who asks.
-        if unknown_below < segment.end() {
-            keys.add_older(segment.base, segment.first(), unknown_below, &entries);
-        } else if durable >= segment.end() {
-            // Without it, it is only slower.
-            let _ = keys.write(segment.base, segment.end(), Some(entries));
-        }
         Ok(positions)
     }
 
@@ -251,10 +221,7 @@ impl Store {
         search: &Search<'_>,
     ) -> Result<Option<Bytes>, ReadError> {
         let damaged = |why: String| ReadError::Damaged { position, why };
-        let segments = &self.0.segments;
-        let head = segments.read(position, RECORD_HEADER)?;
-        let len = RecordHeader::stored_len(&head).ok_or_else(|| damaged("no record".to_owned()))?;
-        let record = Bytes::from(segments.read(position, len)?);
+        let record = whole(&self.0.segments, position)?;
         let view = RecordView::parse(&record).map_err(|error| damaged(error.to_string()))?;
         let is_it = search.topics.contains(&view.header.topic)
             && search.lookup.is_of(&view.block)
@@ -271,5 +238,62 @@ impl Store {
         let key = (header.topic, header.queue);
         let entry = self.0.queues.get(key, header.queue_offset)?;
         Ok(entry.is_some_and(|it| it.position == header.position))
+    }
+}
+
+/// The record at a position that the index names; it is yet to be parsed.
+pub(crate) fn whole(segments: &Segments, position: LogPosition) -> Result<Bytes, ReadError> {
+    let head = segments.read(position, RECORD_HEADER)?;
+    let len = RecordHeader::stored_len(&head).ok_or_else(|| ReadError::Damaged {
+        position,
+        why: "no record".to_owned(),
+    })?;
+    Ok(Bytes::from(segments.read(position, len)?))
+}
+
+/// Where messages are that have something in common, also where the index does not know.
+pub(crate) struct Places<'a> {
+    pub(crate) keys: &'a KeyIndex,
+    /// The log's end.
+    pub(crate) durable: u64,
+}
+
+impl Places<'_> {
+    /// Of a segment, what has one of these hashes, which are sorted; in no order.
+    pub(crate) fn of(&self, segment: &Segment, hashes: &[u64]) -> Result<Vec<Entry>, ReadError> {
+        let Found {
+            mut entries,
+            unknown_below,
+        } = self.keys.find(segment.base, hashes);
+        if unknown_below > segment.first() {
+            entries.extend(self.older(segment, unknown_below, hashes)?);
+        }
+        Ok(entries)
+    }
+
+    /// The same of what the index does not know, which is read for it.
+    fn older(
+        &self,
+        segment: &Segment,
+        unknown_below: u64,
+        hashes: &[u64],
+    ) -> Result<Vec<Entry>, ReadError> {
+        let (keys, durable) = (self.keys, self.durable);
+        let up_to = unknown_below.min(durable);
+        let failed = |error: std::io::Error| ReadError::Io {
+            position: LogPosition(segment.base),
+            why: error.to_string(),
+        };
+        let mut entries = keys.read(segment, up_to).map_err(failed)?;
+        entries.retain(|entry| entry.position < unknown_below);
+        let matching = key_index::matching(entries.iter(), hashes);
+        // For the next who asks.
+        if unknown_below < segment.end() {
+            keys.add_older(segment.base, segment.first(), unknown_below, &entries);
+        } else if durable >= segment.end() {
+            // Without it, it is only slower.
+            let _ = keys.write(segment.base, segment.end(), Some(entries));
+        }
+        Ok(matching)
     }
 }

@@ -8,8 +8,8 @@ use quern_store::clock::ManualClock;
 use quern_store::fs::Fs as _;
 use quern_store::sim::{Fault, SimFs};
 use quern_store::{
-    Append, Config, Dispatched, Env, KeptTopics, Lookup, Observer, Part, Retention, StateRecord,
-    Steps, Store,
+    Append, Config, Dispatched, Env, Keep, KeptTopics, Lookup, Observer, Part, Retention,
+    StateRecord, Steps, Store,
 };
 
 use crate::timers::strip;
@@ -33,7 +33,7 @@ impl Observer for Keeps {
     }
 
     fn kept_topics(&self) -> KeptTopics {
-        KeptTopics::from([(KEPT, KEPT_FOR)])
+        KeptTopics::from([(KEPT, Keep::For(KEPT_FOR))])
     }
 }
 

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod audit;
+mod compaction;
 mod contract;
 mod derived;
 mod exercise;
