@@ -32,6 +32,7 @@ mod progress;
 mod push;
 mod read;
 mod repair;
+mod standing;
 mod start;
 mod store;
 mod time;

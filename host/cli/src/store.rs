@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use quern_client::{LogPosition, TopicName};
+use quern_client::TopicName;
 use quern_node::offline::{self, Audit, Damage, Entry, OpenError};
 use quern_protocol::message::is_reserved;
 use quern_protocol::{Block, RecordHeader, RecordKind};
@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::format::hex;
 use crate::output::{self, Output, thousands};
 use crate::repair::{self, Repair};
+use crate::standing::Standing;
 use crate::time;
 
 #[derive(Debug, Subcommand)]
@@ -81,7 +82,8 @@ pub(crate) struct Export {
     /// The data directory.
     #[arg(default_value = "quern-data")]
     dir: PathBuf,
-    /// Messages of this topic, in log order; a deleted one's as long as they are in the log.
+    /// Messages of this topic, in log order, but first those that have outlived their segment; a deleted one's as
+    /// long as they are in the log.
     #[arg(long)]
     topic: TopicName,
     /// Only of this queue.
@@ -401,40 +403,63 @@ fn body(block: &Block<'_>) -> Map<String, Value> {
 }
 
 fn export(args: &Export) -> Result<(), Failure> {
+    let mut standing = Standing::default();
     let mut known = false;
-    let mut printed = Ok(());
-    read(&args.dir, |entry| {
-        let Entry::Record {
-            header,
-            topic,
-            block,
-        } = entry
-        else {
-            return ControlFlow::Continue(());
-        };
-        if header.position >= LogPosition(args.to) {
-            return ControlFlow::Break(());
-        }
-        if topic != Some(&args.topic) {
-            return ControlFlow::Continue(());
-        }
+    args.visit(|header, _| {
         known = true;
-        let wanted = args.queue.is_none_or(|queue| queue == header.queue.0);
-        if !wanted || header.position.0 < args.from {
-            return ControlFlow::Continue(());
-        }
-        printed = output::line(&message(&block)).and_then(|line| output::print(&(line + "\n")));
-        if printed.is_err() {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
+        standing.see(header);
+        Ok(())
     })?;
-    printed?;
-    if known {
-        return Ok(());
+    if !known {
+        let text = format!("the log holds no message of topic \"{}\"", args.topic);
+        return Err(Failure::new(3, text));
     }
-    let text = format!("the log holds no message of topic \"{}\"", args.topic);
-    Err(Failure::new(3, text))
+    // A copy stands behind messages that are newer than it is.
+    if standing.has_copies() {
+        args.print(|it| it.extensions.carried && standing.stands(it))?;
+    }
+    args.print(|it| !it.extensions.carried)
+}
+
+impl Export {
+    /// All records of the topic's messages, in log order.
+    fn visit(
+        &self,
+        mut each: impl FnMut(&RecordHeader, &Block<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut visited = Ok(());
+        read(&self.dir, |entry| {
+            let Entry::Record {
+                header,
+                topic,
+                block,
+            } = entry
+            else {
+                return ControlFlow::Continue(());
+            };
+            if topic == Some(&self.topic) {
+                visited = each(&header, &block);
+            }
+            match visited.is_err() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        visited
+    }
+
+    /// Those that are wanted, and meant.
+    fn print(&self, is_meant: impl Fn(&RecordHeader) -> bool) -> Result<(), Failure> {
+        let range = self.from..self.to;
+        self.visit(|header, block| {
+            let is_wanted = self.queue.is_none_or(|queue| queue == header.queue.0)
+                && range.contains(&header.position.0);
+            if !is_wanted || !is_meant(header) {
+                return Ok(());
+            }
+            output::print(&(output::line(&message(block))? + "\n"))
+        })
+    }
 }
 
 /// A line of `produce --ndjson`.
