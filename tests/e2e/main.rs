@@ -4,6 +4,7 @@
 mod bad_input;
 mod bench;
 mod broadcast;
+mod compaction;
 mod compression;
 mod config;
 mod delay;

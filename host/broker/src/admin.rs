@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use quern_protocol::{
-    Code, CreateTopic, CreateTopicReply, DescribeTopic, DescribeTopicReply, ListTopicsReply,
-    QueueId, QueueReport, RecordKind, SetTopic, SetTopicReply, TopicSetting, TopicSettings,
-    TopicSettingsReply, TopicSummary, WireError, being_deleted, limits as wire,
+    Code, CountMessages, CountMessagesReply, CreateTopic, CreateTopicReply, DescribeTopic,
+    DescribeTopicReply, ListTopicsReply, QueueCount, QueueId, QueueOffset, QueueReport, RecordKind,
+    SetTopic, SetTopicReply, TopicSetting, TopicSettings, TopicSettingsReply, TopicSummary,
+    WireError, being_deleted, limits as wire,
 };
 
 use crate::gate::Turn;
@@ -62,6 +63,7 @@ pub(crate) async fn create(broker: &Broker, request: CreateTopic) -> Result<Arc<
         gone_at: None,
     };
     request.settings.iter().for_each(|it| topic.set(*it));
+    check_all(&topic)?;
     change_topics(broker, &one_change_at_a_time, TopicChange::created(topic)).await?;
     drop(one_change_at_a_time);
     broker.topics_are_published().await;
@@ -73,6 +75,7 @@ fn check(setting: TopicSetting) -> Result<(), WireError> {
         TopicSetting::Durability(None)
         | TopicSetting::Permission(_)
         | TopicSetting::Messages(_)
+        | TopicSetting::Cleanup(_)
         | TopicSetting::Retention(None) => Ok(()),
         TopicSetting::Retention(Some(ms)) => {
             if wire::TOPIC_RETENTION_MS.contains(&ms) {
@@ -95,6 +98,18 @@ fn check(setting: TopicSetting) -> Result<(), WireError> {
     }
 }
 
+/// Whether its settings make sense together.
+fn check_all(topic: &Topic) -> Result<(), WireError> {
+    if topic.rules.is_compacted() && topic.rules.retention_ms.is_some() {
+        let name = &topic.name;
+        return Err(reply::bad_request(format!(
+            "a compacted topic keeps the newest message of each key for ever, so \"{name}\" cannot have a retention: \
+             `quern topic set {name} --cleanup compact --retention default`"
+        )));
+    }
+    Ok(())
+}
+
 /// Returns when the change is durable and in effect.
 pub(crate) async fn set(broker: &Broker, request: SetTopic) -> Result<SetTopicReply, WireError> {
     for setting in &request.settings {
@@ -103,6 +118,9 @@ pub(crate) async fn set(broker: &Broker, request: SetTopic) -> Result<SetTopicRe
     let one_change_at_a_time = broker.topic_changes().await;
     let topic = broker.topic(&request.topic)?;
     if !request.settings.is_empty() {
+        let mut after = (*topic).clone();
+        request.settings.iter().for_each(|it| after.set(*it));
+        check_all(&after)?;
         let change = TopicChange::Set(topic.id, request.settings);
         change_topics(broker, &one_change_at_a_time, change).await?;
     }
@@ -158,8 +176,37 @@ fn queues(broker: &Broker, topic: &Topic) -> Vec<QueueReport> {
 }
 
 pub(crate) fn messages(broker: &Broker, topic: &Topic) -> u64 {
-    let queues = queues(broker, topic);
-    queues.iter().map(|queue| queue.max.0 - queue.min.0).sum()
+    let from_the_first = |_| QueueOffset(0);
+    counts(broker, topic, from_the_first)
+        .map(|it| it.messages)
+        .sum()
+}
+
+/// How many messages are in each queue from an offset on.
+fn counts(
+    broker: &Broker,
+    topic: &Topic,
+    from: impl Fn(QueueId) -> QueueOffset,
+) -> impl Iterator<Item = QueueCount> {
+    let queues = 0..topic.read_queues.max(topic.write_queues);
+    queues.map(QueueId).map(move |queue| QueueCount {
+        queue,
+        messages: broker.store.count(topic.id, queue, from(queue)),
+    })
+}
+
+pub(crate) fn count(
+    broker: &Broker,
+    request: &CountMessages,
+) -> Result<CountMessagesReply, WireError> {
+    let topic = broker.topic(&request.topic)?;
+    let committed = |queue| {
+        let group = request.group.as_ref()?;
+        broker.state.offsets.next(group, topic.id, queue)
+    };
+    let queues = counts(broker, &topic, |queue| committed(queue).unwrap_or_default());
+    let queues = queues.collect();
+    Ok(CountMessagesReply { queues })
 }
 
 pub(crate) fn list(broker: &Broker) -> ListTopicsReply {

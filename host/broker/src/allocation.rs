@@ -322,8 +322,7 @@ fn lag(
     }
     let topic = broker.state.topics.find(topic)?;
     let committed = broker.state.offsets.next(&work.group, topic.id, queue)?;
-    let (min, max) = broker.store.range(topic.id, queue);
-    Some(max.0 - committed.0.clamp(min.0, max.0))
+    Some(broker.store.count(topic.id, queue, committed))
 }
 
 /// The plan there was, if it gives every queue to somebody who is there.

@@ -40,6 +40,8 @@ pub struct Config {
     /// A version of a plugin that has been active for less is quarantined as soon as it fails too often; one that was
     /// longer is not asked for a while first. Default: 24 h.
     pub plugin_probation: Duration,
+    /// A message with a key and no body lets its key go from a compacted topic, but not before it is so old. Default: 24 h.
+    pub tombstone_grace: Duration,
     /// Filters besides the tag filter, each with a language of its own. Default: none.
     pub filters: Vec<Arc<Plugin>>,
     /// What it says when it is asked for its settings. Default: nothing.
@@ -122,6 +124,7 @@ impl Config {
             delays: Delays::default(),
             transactions: Transactions::default(),
             plugin_probation: Duration::from_secs(24 * 60 * 60),
+            tombstone_grace: Duration::from_secs(24 * 60 * 60),
             filters: Vec::new(),
             settings: Vec::new(),
         }

@@ -83,8 +83,7 @@ use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::{Code, ComponentDigest, RecordKind, TopicName, WireError, being_deleted};
 use quern_quic::{Connector, Listener};
 use quern_store::{
-    Dispatched, Env, Held, Keep, KeptTopics, Observer, OpenError, Report, StateRecord, Steps,
-    Store,
+    Dispatched, Env, Held, Keep, KeptTopics, Observer, OpenError, Report, StateRecord, Steps, Store,
 };
 use tokio::sync::{Notify, watch};
 
@@ -195,7 +194,7 @@ impl Broker {
         env: Env,
         plugins: &Runtime,
     ) -> Result<(Arc<Self>, Report), StartError> {
-        let (heard, observer) = listen();
+        let (heard, observer) = listen(&config);
         let (store, report) = Store::open(store, env, Box::new(observer))?;
         let threads = config.delivery_threads.max(1);
         let broker = Self::on(
@@ -216,7 +215,7 @@ impl Broker {
         env: Env,
         plugins: &Runtime,
     ) -> Result<(Arc<Self>, Report, Steps), StartError> {
-        let (heard, observer) = listen();
+        let (heard, observer) = listen(&config);
         let (store, report, steps) = Store::open_in_steps(store, env, Box::new(observer))?;
         let broker = Self::on(store, heard, config, plugins, (0, ColdReads::at_once()))?;
         Ok((broker, report, steps))
@@ -464,7 +463,8 @@ struct Heard {
     first_bad: Receiver<String>,
 }
 
-fn listen() -> (Heard, LogObserver) {
+fn listen(config: &Config) -> (Heard, LogObserver) {
+    let tombstones = config.tombstone_grace.as_millis();
     let (bad_state, first_bad) = sync_channel(1);
     let heard = Heard {
         state: Arc::default(),
@@ -474,6 +474,7 @@ fn listen() -> (Heard, LogObserver) {
     let observer = LogObserver {
         state: Arc::clone(&heard.state),
         waits: Arc::clone(&heard.waits),
+        tombstones: u64::try_from(tombstones).unwrap_or(u64::MAX),
         bad_state,
     };
     (heard, observer)
@@ -483,6 +484,8 @@ fn listen() -> (Heard, LogObserver) {
 struct LogObserver {
     state: Arc<State>,
     waits: Arc<LongPoll>,
+    /// How long they stay, ms.
+    tombstones: u64,
     bad_state: SyncSender<String>,
 }
 
@@ -504,8 +507,14 @@ impl Observer for LogObserver {
     }
 
     fn kept_topics(&self) -> KeptTopics {
-        let topics = self.state.topics.with_retention().into_iter();
-        let kept = topics.filter_map(|it| Some((it.id, Keep::For(it.rules.retention_ms?))));
+        let tombstones = self.tombstones;
+        let kept = self.state.topics.keeping().into_iter().filter_map(|it| {
+            let keep = match it.rules.is_compacted() {
+                true => Keep::Newest { tombstones },
+                false => Keep::For(it.rules.retention_ms?),
+            };
+            Some((it.id, keep))
+        });
         kept.collect()
     }
 }

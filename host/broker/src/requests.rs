@@ -7,14 +7,14 @@ use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
     AckPopped, AnswerQuestion, AskMember, AwaitQuestions, BeginUpload, BindingStates,
-    ChangeBindings, ChangePlugin, CommitOffsets, CreateTopic, DeleteGroup, DeleteTopic,
-    DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic, EndTransaction, FetchReplies,
-    FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup, LeaseQueues, LeaveGroup, ListBindings,
-    ListDelayed, ListDeletedTopics, ListGroups, ListPlugins, ListTopics, ListTransactions,
-    OffsetAt, OffsetRange, PluginFallBacks, PluginHealth, PluginLogs, PluginUsers,
-    PollTransactions, QueryOffsets, RecallMessage, Reconsume, ReplayPlugin, Reply, Request,
-    ResendDeadLetters, ResendMessage, RestoreTopic, Send, SendSelected, SetGroup, SetTopic, Status,
-    TopicGroups, TopicSettings, TrialMoves, UploadChunk, WaitFigures, WireError,
+    ChangeBindings, ChangePlugin, CommitOffsets, CountMessages, CreateTopic, DeleteGroup,
+    DeleteTopic, DescribeConfig, DescribeGroup, DescribePlugin, DescribeTopic, EndTransaction,
+    FetchReplies, FinishUpload, Heartbeat, Hello, HidePopped, JoinGroup, LeaseQueues, LeaveGroup,
+    ListBindings, ListDelayed, ListDeletedTopics, ListGroups, ListPlugins, ListTopics,
+    ListTransactions, OffsetAt, OffsetRange, PluginFallBacks, PluginHealth, PluginLogs,
+    PluginUsers, PollTransactions, QueryOffsets, RecallMessage, Reconsume, ReplayPlugin, Reply,
+    Request, ResendDeadLetters, ResendMessage, RestoreTopic, Send, SendSelected, SetGroup,
+    SetTopic, Status, TopicGroups, TopicSettings, TrialMoves, UploadChunk, WaitFigures, WireError,
 };
 
 use crate::{
@@ -76,6 +76,7 @@ async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireErro
         Request::TopicGroups(it) => reply::<TopicGroups>(explain::groups(broker, &it)),
 
         Request::CreateTopic(it) => reply::<CreateTopic>(admin::create_topic(broker, it).await?),
+        Request::CountMessages(it) => reply::<CountMessages>(admin::count(broker, &it)?),
         Request::DescribeTopic(it) => reply::<DescribeTopic>(admin::describe(broker, &it)?),
         Request::ListTopics(_) => reply::<ListTopics>(admin::list(broker)),
         Request::SetTopic(it) => reply::<SetTopic>(admin::set(broker, it).await?),

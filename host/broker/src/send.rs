@@ -131,10 +131,18 @@ pub(crate) fn check_rules(
     later: Option<&Later>,
 ) -> Result<(), WireError> {
     reply::topic_is_open(broker, topic, "send", Permission::can_write)?;
-    if topic.rules.messages.is_none() && later.is_none() {
+    if topic.rules.messages.is_none() && !topic.rules.is_compacted() && later.is_none() {
         return Ok(());
     }
     for (index, block) in blocks(body).flatten().enumerate() {
+        if topic.rules.is_compacted() && block.keys().trim().is_empty() {
+            let name = &topic.name;
+            let why = format!(
+                "topic \"{name}\" keeps the newest message of each key, and message {index} of the request has no key: \
+                 give it one (--key, Message::key)"
+            );
+            return Err(WireError::new(Code::KEY_MISSING, why));
+        }
         let has_order_key = block.properties().any(|(name, _)| name == ORDER_KEY);
         let has_priority = block.property(PRIORITY).is_some();
         let found = MessageType::of(has_order_key, has_priority, later);

@@ -158,7 +158,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::topics::{Rules, Topic};
-    use quern_protocol::{Durability, MessageType, Permission, TopicSetting};
+    use quern_protocol::{Cleanup, Durability, MessageType, Permission, TopicSetting};
     use quern_protocol::{
         GroupName, GroupSetting, QueueId, QueueOffset, QueuePosition, TopicId, TopicName,
     };
@@ -226,6 +226,7 @@ mod tests {
             TopicSetting::Permission(Permission::Read),
             TopicSetting::Messages(Some(MessageType::Fifo)),
             TopicSetting::Retention(Some(60_000)),
+            TopicSetting::Cleanup(Cleanup::Compact),
         ];
         let set = TopicChange::Set(TopicId(2), slower);
         state.apply(RecordKind::Topic, &set.to_record()).unwrap();
@@ -247,6 +248,7 @@ mod tests {
             permission: Permission::Read,
             messages: Some(MessageType::Fifo),
             retention_ms: Some(60_000),
+            cleanup: Cleanup::Compact,
         };
         assert_eq!(topic.rules, rules);
         assert_eq!(

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};
 
 use quern_protocol::{
-    Durability, MessageType, Permission, QueueId, TopicId, TopicName, TopicSetting,
+    Cleanup, Durability, MessageType, Permission, QueueId, TopicId, TopicName, TopicSetting,
 };
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,13 @@ pub(crate) struct Rules {
     pub(crate) messages: Option<MessageType>,
     /// How long its messages are kept, ms; `None` = as long as the log is.
     pub(crate) retention_ms: Option<u64>,
+    pub(crate) cleanup: Cleanup,
+}
+
+impl Rules {
+    pub(crate) fn is_compacted(&self) -> bool {
+        self.cleanup == Cleanup::Compact
+    }
 }
 
 impl Topic {
@@ -59,6 +66,7 @@ impl Topic {
             TopicSetting::Permission(permission) => self.rules.permission = permission,
             TopicSetting::Messages(messages) => self.rules.messages = messages,
             TopicSetting::Retention(ms) => self.rules.retention_ms = ms,
+            TopicSetting::Cleanup(cleanup) => self.rules.cleanup = cleanup,
         }
     }
 
@@ -74,7 +82,10 @@ impl Topic {
             TopicSetting::Permission(self.rules.permission),
             TopicSetting::Messages(self.rules.messages),
         ];
-        settings.into_iter().chain(retention).collect()
+        let cleanup = TopicSetting::Cleanup(self.rules.cleanup);
+        let cleanup = (self.rules.cleanup != Cleanup::default()).then_some(cleanup);
+        let later = retention.into_iter().chain(cleanup);
+        settings.into_iter().chain(later).collect()
     }
 }
 
@@ -204,11 +215,18 @@ impl Topics {
 
     /// Those that say how long their messages are kept.
     pub(crate) fn with_retention(&self) -> Vec<Arc<Topic>> {
+        self.filtered(|it| it.rules.retention_ms.is_some())
+    }
+
+    /// Those that say what outlives its segment of the log.
+    pub(crate) fn keeping(&self) -> Vec<Arc<Topic>> {
+        self.filtered(|it| it.rules.retention_ms.is_some() || it.rules.is_compacted())
+    }
+
+    fn filtered(&self, is_meant: impl Fn(&Topic) -> bool) -> Vec<Arc<Topic>> {
         let table = self.0.read().expect(POISONED);
         let all = table.by_id.values();
-        all.filter(|it| it.rules.retention_ms.is_some())
-            .cloned()
-            .collect()
+        all.filter(|it| is_meant(it)).cloned().collect()
     }
 
     /// Whether it can be used.

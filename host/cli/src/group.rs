@@ -1,11 +1,11 @@
 //! `quern group …`: create, ls, describe, members, lag, reset, skip, clone, rm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use clap::{Args, Subcommand};
 use quern_client::{
-    BrokerName, DescribeGroupReply, GroupMember, GroupQueue, MessageQueue, PullConsumer,
-    QueueOffset,
+    Admin, BrokerName, DescribeGroupReply, GroupMember, GroupQueue, MessageQueue, PullConsumer,
+    QueueOffset, TopicName,
 };
 use serde::Serialize;
 
@@ -204,7 +204,7 @@ struct QueueRow {
 }
 
 impl QueueRow {
-    fn new(broker: &BrokerName, it: &GroupQueue) -> Self {
+    fn new(broker: &BrokerName, it: &GroupQueue, counted: Option<u64>) -> Self {
         // Messages that are not there any more are not waited for.
         let next = it.committed.map_or(it.min, |at| at.max(it.min));
         Self {
@@ -213,7 +213,8 @@ impl QueueRow {
             queue: it.queue.0,
             committed: it.committed.map(|at| at.0),
             end: it.max.0,
-            lag: it.max.0.saturating_sub(next.0),
+            // Not all there ever were need be there still, and only the broker knows.
+            lag: counted.unwrap_or_else(|| it.max.0.saturating_sub(next.0)),
             behind_ms: it.behind_ms,
             owner: it.owner.clone(),
         }
@@ -222,14 +223,27 @@ impl QueueRow {
 
 type Described = Vec<(BrokerName, DescribeGroupReply)>;
 
-fn queue_rows(described: &Described) -> Vec<QueueRow> {
-    let all = described.iter();
-    all.flat_map(|(broker, it)| {
-        it.queues
-            .iter()
-            .map(move |queue| QueueRow::new(broker, queue))
-    })
-    .collect()
+async fn queue_rows(
+    admin: &Admin,
+    group: &str,
+    described: &Described,
+) -> Result<Vec<QueueRow>, Failure> {
+    let all = || {
+        let all = described.iter();
+        all.flat_map(|(broker, it)| it.queues.iter().map(move |queue| (broker, queue)))
+    };
+    let topics: BTreeSet<&TopicName> = all().map(|(_, it)| &it.topic).collect();
+    let mut counted = HashMap::new();
+    for topic in topics {
+        for (broker, it) in admin.count_messages(topic.as_str(), Some(group)).await? {
+            counted.insert((topic, broker, it.queue), it.messages);
+        }
+    }
+    let row = |(broker, it): (&BrokerName, &GroupQueue)| {
+        let counted = counted.get(&(&it.topic, broker.clone(), it.queue));
+        QueueRow::new(broker, it, counted.copied())
+    };
+    Ok(all().map(row).collect())
 }
 
 /// In a table, what is not there.
@@ -249,11 +263,12 @@ pub(crate) fn behind(ms: Option<u64>) -> String {
 
 async fn describe(group: &str, options: &Options) -> Result<(), Failure> {
     let client = options.connect.client().await?;
-    let described = client.admin().describe_group(group).await?;
+    let admin = client.admin();
+    let described = admin.describe_group(group).await?;
     introduce(&described);
     output::rows(
         options.output,
-        &queue_rows(&described),
+        &queue_rows(&admin, group, &described).await?,
         &[
             "TOPIC",
             "BROKER",
@@ -320,9 +335,10 @@ impl MemberRow {
 
 async fn members(group: &str, verbose: bool, options: &Options) -> Result<(), Failure> {
     let client = options.connect.client().await?;
-    let described = client.admin().describe_group(group).await?;
+    let admin = client.admin();
+    let described = admin.describe_group(group).await?;
     introduce(&described);
-    let queues = queue_rows(&described);
+    let queues = queue_rows(&admin, group, &described).await?;
     let members = described.iter().flat_map(|(_, it)| &it.members);
     if verbose {
         let ids = members.map(|it| it.member.clone()).collect();
@@ -355,9 +371,10 @@ struct LagRow {
 
 async fn lag(group: &str, options: &Options) -> Result<(), Failure> {
     let client = options.connect.client().await?;
-    let described = client.admin().describe_group(group).await?;
+    let admin = client.admin();
+    let described = admin.describe_group(group).await?;
     let mut topics: BTreeMap<String, LagRow> = BTreeMap::new();
-    for row in queue_rows(&described) {
+    for row in queue_rows(&admin, group, &described).await? {
         let topic = topics.entry(row.topic.clone()).or_insert(LagRow {
             topic: row.topic,
             queues: 0,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use quern_client::{BrokerName, Durability, MessageType, Permission, TopicSetting};
+use quern_client::{BrokerName, Cleanup, Durability, MessageType, Permission, TopicSetting};
 use serde::Serialize;
 
 use crate::connect::Options;
@@ -94,6 +94,11 @@ pub(crate) struct Rules {
     /// default = as the log.
     #[arg(long, value_name = "DELAY", value_parser = retention)]
     retention: Option<Retention>,
+    /// What becomes of messages in time: delete = they go when they are old enough, compact = the newest
+    /// of each key in a queue stays for ever (or RocketMQ's DELETE, COMPACTION). To have the messages of a
+    /// key in one queue, give them an order key, too, or the topic one queue.
+    #[arg(long, value_name = "POLICY")]
+    cleanup: Option<Cleanup>,
 }
 
 /// How long messages are kept, or none of the topic's own.
@@ -132,7 +137,9 @@ impl Rules {
         let perm = self.perm.map(TopicSetting::Permission);
         let messages = self.messages.map(|it| TopicSetting::Messages(it.0));
         let retention = self.retention.map(|it| TopicSetting::Retention(it.0));
-        perm.into_iter().chain(messages).chain(retention)
+        let cleanup = self.cleanup.map(TopicSetting::Cleanup);
+        let settings = [perm, messages, retention, cleanup];
+        settings.into_iter().flatten()
     }
 }
 
@@ -202,6 +209,7 @@ struct QueueRow {
     messages: u64,
     /// How long they are kept; None = as the log.
     retention_ms: Option<u64>,
+    cleanup: &'static str,
 }
 
 #[derive(Serialize)]
@@ -216,6 +224,7 @@ struct SettingsRow {
     r#type: &'static str,
     /// None = the log's.
     retention_ms: Option<u64>,
+    cleanup: &'static str,
 }
 
 #[derive(Serialize)]
@@ -302,6 +311,7 @@ async fn set(topic: &str, changes: Vec<TopicSetting>, options: &Options) -> Resu
             "PERM",
             "TYPE",
             "RETENTION",
+            "CLEANUP",
         ],
         |row| {
             let (read, write) = (row.read_queues.to_string(), row.write_queues.to_string());
@@ -311,7 +321,7 @@ async fn set(topic: &str, changes: Vec<TopicSetting>, options: &Options) -> Resu
             [row.broker.clone(), read, write]
                 .into_iter()
                 .chain(words)
-                .chain([retention])
+                .chain([retention, row.cleanup.to_owned()])
                 .collect()
         },
         "nobody has it",
@@ -336,6 +346,7 @@ impl SettingsRow {
             perm: Permission::default().name(),
             r#type: MIXED,
             retention_ms: None,
+            cleanup: Cleanup::default().name(),
         };
         for setting in settings {
             match *setting {
@@ -345,6 +356,7 @@ impl SettingsRow {
                 TopicSetting::Permission(permission) => row.perm = permission.name(),
                 TopicSetting::Messages(it) => row.r#type = it.map_or(MIXED, MessageType::name),
                 TopicSetting::Retention(ms) => row.retention_ms = ms,
+                TopicSetting::Cleanup(cleanup) => row.cleanup = cleanup.name(),
             }
         }
         row
@@ -381,23 +393,29 @@ async fn describe(topic: &str, options: &Options) -> Result<(), Failure> {
     let client = options.connect.client().await?;
     let admin = client.admin();
     let settings = admin.topic_settings(topic).await?;
+    let counted = admin.count_messages(topic, None).await?;
     let mut rows = Vec::new();
     for (broker, found) in admin.describe_topic(topic).await? {
         let settings = settings.iter().find(|(of, _)| *of == broker);
-        let retention_ms = settings.and_then(|(_, it)| {
-            it.iter().find_map(|it| match it {
-                TopicSetting::Retention(ms) => *ms,
-                _ => None,
-            })
-        });
-        rows.extend(found.queues.into_iter().map(|it| QueueRow {
-            topic: topic.to_owned(),
-            broker: broker.to_string(),
-            queue: it.queue.0,
-            min: it.min.0,
-            max: it.max.0,
-            messages: it.max.0 - it.min.0,
+        let settings = settings.map_or(&[][..], |(_, it)| it);
+        let SettingsRow {
             retention_ms,
+            cleanup,
+            ..
+        } = SettingsRow::new(topic, broker.clone(), settings);
+        rows.extend(found.queues.into_iter().map(|it| {
+            let mut counted = counted.iter();
+            let counted = counted.find(|(of, at)| *of == broker && at.queue == it.queue);
+            QueueRow {
+                topic: topic.to_owned(),
+                broker: broker.to_string(),
+                queue: it.queue.0,
+                min: it.min.0,
+                max: it.max.0,
+                messages: counted.map_or(it.max.0 - it.min.0, |(_, at)| at.messages),
+                retention_ms,
+                cleanup,
+            }
         }));
     }
     output::rows(
@@ -406,9 +424,13 @@ async fn describe(topic: &str, options: &Options) -> Result<(), Failure> {
         &["BROKER", "QUEUE", "FIRST", "NEXT", "MESSAGES", "KEPT FOR"],
         |row| {
             let numbers = [row.queue.into(), row.min, row.max, row.messages];
+            let kept = match row.cleanup == Cleanup::Compact.name() {
+                true => "ever: the newest of each key".to_owned(),
+                false => kept_for(row.retention_ms),
+            };
             std::iter::once(row.broker.clone())
                 .chain(numbers.into_iter().map(thousands))
-                .chain([kept_for(row.retention_ms)])
+                .chain([kept])
                 .collect()
         },
         "the topic has no queues",

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quern_broker::{Delays, Transactions};
-use quern_protocol::{BrokerName, Code, Durability, MessageType, Permission, TopicSetting, limits};
+use quern_protocol::{
+    BrokerName, Cleanup, Code, Durability, MessageType, Permission, TopicSetting, limits,
+};
 use quern_store::{Progress, ReadMode, Retention};
 
 use crate::settings::Origins;
@@ -93,6 +95,8 @@ pub struct Config {
     /// A version of a plugin that has been active for less is quarantined as soon as it fails too often; one that was
     /// longer is not asked for a while first.
     pub plugin_probation: Duration,
+    /// A message with a key and no body lets its key go from a compacted topic, but not before it is so old.
+    pub tombstone_grace: Duration,
     /// Messages that may wait for their time; each takes about 100 bytes of memory. Default: 2,000,000.
     pub most_delayed: usize,
     /// How long messages are kept.
@@ -120,6 +124,8 @@ pub struct TopicTemplate {
     pub durability: Option<Durability>,
     /// How long messages are kept; `None` = as long as the log is.
     pub retention: Option<Duration>,
+    /// What becomes of messages in time.
+    pub cleanup: Cleanup,
 }
 
 impl TopicTemplate {
@@ -130,7 +136,9 @@ impl TopicTemplate {
         let durability = self.durability.map(|it| TopicSetting::Durability(Some(it)));
         let retention = self.retention;
         let retention = retention.map(|it| TopicSetting::Retention(Some(ms(it))));
-        let settings = [messages, durability, retention];
+        let cleanup = (self.cleanup != Cleanup::default()).then_some(self.cleanup);
+        let cleanup = cleanup.map(TopicSetting::Cleanup);
+        let settings = [messages, durability, retention, cleanup];
         settings.into_iter().flatten().collect()
     }
 }
@@ -164,6 +172,7 @@ impl Config {
             delays: Delays::default(),
             transactions: Transactions::default(),
             plugin_probation: Duration::from_secs(24 * 60 * 60),
+            tombstone_grace: Duration::from_secs(24 * 60 * 60),
             most_delayed: quern_store::DEFAULT_WAITING,
             retention: Retention::default(),
             read_mode: ReadMode::default(),

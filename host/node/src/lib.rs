@@ -226,6 +226,7 @@ async fn start_broker(
         delays: config.delays.clone(),
         transactions: config.transactions.clone(),
         plugin_probation: config.plugin_probation,
+        tombstone_grace: config.tombstone_grace,
         ..quern_broker::Config::new(
             config.name.clone(),
             advertise.unwrap_or_else(|| listener.local_addr().to_string()),

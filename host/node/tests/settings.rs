@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quern_node::settings::{self, Given, KEYS, SHORTHANDS};
 use quern_node::{Config, Identity, ReadMode, Roles, TopicTemplate, Transactions};
-use quern_protocol::{ConfigOrigin, Durability, MessageType, Permission};
+use quern_protocol::{Cleanup, ConfigOrigin, Durability, MessageType, Permission};
 
 fn file(text: &str, of: Roles) -> Result<Config, Vec<String>> {
     let dir = tempfile::tempdir().unwrap();
@@ -33,11 +33,11 @@ const EVERY_KEY: &str = "brokerClusterName = c\nbrokerName = b\nbrokerId = 0\nbr
     segmentSize = 65536\nflushDiskType = ASYNC_FLUSH\nsyncFlushTimeout = 9\n\
     messageDelayLevel = 1s 2m\ntimerMaxDelaySec = 7\ndelayedMax = 6\n\
     transactionTimeOut = 2s\ntransactionCheckInterval = 500\n\
-    transactionCheckMax = 4\ntransactionMaxAge = 1d\npluginProbation = 90s\n\
+    transactionCheckMax = 4\ntransactionMaxAge = 1d\npluginProbation = 90s\ntombstoneGrace = 3h\n\
     fileReserverdTime = 48\ndeleteWhen = 04;16\nlogMaxBytes = 5\nstoreRead = mmap\n\
     autoCreateTopicEnable = true\ndefaultTopicQueueNums = 3\n\
     autoCreateTopicType = fifo\nautoCreateTopicDurability = fast\n\
-    autoCreateTopicRetention = 2d\n\
+    autoCreateTopicRetention = 2d\nautoCreateTopicCleanup = delete\n\
     autoCreateSubscriptionGroup = false\nbrokerPermission = 4\nmaxMessageSize = 7\n\
     totalReplicas = 1\ninSyncReplicas = 1\nminInSyncReplicas = 1\n\
     enableDLegerCommitLog = false\nenableControllerMode = false\naclEnable = false\n\
@@ -69,6 +69,7 @@ fn every_key_of_a_broker_acts() {
     };
     assert_eq!(config.transactions, transactions);
     assert_eq!(config.plugin_probation, Duration::from_secs(90));
+    assert_eq!(config.tombstone_grace, Duration::from_secs(3 * 3_600));
     let retention = &config.retention;
     assert_eq!(retention.age, Some(Duration::from_secs(48 * 3_600)));
     assert_eq!(
@@ -82,6 +83,7 @@ fn every_key_of_a_broker_acts() {
         messages: Some(MessageType::Fifo),
         durability: Some(Durability::Fast),
         retention: Some(Duration::from_secs(2 * 86_400)),
+        cleanup: Cleanup::Delete,
     };
     assert_eq!(config.topic_template, template);
     assert_eq!(config.permission, Permission::Read);

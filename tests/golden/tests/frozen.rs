@@ -318,6 +318,7 @@ fn the_wire_is_as_it_was() {
         &TopicSettingsReply { settings },
     );
     topics::deletion(&mut all);
+    topics::compaction(&mut all);
     topics::group_switches(&mut all);
     let settings = vec![
         TopicSetting::Permission(Permission::Read),

@@ -320,7 +320,11 @@ impl Node {
     /// Starts it, with arguments besides the usual ones; returns when it is registered.
     pub fn start(&mut self, world: &World, more: &[&str]) -> Result<()> {
         let data = self.data.to_string_lossy().into_owned();
-        let args = [&self.args(&data)[..], &SEGMENT, more].concat();
+        let segment = match more.contains(&SEGMENT[0]) {
+            true => &[][..],
+            false => &SEGMENT,
+        };
+        let args = [&self.args(&data)[..], segment, more].concat();
         self.process = Some(world.start(&args, STARTED)?);
         wait_until("the broker to be registered", || {
             let output = world.run(&["topic", "ls", "--namesrv", &self.namesrv, "-o", "json"])?;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use quern_protocol::{
-    BrokerEntry, BrokerName, BrokerRoute, Code, ConfigEntry, CreateTopic, DelayedMessage,
-    DeleteGroup, DeleteTopic, DeletedTopic, DescribeConfig, DescribeGroup, DescribeGroupReply,
-    DescribeTopic, DescribeTopicReply, EndTransaction, GroupSetting, GroupSummary, ListDelayed,
-    ListDeletedTopics, ListGroups, ListTopics, ListTransactions, LogPosition, MessageHandle,
-    OpenTransaction, Operation, ResendDeadLetters, RestoreTopic, SetGroup, SetTopic, Status,
-    StatusReply, TopicName, TopicSetting, TopicSettings, TopicSummary, TransactionEnd,
-    TransactionOutcome, WaitFigures, WaitFiguresReply,
+    BrokerEntry, BrokerName, BrokerRoute, Code, ConfigEntry, CountMessages, CreateTopic,
+    DelayedMessage, DeleteGroup, DeleteTopic, DeletedTopic, DescribeConfig, DescribeGroup,
+    DescribeGroupReply, DescribeTopic, DescribeTopicReply, EndTransaction, GroupSetting,
+    GroupSummary, ListDelayed, ListDeletedTopics, ListGroups, ListTopics, ListTransactions,
+    LogPosition, MessageHandle, OpenTransaction, Operation, QueueCount, ResendDeadLetters,
+    RestoreTopic, SetGroup, SetTopic, Status, StatusReply, TopicName, TopicSetting, TopicSettings,
+    TopicSummary, TransactionEnd, TransactionOutcome, WaitFigures, WaitFiguresReply,
 };
 
 use crate::client::{self, Client};
@@ -193,6 +193,21 @@ impl Admin {
             topic: TopicName::new(name)?,
         };
         self.ask_those_who_have_it(&request).await
+    }
+
+    /// How many messages are in each queue of a topic; with a group, only those that it has not consumed, as far as it
+    /// has committed. What a compacted topic has let go is not counted. Brokers of releases that cannot count say
+    /// nothing.
+    pub async fn count_messages(
+        &self,
+        topic: &str,
+        group: Option<&str>,
+    ) -> Result<Vec<(BrokerName, QueueCount)>> {
+        let request = CountMessages {
+            topic: TopicName::new(topic)?,
+            group: group.map(client::group).transpose()?,
+        };
+        self.listed_by_newer(&request, |it| it.queues).await
     }
 
     /// Messages of a topic that wait for their time, at most so many of each broker, the soonest first.

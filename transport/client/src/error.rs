@@ -145,6 +145,7 @@ fn kind(code: Code) -> ErrorKind {
         | Code::RESERVED_NAME
         | Code::DURABILITY_REFUSED
         | Code::WRONG_TYPE
+        | Code::KEY_MISSING
         | Code::NAME_THE_TOPIC
         | Code::PLUGIN_INVALID
         | Code::PLUGIN_IMPORT

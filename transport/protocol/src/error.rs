@@ -178,6 +178,9 @@ codes! {
     3009 WRONG_TYPE Never
         "The topic takes another type of message: a fifo topic only messages with an order key, a normal one only those without, a delay one only those for later. Nothing was stored."
         "Give the message an order key or leave it out; or let the topic take both: `quern topic set NAME --type mixed`.";
+    3010 KEY_MISSING Never
+        "The topic is compacted: it keeps the newest message of each key, and a message has none. Nothing was stored."
+        "Give the message a key: `quern produce --key KEY`, `Message::key`. Or let the topic's messages go when they are old: `quern topic set NAME --cleanup delete`.";
     3011 QUEUE_NOT_HELD Here
         "The queue is not one of those that this member of the group has now."
         "`LitePullConsumer::positions` tells which it has. Queues move as members come and go; for queues of one's own choice there is the pull consumer.";

@@ -131,15 +131,15 @@ pub use send::{ProducerBatch, Send, SendReply, SendStatus};
 pub use session::{Cancel, Hello, HelloReply, MINOR, Role};
 pub use subscribe::{Credit, Subscribe};
 pub use topic::{
-    CreateTopic, CreateTopicReply, DescribeTopic, DescribeTopicReply, ListTopics, ListTopicsReply,
-    QueueReport, SetTopic, SetTopicReply, TopicSetting, TopicSettings, TopicSettingsReply,
-    TopicSummary,
+    CountMessages, CountMessagesReply, CreateTopic, CreateTopicReply, DescribeTopic,
+    DescribeTopicReply, ListTopics, ListTopicsReply, QueueCount, QueueReport, SetTopic,
+    SetTopicReply, TopicSetting, TopicSettings, TopicSettingsReply, TopicSummary,
 };
 pub use topic_deletion::{
     DeleteTopic, DeleteTopicReply, DeletedTopic, ListDeletedTopics, ListDeletedTopicsReply,
     RestoreTopic, RestoreTopicReply, being_deleted,
 };
-pub use topic_rules::{MessageType, Permission, UnknownRule};
+pub use topic_rules::{Cleanup, MessageType, Permission, UnknownRule};
 pub use transaction::{
     EndTransaction, EndTransactionReply, ListTransactions, ListTransactionsReply, OpenTransaction,
     PollTransactions, PollTransactionsReply, TransactionCheck, TransactionEnd, TransactionOutcome,

@@ -145,6 +145,7 @@ operations! {
     25 TopicSettings  Header => TopicSettingsReply  Header;
     26 RestoreTopic   Header => RestoreTopicReply   Header;
     27 ListDeletedTopics Header => ListDeletedTopicsReply Table;
+    28 CountMessages  Header => CountMessagesReply  Table;
     30 Send           Header => SendReply           Header, version 2 appends 2, version 3 appends 1;
     31 Pull           Header => PullReply           Header, version 2 appends 1;
     32 SendSelected   Header => SendSelectedReply   Table, version 2 appends 1, version 3 appends 1;

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::durability::Durability;
-use crate::ids::{QueueId, QueueOffset, TopicId, TopicName};
-use crate::topic_rules::{MessageType, Permission};
+use crate::ids::{GroupName, QueueId, QueueOffset, TopicId, TopicName};
+use crate::topic_rules::{Cleanup, MessageType, Permission};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateTopic {
@@ -47,6 +47,8 @@ pub enum TopicSetting {
     /// How long its messages are kept, ms: less than the log is, or longer. `None` = as long as the log. Told only
     /// where there is one.
     Retention(Option<u64>),
+    /// Told only where messages are not deleted.
+    Cleanup(Cleanup),
 }
 
 /// Changes settings of a topic that exists: all of those given, or none.
@@ -100,6 +102,27 @@ pub struct DescribeTopicReply {
     /// ms since 1970.
     pub created_at: u64,
     pub queues: Vec<QueueReport>,
+}
+
+/// How many messages a topic has: in a compacted topic, not all that were ever between two offsets are there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountMessages {
+    pub topic: TopicName,
+    /// Only those that this group has not consumed, as far as it has committed.
+    pub group: Option<GroupName>,
+}
+
+/// Messages of one queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueCount {
+    pub queue: QueueId,
+    pub messages: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountMessagesReply {
+    /// Of all queues.
+    pub queues: Vec<QueueCount>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

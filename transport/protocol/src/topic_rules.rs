@@ -98,6 +98,29 @@ impl MessageType {
     }
 }
 
+/// What becomes of the messages of a topic in time (RocketMQ's `cleanup.policy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Cleanup {
+    /// They go when they are old enough.
+    #[default]
+    Delete,
+    /// Of each key, the newest in its queue stays; those before it go when they are old enough.
+    Compact,
+}
+
+impl Cleanup {
+    /// Every policy, with its name and RocketMQ's.
+    pub const ALL: &'static [(Self, &'static str, &'static str)] = &[
+        (Self::Delete, "delete", "DELETE"),
+        (Self::Compact, "compact", "COMPACTION"),
+    ];
+
+    pub fn name(self) -> &'static str {
+        let named = Self::ALL.iter().find(|(it, ..)| *it == self);
+        named.map_or("", |(_, name, _)| name)
+    }
+}
+
 macro_rules! shown_by_name {
     ($($type:ty),*) => {$(
         impl fmt::Display for $type {
@@ -108,7 +131,7 @@ macro_rules! shown_by_name {
     )*};
 }
 
-shown_by_name!(Permission, MessageType);
+shown_by_name!(Permission, MessageType, Cleanup);
 
 /// A word that names none of what there is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,6 +150,19 @@ impl FromStr for Permission {
         named.map(|(it, ..)| *it).ok_or_else(|| UnknownRule {
             word: text.to_owned(),
             known: "rw, r, w, none (6, 4, 2, 0)",
+        })
+    }
+}
+
+impl FromStr for Cleanup {
+    type Err = UnknownRule;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRule> {
+        let mut all = Self::ALL.iter();
+        let named = all.find(|(_, name, rocketmq)| [*name, *rocketmq].contains(&text));
+        named.map(|(it, ..)| *it).ok_or_else(|| UnknownRule {
+            word: text.to_owned(),
+            known: "delete, compact (DELETE, COMPACTION)",
         })
     }
 }
@@ -165,6 +201,13 @@ mod tests {
         }
         for it in MessageType::ALL {
             assert_eq!(it.to_string().parse(), Ok(*it));
+        }
+        for (cleanup, name, rocketmq) in Cleanup::ALL {
+            assert_eq!(cleanup.to_string(), *name);
+            assert_eq!(
+                (name.parse(), rocketmq.parse()),
+                (Ok(*cleanup), Ok(*cleanup))
+            );
         }
         let error = "wr".parse::<Permission>().unwrap_err();
         assert!(error.to_string().contains("rw, r, w"), "{error}");

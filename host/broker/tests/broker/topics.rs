@@ -1,9 +1,10 @@
-//! What a topic allows: permissions, and the type of message it takes. Whatever is refused is not stored.
+//! What a topic allows: permissions, the type of message it takes, and whether that has to have a key. Whatever is
+//! refused is not stored.
 
 use quern_plugins::Runtime;
 use quern_protocol::{
-    Code, Filter, Message, MessageType, Permission, QueueId, Selector, Send, SendSelected,
-    SetTopic, TopicSetting,
+    Cleanup, Code, CountMessages, Filter, Later, Message, MessageType, Permission, QueueId,
+    Selector, Send, SendSelected, SetTopic, TopicSetting,
 };
 use quern_quic::Connection;
 use quern_store::sim::SimFs;
@@ -86,4 +87,81 @@ async fn permission_and_type_are_enforced_on_every_way_in_and_out() {
             }
         }
     }
+}
+
+/// Each way in asks for a key, for later or at once; what is wrong with a request stores none of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compacted_topic_takes_no_message_without_a_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = Runtime::new(&quern_plugins::Config::default()).unwrap();
+    let fs = SimFs::default();
+    let connection = connect(dir.path(), crate::config(), &plugins, &fs).await;
+    create(&connection, 1).await;
+    set(&connection, TopicSetting::Cleanup(Cleanup::Compact)).await;
+    let block = |key: &str| {
+        let message = Message::new("t", "x");
+        let message = match key {
+            "" => message,
+            key => message.key(key),
+        };
+        message.encode("id", 0).unwrap()
+    };
+    let mut stored = 0;
+    for (keys, is_taken) in [
+        (&["k"][..], true),
+        (&["a", "b c"], true),
+        (&[""], false),
+        (&[" "], false),
+        (&["a", "", "b"], false),
+    ] {
+        let blocks = || keys.iter().map(|key| block(key)).collect();
+        let count = keys.len() as u32;
+        let at_once = Send::new(topic(), QueueId(0), count);
+        let later = Send {
+            later: Some(Later::In(3_600_000)),
+            ..at_once.clone()
+        };
+        let selected = SendSelected::new(topic(), count, Selector::named("hash"));
+        let heard = [
+            connection.call(&at_once, blocks(), WITHIN).await.err(),
+            connection.call(&later, blocks(), WITHIN).await.err(),
+            connection.call(&selected, blocks(), WITHIN).await.err(),
+        ];
+        for error in heard {
+            let code = error.map(|error| error.code());
+            let expected = (!is_taken).then_some(Code::KEY_MISSING);
+            assert_eq!(code, expected, "{keys:?}");
+        }
+        stored += if is_taken { 2 * u64::from(count) } else { 0 };
+    }
+    let count = CountMessages {
+        topic: topic(),
+        group: None,
+    };
+    let counted = ask(&connection, &count).await.queues;
+    let counted: Vec<_> = counted.iter().map(|it| it.messages).collect();
+    assert_eq!(counted, [stored]);
+
+    // For ever and for an hour is a contradiction, whichever comes first.
+    let (retention, compact) = (
+        TopicSetting::Retention(Some(3_600_000)),
+        TopicSetting::Cleanup(Cleanup::Compact),
+    );
+    let refused = async |settings: &[TopicSetting]| {
+        let set = SetTopic {
+            topic: topic(),
+            settings: settings.to_vec(),
+        };
+        let answer = connection.call(&set, Vec::new(), WITHIN).await;
+        answer.err().map(|error| error.code())
+    };
+    let bad = Some(Code::BAD_REQUEST);
+    assert_eq!(refused(&[retention]).await, bad);
+    let delete = TopicSetting::Cleanup(Cleanup::Delete);
+    assert_eq!(refused(&[delete, retention]).await, None);
+    assert_eq!(refused(&[compact]).await, bad);
+    assert_eq!(
+        refused(&[compact, TopicSetting::Retention(None)]).await,
+        None
+    );
 }

@@ -301,10 +301,14 @@ pub(super) const IGNORED: &[Ignored] = &[
          combineCQPreferCQType",
     ),
     broker(
-        "queues are of one kind; topics are not compacted, messages are in one queue each",
-        "enableLmq enableLmqStats enableMultiDispatch maxLmqConsumeQueueNum enableCompaction \
-         compactionMappedFileSize compactionCqMappedFileSize compactionScheduleInternal \
-         compactionThreadNum maxOffsetMapSize enableBatchPush enableMixedMessageType",
+        "queues are of one kind; messages are in one queue each",
+        "enableLmq enableLmqStats enableMultiDispatch maxLmqConsumeQueueNum enableBatchPush \
+         enableMixedMessageType",
+    ),
+    broker(
+        "topics are compacted that say so (quern topic create --cleanup compact), in the one log, when its segments go",
+        "enableCompaction compactionMappedFileSize compactionCqMappedFileSize compactionScheduleInternal \
+         compactionThreadNum maxOffsetMapSize",
     ),
     broker(
         "metrics and statistics have no settings here",

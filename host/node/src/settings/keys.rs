@@ -10,8 +10,8 @@ use super::key::{Act, Draft, Flag, Key, Place, Shorthand, Show};
 use super::values::{
     at_least, at_most, delay_levels, directory, flush_disk_type, host_port, hours, ip, listen,
     longest_delay, name_servers, number, only, or_word, segment_size, shown_delay, shown_hours,
-    shown_levels, store_read, switch, take_delay, template_durability, template_retention,
-    template_type, unless_word, word,
+    shown_levels, store_read, switch, take_delay, template_cleanup, template_durability,
+    template_retention, template_type, unless_word, word,
 };
 use crate::config::{Config, Identity, Roles};
 
@@ -296,6 +296,17 @@ pub const KEYS: &[Key] = &[
     .flag(Flag::new("plugin-probation", "QUERN_PLUGIN_PROBATION", "DELAY")),
     Key::new(
         Roles::Broker,
+        "tombstoneGrace",
+        "In a compacted topic, a message with a key and no body lets the key go, but not before it is so old: whoever reads all within that time hears of it",
+        DELAY,
+        (
+            |it, value| take_delay(&mut it.config.tombstone_grace, value),
+            |it| it.tombstone_grace.as_millis().to_string(),
+        ),
+    )
+    .flag(Flag::new("tombstone-grace", "QUERN_TOMBSTONE_GRACE", "DELAY")),
+    Key::new(
+        Roles::Broker,
         "fileReservedTime",
         "Hours that messages are kept",
         "a number of hours; 0 = for ever",
@@ -409,6 +420,14 @@ pub const KEYS: &[Key] = &[
         "QUERN_AUTO_CREATE_TOPIC_RETENTION",
         "DELAY",
     )),
+    Key::new(
+        Roles::Broker,
+        "autoCreateTopicCleanup",
+        "What becomes in time of messages of a topic that is made by its first message",
+        "delete, compact (DELETE, COMPACTION); compact only where autoCreateTopicRetention says nothing",
+        (template_cleanup, |it| it.topic_template.cleanup.to_string()),
+    )
+    .flag(Flag::new("auto-create-topic-cleanup", "QUERN_AUTO_CREATE_TOPIC_CLEANUP", "POLICY")),
     Key::new(
         Roles::Broker,
         "autoCreateSubscriptionGroup",

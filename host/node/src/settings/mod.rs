@@ -11,7 +11,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use quern_protocol::{Code, ConfigEntry, ConfigOrigin};
+use quern_protocol::{Cleanup, Code, ConfigEntry, ConfigOrigin};
 
 use crate::config::{Config, Roles};
 use key::{Draft, Place};
@@ -135,6 +135,7 @@ pub fn resolve(roles: Roles, given: Vec<Given>) -> Result<Config, Vec<BadSetting
         }
     }
     bad.extend(misplaced(&draft));
+    bad.extend(contradicting(&draft.config));
     match bad.is_empty() {
         true => Ok(draft.config),
         false => Err(bad),
@@ -196,6 +197,22 @@ fn misplaced(draft: &Draft) -> Vec<BadSetting> {
         })
     });
     bad.collect()
+}
+
+/// What is compacted is kept for ever.
+fn contradicting(config: &Config) -> Option<BadSetting> {
+    let template = &config.topic_template;
+    if template.cleanup == Cleanup::Delete || template.retention.is_none() {
+        return None;
+    }
+    let key = find(Roles::Broker, "autoCreateTopicCleanup")?;
+    Some(BadSetting::Value {
+        origin: config.origin(key),
+        key: key.name,
+        value: (key.show)(config),
+        why: "does not go with autoCreateTopicRetention".to_owned(),
+        allowed: key.allowed,
+    })
 }
 
 fn find(of: Roles, name: &str) -> Option<&'static Key> {

@@ -148,6 +148,11 @@ pub(super) fn template_retention(draft: &mut Draft, value: &str) -> Result<(), S
     Ok(())
 }
 
+pub(super) fn template_cleanup(draft: &mut Draft, value: &str) -> Result<(), String> {
+    draft.config.topic_template.cleanup = value.parse().map_err(|_| "names no policy")?;
+    Ok(())
+}
+
 pub(super) fn hours(draft: &mut Draft, value: &str) -> Result<(), String> {
     let hours = value.split([',', ';']).map(str::trim);
     let hours = hours.filter(|hour| !hour.is_empty());

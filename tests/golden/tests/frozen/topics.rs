@@ -1,9 +1,10 @@
 //! Topics that are deleted, and what name servers hear of them.
 
 use quern_protocol::{
-    DeleteTopic, DeletedTopic, Filter, ForbiddenTopic, GroupSetting, ListDeletedTopics,
-    ListDeletedTopicsReply, PublishTopics, Pull, QueueId, QueueOffset, RegisterBroker,
-    RestoreTopic, RestoreTopicReply, SetGroup, SetTopic, TopicId, TopicSetting,
+    Cleanup, CountMessages, CountMessagesReply, DeleteTopic, DeletedTopic, Filter, ForbiddenTopic,
+    GroupSetting, ListDeletedTopics, ListDeletedTopicsReply, PublishTopics, Pull, QueueCount,
+    QueueId, QueueOffset, RegisterBroker, RestoreTopic, RestoreTopicReply, SetGroup, SetTopic,
+    TopicId, TopicSetting,
 };
 
 use crate::{Samples, group, topic};
@@ -52,6 +53,34 @@ pub(crate) fn deletion(all: &mut Samples) {
         &ListDeletedTopicsReply {
             topics: vec![deleted],
         },
+    );
+}
+
+/// What is compacted, and how many messages that leaves.
+pub(crate) fn compaction(all: &mut Samples) {
+    let compacted = SetTopic {
+        topic: topic(),
+        settings: vec![
+            TopicSetting::Cleanup(Cleanup::Compact),
+            TopicSetting::Cleanup(Cleanup::Delete),
+        ],
+    };
+    all.request(&compacted, "request cleanup");
+    let count = CountMessages {
+        topic: topic(),
+        group: None,
+    };
+    all.request(&count, "request all");
+    let left = QueueCount {
+        queue: QueueId(2),
+        messages: 300,
+    };
+    all.add(
+        &CountMessages {
+            group: Some(group()),
+            ..count
+        },
+        &CountMessagesReply { queues: vec![left] },
     );
 }
 
