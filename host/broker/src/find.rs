@@ -18,7 +18,7 @@ use quern_protocol::{
 use quern_store::{AppendOne, Lookup, Most, ReadError, Search, Store, Waits};
 
 use crate::topics::Topic;
-use crate::{Broker, limits, reply, retry};
+use crate::{Broker, limits, reply, retry, send};
 
 /// Why a copy is there, in the notes of its record.
 const RESENT: &str = "sent again by hand";
@@ -223,10 +223,11 @@ pub(crate) async fn resend(
     let record = stored(broker, &topic, queue, offset).await?;
     let view = retry::parse(&record)?;
     let (name, queue) = match &request.group {
-        None => (
-            for_all(broker, &topic)?,
-            queue.0 % topic.write_queues.max(1),
-        ),
+        None => {
+            send::check_key(&topic, 0, &view.block)?;
+            let queue = queue.0 % topic.write_queues.max(1);
+            (for_all(broker, &topic)?, queue)
+        }
         Some(group) => (for_group(broker, group, &topic)?, 0),
     };
     let mut reply = ResendMessageReply {

@@ -135,14 +135,7 @@ pub(crate) fn check_rules(
         return Ok(());
     }
     for (index, block) in blocks(body).flatten().enumerate() {
-        if topic.rules.is_compacted() && block.keys().trim().is_empty() {
-            let name = &topic.name;
-            let why = format!(
-                "topic \"{name}\" keeps the newest message of each key, and message {index} of the request has no key: \
-                 give it one (--key, Message::key)"
-            );
-            return Err(WireError::new(Code::KEY_MISSING, why));
-        }
+        check_key(topic, index, &block)?;
         let has_order_key = block.properties().any(|(name, _)| name == ORDER_KEY);
         let has_priority = block.property(PRIORITY).is_some();
         let found = MessageType::of(has_order_key, has_priority, later);
@@ -160,6 +153,20 @@ pub(crate) fn check_rules(
         }
     }
     Ok(())
+}
+
+/// What is compacted, is by key.
+pub(crate) fn check_key(topic: &Topic, index: usize, block: &Block<'_>) -> Result<(), WireError> {
+    let has_key = block.keys().split_ascii_whitespace().next().is_some();
+    if has_key || !topic.rules.is_compacted() {
+        return Ok(());
+    }
+    let name = &topic.name;
+    let why = format!(
+        "topic \"{name}\" keeps the newest message of each key, and message {index} of the request has no key: \
+         give it one (--key, Message::key)"
+    );
+    Err(WireError::new(Code::KEY_MISSING, why))
 }
 
 fn check_size(index: usize, block: &Block<'_>, most: usize) -> Result<(), WireError> {

@@ -4,7 +4,7 @@
 use quern_plugins::Runtime;
 use quern_protocol::{
     Cleanup, Code, CountMessages, Filter, Later, Message, MessageType, Permission, QueueId,
-    Selector, Send, SendSelected, SetTopic, TopicSetting,
+    ResendMessage, Selector, Send, SendSelected, SetTopic, TopicSetting,
 };
 use quern_quic::Connection;
 use quern_store::sim::SimFs;
@@ -142,7 +142,35 @@ async fn a_compacted_topic_takes_no_message_without_a_key() {
     let counted: Vec<_> = counted.iter().map(|it| it.messages).collect();
     assert_eq!(counted, [stored]);
 
-    // For ever and for an hour is a contradiction, whichever comes first.
+    // Nor is what was there before sent again without one.
+    let delete = TopicSetting::Cleanup(Cleanup::Delete);
+    set(&connection, delete).await;
+    let request = Send::new(topic(), QueueId(0), 1);
+    let sent = connection.call(&request, vec![block("")], WITHIN).await;
+    let again = ResendMessage {
+        topic: topic(),
+        queue: QueueId(0),
+        offset: sent.unwrap().0.first,
+        group: None,
+        dry_run: false,
+    };
+    set(&connection, TopicSetting::Cleanup(Cleanup::Compact)).await;
+    let answer = connection.call(&again, Vec::new(), WITHIN).await;
+    assert_eq!(
+        answer.err().map(|error| error.code()),
+        Some(Code::KEY_MISSING)
+    );
+}
+
+/// Whichever comes first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn for_ever_and_for_an_hour_is_a_contradiction() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = Runtime::new(&quern_plugins::Config::default()).unwrap();
+    let fs = SimFs::default();
+    let connection = connect(dir.path(), crate::config(), &plugins, &fs).await;
+    create(&connection, 1).await;
+    set(&connection, TopicSetting::Cleanup(Cleanup::Compact)).await;
     let (retention, compact) = (
         TopicSetting::Retention(Some(3_600_000)),
         TopicSetting::Cleanup(Cleanup::Compact),
