@@ -41,7 +41,7 @@ pub(super) struct Popping {
     /// Where the group was sent to; what was before is of no interest.
     floors: BTreeMap<Key, u64>,
     /// Somebody is sending it somewhere.
-    resetting: BTreeSet<Key>,
+    resetting: BTreeMap<Key, u64>,
     /// How often it was sent somewhere: once when it was asked for, and again when that was answered, since what was
     /// asked for meanwhile may have been done before.
     resets: BTreeMap<Key, u32>,
@@ -56,7 +56,7 @@ impl Popping {
     }
 
     fn is_resetting(&self, key: Key) -> bool {
-        self.resetting.contains(&key)
+        self.resetting.contains_key(&key)
     }
 
     fn resets(&self, key: Key) -> u32 {
@@ -74,9 +74,12 @@ impl Popping {
         }
     }
 
-    /// The broker is gone, and with it all requests.
+    /// The broker is gone, and with it all requests; what they asked for may have been done last.
     pub(super) fn nobody_is_under_way(&mut self) {
-        self.resetting.clear();
+        for (key, to) in std::mem::take(&mut self.resetting) {
+            *self.resets.entry(key).or_default() += 1;
+            self.doubt(key, to);
+        }
         self.attempted = None;
     }
 
@@ -147,7 +150,8 @@ impl World {
             world.reach("given once more");
             for receipt in &receipts {
                 let key = (group, receipt.queue.0);
-                let was_reset = before.get(&key).copied().unwrap_or(0) != world.popping.resets(key);
+                let was_reset = before.get(&key).copied().unwrap_or(0) != world.popping.resets(key)
+                    || world.popping.is_resetting(key);
                 if !first.contains(receipt) || acknowledged.contains(receipt) && !was_reset {
                     world.fail(&format!(
                         "{receipt:?} is given once more, of {first:?}; {acknowledged:?} are acknowledged"
@@ -167,7 +171,8 @@ impl World {
         let now = self.now();
         for receipt in receipts {
             let key = (group, receipt.queue.0);
-            if before.get(&key).copied().unwrap_or(0) != self.popping.resets(key) {
+            let was_reset = before.get(&key).copied().unwrap_or(0) != self.popping.resets(key);
+            if was_reset || self.popping.is_resetting(key) {
                 continue;
             }
             let given = *self.popping.one(key, receipt.offset.0);
@@ -381,7 +386,7 @@ impl World {
         let known = self.popping.given.get(&key);
         let last = known.and_then(|it| it.keys().last().copied()).unwrap_or(0);
         let to = self.random.u64(0..=last);
-        self.popping.resetting.insert(key);
+        self.popping.resetting.insert(key, to);
         *self.popping.resets.entry(key).or_default() += 1;
         self.popping.doubt(key, to);
         let floor = self.popping.floors.entry(key).or_default();
