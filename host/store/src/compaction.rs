@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use quern_protocol::{LogPosition, QueueOffset, RecordView, TopicId};
+use quern_protocol::{LogPosition, QueueOffset, RecordView};
 
 use crate::consume_queue::{Entry, Key};
 use crate::error::ReadError;
@@ -20,6 +20,7 @@ use crate::search::{Places, whole};
 /// A message that is to go unless it is the newest of its key.
 #[derive(Debug)]
 struct Candidate {
+    queue: Key,
     entry: Entry,
     /// As its producer wrote it: all of it, if there are several.
     key: Box<str>,
@@ -33,15 +34,16 @@ struct Candidate {
 
 impl Candidate {
     /// `None` = it has no key, so nothing ever takes its place: it goes.
-    fn new(look: &Look<'_>, topic: TopicId, entry: Entry, view: &RecordView<'_>) -> Option<Self> {
+    fn new(look: &Look<'_>, queue: Key, entry: Entry, view: &RecordView<'_>) -> Option<Self> {
         let key = view.block.keys();
         let word = key.split_ascii_whitespace().next()?;
         let age = look.now.saturating_sub(view.header.stored_at);
         Some(Self {
+            queue,
             entry,
             key: key.into(),
-            hash: Lookup::Key(word).hash(topic),
-            is_over: view.block.raw_len() == 0 && age > look.tombstones(topic),
+            hash: Lookup::Key(word).hash(queue.0),
+            is_over: view.block.raw_len() == 0 && age > look.tombstones(queue.0),
             has_newer: false,
             has_older: false,
         })
@@ -53,9 +55,9 @@ impl Candidate {
     }
 
     /// Another record with its hash is there.
-    fn meet(&mut self, look: &Look<'_>, key: Key, position: LogPosition) -> Result<(), ReadError> {
+    fn meet(&mut self, look: &Look<'_>, position: LogPosition) -> Result<(), ReadError> {
         let is_staying = position.0 >= look.head;
-        match other(look, key, position) {
+        match other(look, self.queue, position) {
             Ok(Some((offset, word))) if word == self.key => {
                 self.has_newer |= offset > self.entry.offset;
                 self.has_older |= offset < self.entry.offset && is_staying;
@@ -84,31 +86,38 @@ fn other(
     Ok(is_it.then(|| (header.queue_offset, view.block.keys().into())))
 }
 
-/// Of messages of one queue that are to go, in their order, those that must not.
+/// Of messages that are to go, those of a queue in their order, those that must not.
 pub(crate) fn staying(
     look: &Look<'_>,
-    key: Key,
-    entries: &[Entry],
-) -> Result<Vec<Entry>, ReadError> {
-    let mut candidates = read(look, key.0, entries)?;
+    going: &[(Key, Entry)],
+) -> Result<Vec<(Key, Entry)>, ReadError> {
+    let mut candidates = Vec::with_capacity(going.len());
+    for part in going.chunk_by(|(a, _), (b, _)| a == b) {
+        let entries: Vec<Entry> = part.iter().map(|(_, entry)| *entry).collect();
+        read(look, part[0].0, &entries, &mut candidates)?;
+    }
     let mut earlier = Vec::new();
     {
-        let mut newest: HashMap<&str, usize> = HashMap::new();
+        let mut newest: HashMap<(Key, &str), usize> = HashMap::new();
         for (index, it) in candidates.iter().enumerate() {
-            earlier.extend(newest.insert(&it.key, index));
+            earlier.extend(newest.insert((it.queue, &it.key), index));
         }
     }
     for index in earlier {
         candidates[index].has_newer = true;
     }
-    compare(look, key, &mut candidates)?;
+    compare(look, &mut candidates)?;
     let staying = candidates.iter().filter(|it| it.stays());
-    Ok(staying.map(|it| it.entry).collect())
+    Ok(staying.map(|it| (it.queue, it.entry)).collect())
 }
 
 /// So much of the log at a time.
-fn read(look: &Look<'_>, topic: TopicId, entries: &[Entry]) -> Result<Vec<Candidate>, ReadError> {
-    let mut candidates = Vec::with_capacity(entries.len());
+fn read(
+    look: &Look<'_>,
+    queue: Key,
+    entries: &[Entry],
+    candidates: &mut Vec<Candidate>,
+) -> Result<(), ReadError> {
     let mut rest = entries;
     while !rest.is_empty() {
         let mut bytes = 0;
@@ -131,15 +140,15 @@ fn read(look: &Look<'_>, topic: TopicId, entries: &[Entry]) -> Result<Vec<Candid
                 position: entry.position,
                 why: error.to_string(),
             })?;
-            candidates.extend(Candidate::new(look, topic, *entry, &view));
+            candidates.extend(Candidate::new(look, queue, *entry, &view));
         }
         rest = &rest[read.len()..];
     }
-    Ok(candidates)
+    Ok(())
 }
 
 /// Looks for the same keys in all of the log, the newest segment first: that is where most have a newer message.
-fn compare(look: &Look<'_>, key: Key, candidates: &mut [Candidate]) -> Result<(), ReadError> {
+fn compare(look: &Look<'_>, candidates: &mut [Candidate]) -> Result<(), ReadError> {
     let places = Places {
         keys: look.keys,
         durable: look.durable,
@@ -162,7 +171,7 @@ fn compare(look: &Look<'_>, key: Key, candidates: &mut [Candidate]) -> Result<()
             for (_, index) in same {
                 let candidate = &mut candidates[*index];
                 if !candidate.has_newer && candidate.entry.position.0 != place.position {
-                    candidate.meet(look, key, LogPosition(place.position))?;
+                    candidate.meet(look, LogPosition(place.position))?;
                 }
             }
         }

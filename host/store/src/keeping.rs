@@ -99,7 +99,8 @@ impl Copies {
 pub(crate) enum Carried {
     /// Nothing: all that is kept is behind it.
     All,
-    /// These are to be appended; and if there are none, those before them have to be durable first.
+    /// These are to be appended; and if there are none, those before them have to be durable first, or there is more
+    /// to look through.
     More(Vec<Batch>),
     /// There are more than may be kept: the log cannot let it go.
     TooMany,
@@ -118,11 +119,12 @@ impl Keeping {
             self.begin(look);
         }
         let mut copies = Copies::default();
-        if let Err(error) = self.look_through(look, &mut copies) {
+        let looked = self.look_through(look, &mut copies);
+        if looked.is_err() {
             // With those that were found before it.
             self.begin(look);
-            return Err(error);
         }
+        let is_done = looked?;
         let batches = copies.batches;
         if look.queues.kept() + batches.len() > limits::KEPT {
             if !std::mem::replace(&mut self.has_warned, true) {
@@ -134,7 +136,7 @@ impl Keeping {
             self.begin(look);
             return Ok(Carried::TooMany);
         }
-        if batches.is_empty() {
+        if batches.is_empty() && is_done {
             return Ok(Carried::All);
         }
         self.under_way = batches.iter().map(|it| it.slot.clone()).collect();
@@ -149,35 +151,43 @@ impl Keeping {
         self.staying.clear();
     }
 
-    fn look_through(&mut self, look: &Look<'_>, copies: &mut Copies) -> Result<(), ReadError> {
+    /// False: there is more to look through, or to copy.
+    fn look_through(&mut self, look: &Look<'_>, copies: &mut Copies) -> Result<bool, ReadError> {
         self.copy(look, copies)?;
+        let mut compared = Vec::new();
+        let is_full = |copies: &Copies, compared: &Vec<_>| {
+            copies.is_full() || compared.len() >= limits::COMPARED
+        };
         let is_meant = |topic| look.topics.contains_key(&topic);
         for key in look.queues.of_topics(is_meant) {
-            while !copies.is_full() && self.find(look, key)? {
+            while !is_full(copies, &compared) {
+                let entries = self.next(look, key)?;
+                if entries.is_empty() {
+                    break;
+                }
+                let entries = entries.into_iter().map(|it| (key, it));
+                match look.topics.get(&key.0) {
+                    Some(Keep::Newest { .. }) => compared.extend(entries),
+                    Some(Keep::For(_)) | None => self.staying.extend(entries),
+                }
                 self.copy(look, copies)?;
             }
         }
-        Ok(())
+        let is_all = !is_full(copies, &compared);
+        // Those of all queues at once: the index is asked for all of them together.
+        self.staying.extend(compaction::staying(look, &compared)?);
+        self.copy(look, copies)?;
+        Ok(is_all && self.staying.is_empty())
     }
 
-    /// Goes on through a queue. False: it has no more that is to go.
-    fn find(&mut self, look: &Look<'_>, key: Key) -> Result<bool, ReadError> {
-        let is_compacted = matches!(look.topics.get(&key.0), Some(Keep::Newest { .. }));
-        let most = if is_compacted { limits::COMPARED } else { 1 };
+    /// Goes on through a queue: what is to go next; none = there is no more of that.
+    fn next(&mut self, look: &Look<'_>, key: Key) -> Result<Vec<Entry>, ReadError> {
         let done = self.done.entry(key).or_default();
-        let mut entries: Vec<Entry> = Vec::new();
-        while entries.len() < most {
-            let more = look.queues.read_before(key, *done, look.head)?;
-            let Some(last) = more.last() else { break };
+        let entries = look.queues.read_before(key, *done, look.head)?;
+        if let Some(last) = entries.last() {
             *done = last.offset.plus(1);
-            entries.extend(more);
         }
-        let is_some = !entries.is_empty();
-        if is_compacted {
-            entries = compaction::staying(look, key, &entries)?;
-        }
-        self.staying.extend(entries.into_iter().map(|it| (key, it)));
-        Ok(is_some)
+        Ok(entries)
     }
 
     /// Copies what stays, as much as is appended at once.

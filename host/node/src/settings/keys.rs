@@ -333,7 +333,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         Roles::Broker,
         "logMaxBytes",
-        "Most bytes of log to keep: beyond, the oldest segments go at once",
+        "Most bytes of log to keep: beyond, the oldest segments go at once. If compacted topics keep more than half of that, the log becomes twice as large as what they keep",
         "a number of bytes, or unlimited",
         (
             |it, value| {

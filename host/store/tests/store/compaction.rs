@@ -25,6 +25,8 @@ const SEGMENT: u64 = 64 * 1024;
 const HOUR: u64 = 60 * 60 * 1000;
 const COMPACTED: TopicId = TopicId(1);
 const OTHER: TopicId = TopicId(2);
+/// This one keeps all messages for long.
+const KEPT: TopicId = TopicId(3);
 const QUEUES: u32 = 2;
 /// As a rare message has them, too: two words are a key of their own, and share a hash with the first.
 const KEYS: [&str; 9] = ["a", "a b", "b", "c", "d", "e", "f", "g", "rare"];
@@ -43,7 +45,8 @@ impl Observer for Compacts {
 
     fn kept_topics(&self) -> KeptTopics {
         let tombstones = self.tombstones;
-        KeptTopics::from([(COMPACTED, Keep::Newest { tombstones })])
+        let newest = Keep::Newest { tombstones };
+        KeptTopics::from([(COMPACTED, newest), (KEPT, Keep::For(10_000 * HOUR))])
     }
 }
 
@@ -457,6 +460,7 @@ fn what_has_a_newer_message_goes_and_tombstones_after_their_time() {
             send(&mut life, None, "without a key");
             life.fill(2);
         }
+        drop(life.submit(KEPT, 0, None, "kept for long"));
         send(&mut life, Some("c"), "");
         let pass = |life: &mut Life, hours: u64| {
             // What is of the same segment is not old enough before it is.
@@ -491,6 +495,9 @@ fn what_has_a_newer_message_goes_and_tombstones_after_their_time() {
             pass(&mut life, 100);
         }
         assert_eq!(newest(&life), of_last_round(Some(3)), "for ever");
+        // For how long is for the age alone: what is too much goes.
+        let kept = life.store.count(KEPT, QueueId(0), QueueOffset(0));
+        assert_eq!(kept, u64::from(!by_size));
         assert_eq!(life.store.range(COMPACTED, QueueId(0)).1, QueueOffset(501));
         // A caught-up reader sees all there is.
         send(&mut life, Some("a"), "a 50");
