@@ -16,6 +16,7 @@ use crate::accepted::Accepted;
 use crate::filters::refused;
 use crate::groups::{Plan, Work};
 use crate::health::{Asked, Case};
+use crate::pool::Who;
 use crate::shelf::Deciding;
 use crate::trials::{self, SharedOut, Side, Tried};
 use crate::trouble::Trouble;
@@ -42,13 +43,13 @@ impl Allocation {
 /// Shares out the queues of a group.
 pub(crate) async fn plan(broker: &Arc<Broker>, work: Work) -> Result<Plan, WireError> {
     let (deciding, usual) = deciding(broker, &work).await?;
-    let with = Arc::clone(broker);
+    let (with, who) = (Arc::clone(broker), Who::Group(work.group.clone()));
     let planning = move |_: &mut Worker| {
         let mut planning = Planning::new(&with, &work, usual);
         let plan = planning.plan(&deciding);
         (plan, planning.trouble)
     };
-    let (plan, trouble) = broker.delivery.run(planning).await?;
+    let (plan, trouble) = broker.delivery.run(who, planning).await?;
     trouble.act(broker);
     plan
 }
@@ -58,13 +59,13 @@ pub(crate) async fn look(broker: &Arc<Broker>, work: Work) {
     let Ok((deciding, usual)) = deciding(broker, &work).await else {
         return;
     };
-    let with = Arc::clone(broker);
+    let (with, who) = (Arc::clone(broker), Who::Group(work.group.clone()));
     let looking = move |_: &mut Worker| {
         let mut planning = Planning::new(&with, &work, usual);
         planning.shadow(&deciding, &work.before);
         planning.trouble
     };
-    if let Ok(trouble) = broker.delivery.run(looking).await {
+    if let Ok(trouble) = broker.delivery.run(who, looking).await {
         trouble.act(broker);
     }
 }

@@ -13,6 +13,7 @@ use quern_protocol::{
 };
 
 use crate::plugins::PluginRecord;
+use crate::pool::Who;
 use crate::shelf::Found;
 use crate::{Broker, filters, limits, reply};
 
@@ -228,7 +229,7 @@ async fn can_filter(broker: &Arc<Broker>, filter: &PluginFilter) -> Result<(), W
         return Err(WireError::new(Code::NOT_A_FILTER, text));
     }
     let (text, params) = (&filter.expression, &filter.params);
-    filters::subscription(broker, Found::Loaded(plugin), text, params).await?;
+    filters::subscription(broker, Who::Others, Found::Loaded(plugin), text, params).await?;
     Ok(())
 }
 

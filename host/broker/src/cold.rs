@@ -2,105 +2,66 @@
 //! neither connections nor filters at the head of a queue wait for a disk. A group has only a share of
 //! them: one that lags in a thousand queues does not shut out the others.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-
 use quern_protocol::{GroupName, WireError};
-use tokio::sync::Semaphore;
 
 use crate::limits;
-use crate::pool::Pool;
+use crate::pool::{Bounds, Pool, Who};
 
-/// Who reads; those that name no group share one.
-type Reader = Option<GroupName>;
-
-/// See the module.
+/// Threads that read; `None` = whoever asks reads at once.
 #[derive(Debug)]
-pub(crate) struct ColdReads {
-    /// `None` = whoever asks reads at once.
-    pool: Option<Pool<()>>,
-    shares: Mutex<HashMap<Reader, Arc<Semaphore>>>,
-    /// A search may read for long: those who search share this, and hold up nobody else.
-    searches: Arc<Semaphore>,
-}
-
-const POISONED: &str = "no code that can panic runs under the cold-reads lock";
+pub(crate) struct ColdReads(Option<Pool<()>>);
 
 impl ColdReads {
     pub(crate) fn start() -> std::io::Result<Self> {
         let nothing_kept = [(); limits::COLD_THREADS];
-        Ok(Self {
-            pool: Some(Pool::start(
-                "quern-cold",
-                nothing_kept,
-                limits::COLD_QUEUE,
-                |()| {},
-            )?),
-            ..Self::at_once()
-        })
+        let bounds = Bounds {
+            all: limits::COLD_QUEUE,
+            each: limits::COLD_SHARE,
+        };
+        let pool = Pool::start("quern-cold", nothing_kept, bounds, |()| {})?;
+        Ok(Self(Some(pool)))
     }
 
     /// Without threads, where whoever asks may be held up: in a simulation.
     pub(crate) fn at_once() -> Self {
-        Self {
-            pool: None,
-            shares: Mutex::default(),
-            searches: Arc::new(Semaphore::new(limits::SEARCHES)),
-        }
+        Self(None)
     }
 
-    /// Runs `work` on one of the threads, once the reader's share and then a thread is free.
+    /// Runs `work` on one of the threads, once the reader's share and then a thread is free. Those that name no group
+    /// share one.
     pub(crate) async fn run<A: Send + 'static>(
         &self,
-        reader: &Reader,
+        reader: &Option<GroupName>,
         work: impl FnOnce() -> A + Send + 'static,
     ) -> Result<A, WireError> {
-        self.with(self.share(reader), work).await
+        self.work(Who::from(reader.as_ref()), work).await
     }
 
-    /// The same for work that looks for messages.
+    /// The same for work that looks for messages. It may read for long: those who search share this, and hold up nobody
+    /// else.
     pub(crate) async fn search<A: Send + 'static>(
         &self,
         work: impl FnOnce() -> A + Send + 'static,
     ) -> Result<A, WireError> {
-        self.with(Arc::clone(&self.searches), work).await
+        self.work(Who::Others, work).await
     }
 
-    async fn with<A: Send + 'static>(
+    async fn work<A: Send + 'static>(
         &self,
-        share: Arc<Semaphore>,
+        who: Who,
         work: impl FnOnce() -> A + Send + 'static,
     ) -> Result<A, WireError> {
-        let permit = share.acquire_owned().await;
-        let permit = permit.expect("a share is never closed");
-        let Some(pool) = &self.pool else {
-            return Ok(work());
-        };
-        let work = move |(): &mut ()| {
-            // Given back when the work is done, should nobody wait for it any more.
-            let _permit = permit;
-            work()
-        };
-        pool.run(work).await
-    }
-
-    fn share(&self, reader: &Reader) -> Arc<Semaphore> {
-        let mut shares = self.shares.lock().expect(POISONED);
-        if let Some(share) = shares.get(reader) {
-            return Arc::clone(share);
+        match &self.0 {
+            Some(pool) => pool.run(who, move |()| work()).await,
+            None => Ok(work()),
         }
-        if shares.len() >= limits::COLD_READERS {
-            shares.retain(|_, share| Arc::strong_count(share) > 1);
-        }
-        let share = Arc::new(Semaphore::new(limits::COLD_SHARE));
-        shares.insert(reader.clone(), Arc::clone(&share));
-        share
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 

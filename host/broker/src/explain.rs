@@ -14,6 +14,7 @@ use quern_protocol::{
 };
 
 use crate::filters::{self, Bound};
+use crate::pool::Who;
 use crate::topics::Topic;
 use crate::trials::Side;
 use crate::{Broker, find, limits, reply, retry};
@@ -78,7 +79,7 @@ impl Message<'_> {
         broker: &Arc<Broker>,
         filter: &Filter,
     ) -> Result<Vec<Opinion>, WireError> {
-        let deciders = match filters::deciders(broker, filter).await {
+        let deciders = match filters::deciders(broker, &Who::Others, filter).await {
             Ok(Some(deciders)) => deciders,
             Ok(None) => return Ok(Vec::new()),
             // Nobody can be asked, and that is what members are told too.
@@ -161,7 +162,7 @@ impl Message<'_> {
             let found = broker.shelf.find(plugins, &exact);
             let found = found.unwrap_or_else(|| Err(reply::no_plugin(name.as_str())));
             let subscription = match found {
-                Ok(found) => filters::subscription(broker, found, text, params).await,
+                Ok(found) => filters::subscription(broker, Who::Others, found, text, params).await,
                 Err(error) => Err(error),
             };
             opinions.push(match subscription {
@@ -205,7 +206,7 @@ impl Message<'_> {
             filters::add(&mut batch, &subscription, &topic.name, &view);
             Ok::<_, WireError>(worker.judge(&subscription, &batch))
         };
-        let judged = broker.delivery.run(work).await??;
+        let judged = broker.delivery.run(Who::Others, work).await??;
         Ok(match (judged.verdicts.first(), judged.fault) {
             (Some(Verdict::Deliver), _) => Said::Deliver,
             (Some(Verdict::Reject), _) => Said::Reject,

@@ -18,6 +18,7 @@ use quern_protocol::{
 
 use crate::accepted::{Accepted, Asked};
 use crate::chain::{Chain, Link};
+use crate::pool::Who;
 use crate::shelf::Found;
 use crate::topics::Topic;
 use crate::trials::{self, Deciders, OnTrial, Tried};
@@ -158,13 +159,13 @@ pub(crate) async fn judge(
     view: &View,
     group: Option<&GroupName>,
 ) -> Result<Chain, WireError> {
-    let mut chain = Chain::default();
+    let (who, mut chain) = (Who::from(group), Chain::default());
     for (filter, otherwise) in view.filters() {
         let otherwise = match otherwise {
-            Some(otherwise) => deciders(broker, otherwise).await?.map(|it| it.usual),
+            Some(otherwise) => deciders(broker, &who, otherwise).await?.map(|it| it.usual),
             None => None,
         };
-        match (deciders(broker, filter).await, otherwise) {
+        match (deciders(broker, &who, filter).await, otherwise) {
             (Ok(found), otherwise) => {
                 let links = found.map(|deciders| Link::new(broker, deciders, otherwise));
                 chain.links.extend(links);
@@ -222,9 +223,10 @@ fn is_of_plugin(error: &WireError) -> bool {
     (4_100..4_500).contains(&error.code)
 }
 
-/// Who decides for a filter; `None` = nobody has to.
+/// Who decides for a filter, found out for somebody; `None` = nobody has to.
 pub(crate) async fn deciders(
     broker: &Arc<Broker>,
+    who: &Who,
     filter: &Filter,
 ) -> Result<Option<Deciders>, WireError> {
     let (shelf, plugins) = (&broker.shelf, &broker.state.plugins);
@@ -242,13 +244,13 @@ pub(crate) async fn deciders(
             (found?, name, &it.expression, &it.params[..])
         }
     };
-    let usual = subscription(broker, found, text, params).await?;
+    let usual = subscription(broker, who.clone(), found, text, params).await?;
     let tried = name.as_ref();
     let tried = tried.and_then(|name| Some((shelf.on_trial(plugins, name)?, name.clone())));
     let on_trial = match tried {
         Some(((trial, found), name)) => {
             let tried = Tried { name, trial };
-            on_trial(broker, tried, found, (text, params)).await
+            on_trial(broker, who, (tried, found), (text, params)).await
         }
         None => None,
     };
@@ -261,11 +263,11 @@ pub(crate) async fn deciders(
 
 async fn on_trial(
     broker: &Arc<Broker>,
-    tried: Tried,
-    found: Found,
+    who: &Who,
+    (tried, found): (Tried, Found),
     (text, params): (&str, &[(String, String)]),
 ) -> Option<OnTrial> {
-    match subscription(broker, found, text, params).await {
+    match subscription(broker, who.clone(), found, text, params).await {
         Ok(subscription) => Some(OnTrial {
             tried,
             subscription,
@@ -281,6 +283,7 @@ async fn on_trial(
 /// What a plugin makes of an expression, compiled once.
 pub(crate) async fn subscription(
     broker: &Arc<Broker>,
+    who: Who,
     found: Found,
     text: &str,
     params: &[(String, String)],
@@ -298,7 +301,7 @@ pub(crate) async fn subscription(
         };
         broker_.filters.subscriptions.known_or(asked, make)
     };
-    broker.delivery.run(work).await?
+    broker.delivery.run(who, work).await?
 }
 
 pub(crate) fn refused(expression: &str, error: &SubscribeError) -> WireError {

@@ -30,6 +30,7 @@ mod join;
 mod lease;
 mod leases;
 mod limits;
+mod line;
 mod long_poll;
 mod metrics;
 mod offsets;
@@ -58,6 +59,7 @@ mod select;
 mod selectors;
 mod send;
 mod session;
+mod shares;
 mod shelf;
 mod state;
 mod status;
@@ -100,7 +102,7 @@ use crate::groups::Groups;
 use crate::health::Health;
 use crate::long_poll::LongPoll;
 use crate::metrics::Metrics;
-use crate::pool::Delivery;
+use crate::pool::{Bounds, Delivery};
 use crate::pop_attempts::Attempts;
 use crate::pop_gates::Gates;
 use crate::questions::Questions;
@@ -239,8 +241,12 @@ impl Broker {
         store.retain_topics(|id| state.topics.exists(id));
         state.leases.begin(store.steady_ms());
         let workers = (0..threads).map(|_| plugins.worker());
+        let bounds = Bounds {
+            all: limits::SCAN_QUEUE,
+            each: limits::SCAN_SHARE,
+        };
         let broker = Self {
-            delivery: Delivery::start("quern-deliver", workers, limits::SCAN_QUEUE, Worker::sweep)?,
+            delivery: Delivery::start("quern-deliver", workers, bounds, Worker::sweep)?,
             cold,
             shelf: Shelf::new(plugins, &config.filters),
             filters: Filters::default(),

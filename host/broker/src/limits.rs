@@ -6,28 +6,28 @@ use std::time::Duration;
 pub(crate) const SCAN_ENTRIES: usize = 8_192;
 /// Stored bytes one scan reads before it gives way to others, its last message apart.
 pub(crate) const SCAN_BYTES: usize = 8 * 1024 * 1024;
-/// A scan whose filter takes longer gives way to others after the step it is at, ms.
-pub(crate) const SCAN_MS: u64 = 5;
+/// A scan whose filter takes longer answers with what it has, µs.
+pub(crate) const SCAN_US: u64 = 5_000;
 /// Messages a scan reads before its filter judges them …
 pub(crate) const STEP_MESSAGES: usize = 256;
 /// … and bytes.
 pub(crate) const STEP_BYTES: usize = 1024 * 1024;
 /// Threads that read from disk for consumers that lag …
 pub(crate) const COLD_THREADS: usize = 4;
-/// … of which one group keeps so many busy …
+/// … of which one group, or all who search, keep so many busy …
 pub(crate) const COLD_SHARE: usize = 2;
 /// … and reads that wait for one of them.
 pub(crate) const COLD_QUEUE: usize = 1_024;
-/// Searches that read at once.
-pub(crate) const SEARCHES: usize = 2;
-/// Groups whose share is remembered when they do not read.
-pub(crate) const COLD_READERS: usize = 1_024;
+/// Shares of threads that are remembered when nobody uses them.
+pub(crate) const SHARES: usize = 1_024;
 /// Bytes of one frame of a subscription, unless its first message alone is larger.
 pub(crate) const DELIVERY_BYTES: usize = 256 * 1024;
 /// A subscriber is told at the latest after this long how far it is, when the filter lets nothing through.
 pub(crate) const TELL_PROGRESS: Duration = Duration::from_secs(5);
-/// Scans waiting for a delivery thread; beyond, a pull waits its turn.
-pub(crate) const SCAN_QUEUE: usize = 1_024;
+/// Scans in line for a delivery thread; beyond, a pull waits until there is room …
+pub(crate) const SCAN_QUEUE: usize = 4_096;
+/// … and so many of one group, in line or at work.
+pub(crate) const SCAN_SHARE: usize = 32;
 /// Subscriptions, selectors and strategies kept, of each so many; all are made anew when there are more.
 pub(crate) const SUBSCRIPTIONS: usize = 16_384;
 /// A selector that was not asked for so long is nobody's any more, ms.

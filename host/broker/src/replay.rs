@@ -14,6 +14,7 @@ use crate::chain::Chain;
 use crate::gate::Turn;
 use crate::offsets::Commit;
 use crate::plugins::{Named, PluginRecord, no_version};
+use crate::pool::Who;
 use crate::replays::{Decided, Mark, Replay, ReplayBegan};
 use crate::scan::Scan;
 use crate::topics::Topic;
@@ -223,7 +224,7 @@ pub(crate) async fn before(broker: &Arc<Broker>, scan: &Scan, chain: &Chain) -> 
     let deciders = chain.links.iter().map(|it| &it.deciders);
     for it in deciders.filter(|it| it.follows.as_ref() == Some(&replay.name)) {
         let (text, params) = (it.usual.expression(), it.usual.params());
-        match asked(broker, &replay, text, params).await {
+        match asked(broker, Who::Group(group.clone()), &replay, (text, params)).await {
             Ok(subscription) => before.by.push(subscription),
             // It can tell no more: better twice than never.
             Err(error) => {
@@ -238,14 +239,14 @@ pub(crate) async fn before(broker: &Arc<Broker>, scan: &Scan, chain: &Chain) -> 
 
 async fn asked(
     broker: &Arc<Broker>,
+    who: Who,
     replay: &Replay,
-    text: &str,
-    params: &[(String, String)],
+    (text, params): (&str, &[(String, String)]),
 ) -> Result<Subscription, WireError> {
     let (name, version) = (&replay.name, replay.version);
     let found = broker
         .shelf
         .exactly(&broker.state.plugins, name, version)
         .ok_or_else(|| reply::no_plugin(&PluginRef::exact(name, version).to_string()))?;
-    filters::subscription(broker, found, text, params).await
+    filters::subscription(broker, who, found, text, params).await
 }

@@ -5,6 +5,7 @@
 //! read by [`crate::cold`], a step at a time, and judged step by step: a guest never waits for a disk.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use quern_store::{Entry, ReadError};
 use crate::chain::{Candidate, Chain, Decision, Judging, Whose};
 use crate::filters::{Stalled, View};
 use crate::park::{self, Failed, Place};
+use crate::pool::Who;
 use crate::replay::{self, Before};
 use crate::topics::Topic;
 use crate::trials::Side;
@@ -93,8 +95,9 @@ pub(crate) async fn look(
     };
     let scanned = if is_recent {
         let broker_ = Arc::clone(broker);
-        let work = move |worker: &mut Worker| look.here(&broker_, worker);
-        broker.delivery.run(work).await?
+        let step = move |look: Look, worker: &mut Worker| look.here(&broker_, worker);
+        let who = Who::from(scan.reader.as_ref());
+        broker.delivery.run_in_steps(who, look, step).await?
     } else {
         look.cold(broker).await
     };
@@ -196,9 +199,13 @@ struct Look {
     chain: Arc<Chain>,
     /// Entries not yet read; `None` before the first step.
     entries: Option<std::vec::IntoIter<Entry>>,
+    /// The one that is being judged.
+    step: Option<Step>,
     taken: Taken,
     /// Bytes of all steps.
     read: usize,
+    /// Judging them, without the time it had to wait.
+    took_us: u64,
     skipped: u64,
     trouble: Trouble,
     /// What becomes of messages the filter fails on.
@@ -262,16 +269,21 @@ impl Drop for Remembered<'_> {
 /// What one step has read: messages the tag hash does not rule out.
 struct Step {
     candidates: Vec<Candidate>,
+    /// So many of them are decided.
+    decided: usize,
     /// Everything before it is among them or ruled out.
     end: QueueOffset,
     is_last: bool,
 }
 
-/// Whether the look goes on.
+/// How a look goes on.
 enum Next {
-    GoOn,
-    Full,
-    Fault(Fault),
+    /// With more of this step.
+    Part,
+    /// With the next step.
+    Step,
+    /// Not at all; what the filter has failed on, if that is why.
+    Over(Option<Fault>),
 }
 
 impl Look {
@@ -281,7 +293,9 @@ impl Look {
             scan: scan.clone(),
             chain: Arc::new(chain),
             entries: None,
+            step: None,
             read: 0,
+            took_us: 0,
             skipped: 0,
             trouble: Trouble::default(),
             policy: FilterFailure::Stall,
@@ -291,53 +305,60 @@ impl Look {
         }
     }
 
-    /// All steps on this thread.
-    fn here(mut self, broker: &Broker, worker: &mut Worker) -> Result<Scanned, WireError> {
-        let until = broker.store.steady_ms() + limits::SCAN_MS;
-        loop {
-            let step = self.read(broker);
-            let Some(step) = self.usable(step)? else {
-                return Ok(self.done(broker, None));
-            };
-            match self.judge(broker, &step, worker)? {
-                Next::GoOn if !step.is_last && broker.store.steady_ms() < until => {}
-                Next::GoOn | Next::Full => return Ok(self.done(broker, None)),
-                Next::Fault(fault) => return Ok(self.done(broker, Some(fault))),
-            }
+    /// Goes on for a moment on a delivery thread, where nothing has to be read from a disk.
+    fn here(
+        mut self,
+        broker: &Broker,
+        worker: &mut Worker,
+    ) -> ControlFlow<Result<Scanned, WireError>, Self> {
+        let read = match &self.step {
+            Some(_) => Ok(()),
+            None => self.read(broker),
+        };
+        match read.and_then(|()| self.judge(broker, worker)) {
+            Ok(Next::Part | Next::Step) => ControlFlow::Continue(self),
+            Ok(Next::Over(fault)) => ControlFlow::Break(Ok(self.done(broker, fault))),
+            Err(error) => ControlFlow::Break(Err(error)),
         }
     }
 
-    /// Each step is read on one thread and judged on another.
+    /// Each step is read on one thread and judged on others.
     async fn cold(mut self, broker: &Arc<Broker>) -> Result<Scanned, WireError> {
         loop {
             let (broker_, reader) = (Arc::clone(broker), self.scan.reader.clone());
             let work = move || {
-                let step = self.read(&broker_);
-                (self, step)
+                let read = self.read(&broker_);
+                (self, read)
             };
-            let step;
-            (self, step) = broker.cold.run(&reader, work).await?;
-            let Some(step) = self.usable(step)? else {
-                return Ok(self.done(broker, None));
-            };
-            let is_last = step.is_last;
+            let read;
+            (self, read) = broker.cold.run(&reader, work).await?;
+            read?;
             let broker_ = Arc::clone(broker);
-            let work = move |worker: &mut Worker| {
-                let next = self.judge(&broker_, &step, worker);
-                (self, next)
-            };
+            let judge =
+                move |mut look: Self, worker: &mut Worker| match look.judge(&broker_, worker) {
+                    Ok(Next::Part) => ControlFlow::Continue(look),
+                    next => ControlFlow::Break((look, next)),
+                };
+            let who = Who::from(reader.as_ref());
             let next;
-            (self, next) = broker.delivery.run(work).await?;
-            match next? {
-                Next::GoOn if !is_last => {}
-                Next::GoOn | Next::Full => return Ok(self.done(broker, None)),
-                Next::Fault(fault) => return Ok(self.done(broker, Some(fault))),
+            (self, next) = broker.delivery.run_in_steps(who, self, judge).await?;
+            if let Next::Over(fault) = next? {
+                return Ok(self.done(broker, fault));
             }
         }
     }
 
-    /// Reads the messages of the next step.
-    fn read(&mut self, broker: &Broker) -> Result<Step, WireError> {
+    /// Reads the messages of the next step. An error counts only where it stands first: what precedes it is delivered.
+    fn read(&mut self, broker: &Broker) -> Result<(), WireError> {
+        self.step = match self.next_step(broker) {
+            Ok(step) => Some(step),
+            Err(error) if self.taken.next == self.scan.from => return Err(error),
+            Err(_) => None,
+        };
+        Ok(())
+    }
+
+    fn next_step(&mut self, broker: &Broker) -> Result<Step, WireError> {
         if self.entries.is_none() {
             let (_, end) = broker.store.range(self.scan.topic.id, self.scan.view.queue);
             let entries = self.scan.entries(broker, limits::SCAN_ENTRIES)?;
@@ -378,51 +399,54 @@ impl Look {
         let offsets = wanted.iter().map(|entry| entry.offset);
         Ok(Step {
             candidates: offsets.zip(records).collect(),
+            decided: 0,
             end: missed.unwrap_or(end),
             is_last,
         })
     }
 
-    /// An error counts only where it stands first: what precedes it is delivered.
-    fn usable(&self, step: Result<Step, WireError>) -> Result<Option<Step>, WireError> {
-        match step {
-            Ok(step) => Ok(Some(step)),
-            Err(error) if self.taken.next == self.scan.from => Err(error),
-            Err(_) => Ok(None),
-        }
-    }
-
-    /// Judges the messages of a step; all before its end has then been decided unless it says otherwise.
-    fn judge(
-        &mut self,
-        broker: &Broker,
-        step: &Step,
-        worker: &mut Worker,
-    ) -> Result<Next, WireError> {
-        let place = (&self.scan.topic, self.scan.view.queue);
-        let group = self.scan.reader.clone();
-        let whose = Whose {
-            group: group.as_ref(),
-            policy: self.policy,
+    /// Judges some messages of the step, as many as are decided at once.
+    fn judge(&mut self, broker: &Broker, worker: &mut Worker) -> Result<Next, WireError> {
+        let Some(mut step) = self.step.take() else {
+            return Ok(Next::Over(None));
         };
-        let mut judging = Judging::new(broker, &self.chain, place, whose);
-        let mut rest = &step.candidates[..];
-        while let Some((first, _)) = rest.first() {
+        let began = broker.store.steady_us();
+        let rest = &step.candidates[step.decided..];
+        if let Some((first, _)) = rest.first() {
+            let place = (&self.scan.topic, self.scan.view.queue);
+            let group = self.scan.reader.clone();
+            let whose = Whose {
+                group: group.as_ref(),
+                policy: self.policy,
+            };
+            let mut judging = Judging::new(broker, &self.chain, place, whose);
             let decisions = judging.decide(rest, worker)?;
             if decisions.is_empty() {
                 self.taken.next = *first;
-                return Ok(Next::Full);
+                return Ok(Next::Over(None));
             }
             let (stop, dealt_with) = self.take(broker, rest, &decisions)?;
             judging.count(rest, dealt_with, worker)?;
-            self.trouble.add(std::mem::take(&mut judging.found));
-            match stop {
-                Some(stop) => return Ok(stop),
-                None => rest = &rest[dealt_with..],
+            self.trouble.add(judging.found);
+            if let Some(stop) = stop {
+                return Ok(stop);
             }
+            step.decided += dealt_with;
         }
-        self.taken.next = step.end;
-        Ok(Next::GoOn)
+        self.took_us += broker.store.steady_us() - began;
+        let is_done = step.decided == step.candidates.len();
+        if is_done {
+            self.taken.next = step.end;
+        }
+        Ok(match is_done {
+            _ if self.took_us >= limits::SCAN_US => Next::Over(None),
+            true if step.is_last => Next::Over(None),
+            true => Next::Step,
+            false => {
+                self.step = Some(step);
+                Next::Part
+            }
+        })
     }
 
     /// Takes what is let through, and says how many messages are dealt with: all before the first that holds the
@@ -443,7 +467,7 @@ impl Look {
                         None => record.clone(),
                     };
                     if !self.taken.has_room(record.len()) {
-                        return Ok((Some(Next::Full), index));
+                        return Ok((Some(Next::Over(None)), index));
                     }
                     self.taken.take(record);
                 }
@@ -468,13 +492,13 @@ impl Look {
         is_at_fault: bool,
     ) -> Result<Option<Next>, WireError> {
         if self.faults >= limits::FAULTS_OF_A_LOOK {
-            return Ok(Some(Next::Full));
+            return Ok(Some(Next::Over(None)));
         }
         match self.policy {
             FilterFailure::Pass => {
                 let record = park::unjudged(record, fault.code)?;
                 if !self.taken.has_room(record.len()) {
-                    return Ok(Some(Next::Full));
+                    return Ok(Some(Next::Over(None)));
                 }
                 self.taken.take(record);
                 broker.health.unjudged(&fault.plugin, |it| it.passed += 1);
@@ -489,7 +513,7 @@ impl Look {
                 broker.health.unjudged(&fault.plugin, |it| it.parked += 1);
             }
             FilterFailure::Park | FilterFailure::Stall => {
-                return Ok(Some(Next::Fault(fault.clone())));
+                return Ok(Some(Next::Over(Some(fault.clone()))));
             }
         }
         self.faults += 1;

@@ -16,6 +16,7 @@ use quern_protocol::{
 };
 use quern_store::{Acknowledge, Append, Appended};
 
+use crate::pool::Who;
 use crate::selectors::{self, Choice, Chosen};
 use crate::topics::Topic;
 use crate::{Broker, durability, reply, send};
@@ -41,11 +42,12 @@ pub(crate) async fn send_selected(
     let deciding = deciding.await?;
     let choose_only = request.choose_only;
     let chosen = {
+        let who = Who::Senders(topic.id);
         let (broker_, topic, body) = (Arc::clone(broker), Arc::clone(&topic), body.clone());
         let work = move |worker: &mut Worker| {
             selectors::choose((&broker_, worker), &deciding, (&request, &topic), &body)
         };
-        broker.delivery.run(work).await??
+        broker.delivery.run(who, work).await??
     };
     let Chosen {
         by,

@@ -13,6 +13,7 @@ use quern_protocol::{
 use crate::accepted::Params;
 use crate::plugin_admin::newest;
 use crate::plugins::{Named, no_version};
+use crate::pool::Who;
 use crate::shelf::Found;
 use crate::{Broker, filters, reply};
 
@@ -161,17 +162,17 @@ async fn accepts(broker: &Arc<Broker>, found: Found, user: &User) -> Result<(), 
     match plugin.kind() {
         Kind::Filter | Kind::BodyFilter => {
             let found = Found::Loaded(plugin);
-            filters::subscription(broker, found, &user.expression, &params).await?;
+            filters::subscription(broker, Who::Others, found, &user.expression, &params).await?;
             Ok(())
         }
         Kind::QueueSelector => {
             let work = move |worker: &mut Worker| worker.open(&plugin, &params).map(drop);
-            let opened = broker.delivery.run(work).await?;
+            let opened = broker.delivery.run(Who::Others, work).await?;
             opened.map_err(|error| filters::refused("", &error))
         }
         Kind::AllocationStrategy => {
             let work = move |_: &mut Worker| Strategy::bind(&plugin, &params).map(drop);
-            let bound = broker.delivery.run(work).await?;
+            let bound = broker.delivery.run(Who::Others, work).await?;
             bound.map_err(|error| filters::refused("", &error))
         }
     }

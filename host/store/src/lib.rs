@@ -387,6 +387,11 @@ impl Store {
         self.0.env.clock.steady_ms()
     }
 
+    /// The same moment, µs.
+    pub fn steady_us(&self) -> u64 {
+        self.0.env.clock.steady_us()
+    }
+
     /// Makes everything durable and marks the log as closed. Appends fail from now on.
     pub fn close(&self) -> Result<(), CloseError> {
         self.0.stop(true)
