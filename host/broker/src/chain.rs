@@ -437,7 +437,7 @@ impl<'a> Judging<'a> {
         messages: &[Candidate],
         which: &[usize],
     ) -> Result<Batch, WireError> {
-        let mut batch = Batch::new(decider.needs());
+        let mut batch = decider.batch();
         for index in which {
             let (offset, record) = &messages[*index];
             let view = RecordView::trusted(record).map_err(|error| {

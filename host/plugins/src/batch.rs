@@ -120,6 +120,8 @@ impl Flat {
 pub struct Batch {
     fields: usize,
     numbers: usize,
+    /// Worth judging when it has so many messages.
+    most: usize,
     pub(crate) flat: Flat,
 }
 
@@ -129,6 +131,7 @@ impl Batch {
         Self {
             fields: needs.fields.len(),
             numbers: needs.numbers.len(),
+            most: limits::BATCH_MESSAGES,
             flat: Flat {
                 messages: types::Batch {
                     len: 0,
@@ -138,6 +141,14 @@ impl Batch {
                 },
                 bodies: Bodies::default(),
             },
+        }
+    }
+
+    /// The same, for not more than so many messages.
+    pub(crate) fn of(most: usize, needs: &Needs) -> Self {
+        Self {
+            most,
+            ..Self::new(needs)
         }
     }
 
@@ -189,10 +200,10 @@ impl Batch {
         self.flat.messages.len == 0
     }
 
-    /// Worth judging now: more would not make it cheaper.
+    /// Worth judging now: more would not make it cheaper, or take too long.
     pub fn is_full(&self) -> bool {
         let bodies = &self.flat.bodies;
-        self.len() >= limits::BATCH_MESSAGES
+        self.len() >= self.most
             || self.flat.messages.text.len() >= limits::BATCH_TEXT
             || bodies.ends.len() >= limits::BATCH_BODIES
             || bodies.bytes.len() >= limits::BATCH_BODY_BYTES

@@ -25,6 +25,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod order;
+mod pace;
 mod plugin;
 mod purity;
 mod queue_selector;

@@ -130,6 +130,10 @@ pub(crate) const NEEDS: usize = 16;
 pub(crate) const TAG_CODES: usize = 1_024;
 /// Messages of a batch.
 pub(crate) const BATCH_MESSAGES: usize = 256;
+/// A filter nothing is known of is asked about so many at first …
+pub(crate) const FIRST_MESSAGES: usize = 16;
+/// … and later about as many as it judges with so much fuel: the half of a millisecond, or a whole one.
+pub(crate) const MOMENT: u64 = 4_000_000;
 /// Text of a batch after which it is full, bytes.
 pub(crate) const BATCH_TEXT: usize = 64 * 1024;
 /// Messages of a batch whose bodies are judged too.

@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::error::{Cause, Fault};
 use crate::filter::{Expression, FilterInstance};
 use crate::plugin::Plugin;
-use crate::worker::{Verdict, check_shape};
+use crate::worker::{Verdict, as_verdicts, check_shape};
 
 /// Whether a plugin's `number`th batch, counted from 1, is asked about twice: often at first, so that what has a
 /// memory is found out soon, and then one in so many.
@@ -59,12 +59,8 @@ fn ask_backwards(
     let (answer, _) = instance.ask(plugin, compiled, &messages);
     let words = answer.ok()?.ok()?;
     check_shape(plugin, messages.messages.len, &words).ok()?;
-    let bit = |place: usize| words[place / 32] >> (place % 32) & 1;
-    let verdict = |place| match bit(place) {
-        1 => Verdict::Deliver,
-        _ => Verdict::Reject,
-    };
-    Some((0..messages.messages.len as usize).map(verdict).collect())
+    let verdicts = as_verdicts(&words);
+    Some(verdicts.take(messages.messages.len as usize).collect())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::error::{Cause, Fault, Refusal, SubscribeError, cut};
 use crate::filter::{Expression, FilterInstance, Params};
 use crate::ids::ById;
 use crate::limits;
+use crate::pace::Pace;
 use crate::plugin::{Kind, Plugin, next_id};
 use crate::purity;
 use crate::queue_selector::{Route, SelectorInstance, check_indices};
@@ -25,9 +26,15 @@ struct Accepted {
     plugin: Arc<Plugin>,
     expression: Expression,
     needs: Needs,
+    pace: Pace,
 }
 
 impl Subscription {
+    /// For messages to be judged, as many as are judged in a moment by all that is known.
+    pub fn batch(&self) -> Batch {
+        Batch::of(self.0.pace.at_once(), &self.0.needs)
+    }
+
     /// What has to be given for each message.
     pub fn needs(&self) -> &Needs {
         &self.0.needs
@@ -182,6 +189,7 @@ impl Worker {
             plugin: Arc::clone(plugin),
             expression,
             needs,
+            pace: Pace::default(),
         })))
     }
 
@@ -233,13 +241,8 @@ impl Worker {
         let mut fuel = 0;
         let (fault, at_fault) = in_parts(batch, |messages, range| {
             let words = self.verdicts(subscription, messages, &mut fuel)?;
-            for (verdicts, word) in verdicts[range].chunks_mut(32).zip(words) {
-                for (bit, verdict) in verdicts.iter_mut().enumerate() {
-                    *verdict = match word >> bit & 1 {
-                        1 => Verdict::Deliver,
-                        _ => Verdict::Reject,
-                    };
-                }
+            for (verdict, said) in verdicts[range].iter_mut().zip(as_verdicts(&words)) {
+                *verdict = said;
             }
             Ok(())
         });
@@ -299,7 +302,10 @@ impl Worker {
         fuel: &mut u64,
     ) -> Result<Vec<u32>, Unanswered> {
         let Accepted {
-            plugin, expression, ..
+            plugin,
+            expression,
+            pace,
+            ..
         } = &*subscription.0;
         let start = |plugin: &Plugin| FilterInstance::new(plugin).map_err(Unanswered::Beforehand);
         let answer = with_instance(&mut self.filters, plugin, start, |instance| {
@@ -307,6 +313,7 @@ impl Worker {
             let compiled = beforehand(plugin, compiled)?;
             let (answer, spent) = instance.matches(plugin, compiled, batch);
             *fuel += spent;
+            pace.took(batch.messages.len, spent, answer.is_ok());
             let answer = answer.map_err(Unanswered::Batch)?;
             if let Ok(bits) = &answer {
                 let shape = check_shape(plugin, batch.messages.len, bits);
@@ -442,6 +449,17 @@ fn changed_its_mind(plugin: &Plugin, refusal: types::Refusal) -> Fault {
     let reason = cut(refusal.reason);
     let message = format!("refuses what it has accepted before: {reason}");
     plugin.fault(Cause::Answer, message)
+}
+
+/// What the bits of an answer say, message by message; the spare ones too.
+pub(crate) fn as_verdicts(bits: &[u32]) -> impl Iterator<Item = Verdict> {
+    let bits = bits
+        .iter()
+        .flat_map(|word| (0..32).map(move |bit| word >> bit & 1));
+    bits.map(|bit| match bit {
+        1 => Verdict::Deliver,
+        _ => Verdict::Reject,
+    })
 }
 
 /// Exactly one bit a message, the spare ones zero.
