@@ -269,7 +269,8 @@ impl<'a> Judging<'a> {
         Ok(())
     }
 
-    /// What one filter says of all these, in as many batches as it takes.
+    /// What one filter says of all these: what it has said before, else what it says now, in as many batches as it
+    /// takes.
     fn verdicts(
         &self,
         by: &Subscription,
@@ -277,12 +278,30 @@ impl<'a> Judging<'a> {
         which: &[usize],
         worker: &mut Worker,
     ) -> Result<Vec<Verdict>, WireError> {
-        let mut verdicts = Vec::with_capacity(which.len());
-        while let Some(rest) = which.get(verdicts.len()..).filter(|it| !it.is_empty()) {
+        let memory = &self.broker.verdicts;
+        let asked = memory.asked(by);
+        let mut known = asked.map(|it| memory.of(it, self.topic.id, self.queue));
+        let said = which.iter().map(|it| {
+            let said = known.as_mut()?.said(messages[*it].0)?;
+            Some(match said {
+                true => Verdict::Deliver,
+                false => Verdict::Reject,
+            })
+        });
+        let said: Vec<Option<Verdict>> = said.collect();
+        let open = which.iter().zip(&said).filter(|(_, said)| said.is_none());
+        let open: Vec<usize> = open.map(|(it, _)| *it).collect();
+        by.plugin().remembered((which.len() - open.len()) as u64);
+        let mut verdicts = Vec::with_capacity(open.len());
+        while let Some(rest) = open.get(verdicts.len()..).filter(|it| !it.is_empty()) {
             let batch = self.lay_out(by, messages, rest)?;
             verdicts.append(&mut worker.judge(by, &batch).verdicts);
         }
-        Ok(verdicts)
+        let mut verdicts = verdicts.into_iter();
+        let all = said
+            .into_iter()
+            .map_while(|it| it.or_else(|| verdicts.next()));
+        Ok(all.collect())
     }
 
     /// Asks the usual version of a link, about nothing that it has been asked about before.

@@ -13,6 +13,7 @@ use quern_plugins::Subscription;
 use quern_protocol::TopicId;
 
 use crate::limits;
+use crate::plugins::versioned;
 
 /// Of a name, what it is asked, and the topic; that this is the same for others too is as unlikely as it is harmless.
 type Question = u64;
@@ -51,11 +52,11 @@ impl Spent {
 
 /// The number of the version that is asked, and what it is asked; `None` = it has no versions to be compared with.
 fn question(asked: &Subscription, spent: Spent) -> Option<(Question, u32)> {
-    let (name, version) = asked.plugin().name().split_once('@')?;
+    let (name, version) = versioned(asked.plugin().name())?;
     let mut hasher = DefaultHasher::new();
     let what = (name, asked.expression(), asked.params(), spent.topic);
     what.hash(&mut hasher);
-    Some((hasher.finish(), version.parse().ok()?))
+    Some((hasher.finish(), version))
 }
 
 impl Costs {

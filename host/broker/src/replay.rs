@@ -13,7 +13,7 @@ use quern_store::Held;
 use crate::chain::Chain;
 use crate::gate::Turn;
 use crate::offsets::Commit;
-use crate::plugins::{Named, PluginRecord, no_version};
+use crate::plugins::{Named, PluginRecord, no_version, versioned};
 use crate::pool::Who;
 use crate::replays::{Decided, Mark, Replay, ReplayBegan};
 use crate::scan::Scan;
@@ -162,8 +162,8 @@ pub(crate) async fn mark(broker: &Broker, scan: &Scan, chain: &Chain) {
         let Some(name) = &deciders.follows else {
             continue;
         };
-        let version = version_of(deciders.usual.plugin().name());
-        let since = version.and_then(|it| broker.state.plugins.marked_since(name, it));
+        let version = versioned(deciders.usual.plugin().name());
+        let since = version.and_then(|(_, it)| broker.state.plugins.marked_since(name, it));
         let Some(activated_at) = since else {
             continue;
         };
@@ -184,11 +184,6 @@ pub(crate) async fn mark(broker: &Broker, scan: &Scan, chain: &Chain) {
             tracing::warn!(plugin = %name, %group, %error, "a replay will not know where a version began to decide");
         }
     }
-}
-
-/// The number in `geo@3`; `None` = it has no versions.
-fn version_of(name: &str) -> Option<u32> {
-    name.rsplit_once('@')?.1.parse().ok()
 }
 
 /// Who a look that goes back over what was decided before asks besides, and up to where.
