@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use quern_protocol::ConfigEntry;
 use quern_quic::Listener;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
 use crate::routes::{ConnectionId, Now, Routes};
 
@@ -26,6 +27,8 @@ pub struct NameServer {
     settings: Vec<ConfigEntry>,
     started: Instant,
     routes: Mutex<Routes>,
+    /// Rings when silence is to be looked for earlier than it was.
+    bell: Notify,
     connections: AtomicU64,
 }
 
@@ -43,14 +46,13 @@ impl NameServer {
             settings,
             started: Instant::now(),
             routes: Mutex::default(),
+            bell: Notify::new(),
             connections: AtomicU64::new(0),
         })
     }
 
     /// Serves everyone who connects, and forgets silent brokers, until the listener is closed.
     pub async fn serve(self: Arc<Self>, listener: Arc<Listener>) {
-        let mut sweep = tokio::time::interval(limits::SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 connection = listener.accept() => match connection {
@@ -59,13 +61,35 @@ impl NameServer {
                     }
                     None => return,
                 },
-                _ = sweep.tick() => {
+                () = self.time_to_look() => {
                     for broker in self.routes(|routes, now| routes.expire(now)) {
                         tracing::warn!(%broker, "broker is lost, or silent for {:?}: forgotten", limits::EXPIRY);
                     }
                 }
             }
         }
+    }
+
+    /// Resolves when silence is to be looked for: never, while nobody can be missed.
+    async fn time_to_look(&self) {
+        loop {
+            let left = self.routes(|routes, now| {
+                let at = routes.look_at()?;
+                Some(at.saturating_sub(now))
+            });
+            let rung = self.bell.notified();
+            match left {
+                None => rung.await,
+                Some(left) => match timeout(left, rung).await {
+                    Ok(()) => {}
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+
+    fn look_earlier(&self) {
+        self.bell.notify_one();
     }
 
     fn routes<T>(&self, act: impl FnOnce(&mut Routes, Now) -> T) -> T {

@@ -36,11 +36,11 @@ impl Registered {
             .fingerprint(self.topics.values(), being_deleted)
     }
 
-    fn is_gone(&self, now: Now) -> bool {
-        now.saturating_sub(self.last_heard) >= limits::EXPIRY
-            || self
-                .lost
-                .is_some_and(|lost| now.saturating_sub(lost) >= limits::COME_BACK)
+    /// When it is gone, unless it is heard before.
+    fn gone_at(&self) -> Now {
+        let silent = self.last_heard + limits::EXPIRY;
+        let lost = self.lost.map(|at| at + limits::COME_BACK);
+        lost.map_or(silent, |at| at.min(silent))
     }
 }
 
@@ -48,7 +48,8 @@ impl Registered {
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     brokers: BTreeMap<BrokerName, Registered>,
-    swept: Now,
+    /// When silence is looked for next; `None` = there is nobody to be missed.
+    look_at: Option<Now>,
 }
 
 impl Routes {
@@ -92,6 +93,7 @@ impl Routes {
             lost: None,
         };
         self.brokers.insert(name, registered);
+        self.look_earlier(now);
         Ok(())
     }
 
@@ -173,21 +175,42 @@ impl Routes {
         let mut brokers = self.brokers.iter_mut();
         let (name, lost) = brokers.find(|(_, it)| it.connection == connection)?;
         lost.lost = Some(now);
-        Some(name.clone())
+        let name = name.clone();
+        self.look_earlier(now);
+        Some(name)
+    }
+
+    /// When silence is to be looked for, by [`Self::expire`]: half of a broker's time before it could be over, and from
+    /// then on often, so that this name server would notice if it slept itself meanwhile.
+    pub(crate) fn look_at(&self) -> Option<Now> {
+        self.look_at
+    }
+
+    fn next_look(&self, now: Now) -> Option<Now> {
+        let gone_at = self.brokers.values().map(Registered::gone_at).min()?;
+        let early = gone_at.saturating_sub(limits::EXPIRY / 2);
+        Some(early.max(now + limits::SWEEP).min(gone_at))
+    }
+
+    /// Only earlier than was meant: by how late a look is, this name server knows that it slept.
+    fn look_earlier(&mut self, now: Now) {
+        let (meant, next) = (self.look_at, self.next_look(now));
+        self.look_at = meant.into_iter().chain(next).min();
     }
 
     /// Forgets brokers that have been lost or silent for too long. What this name server has slept itself, because
     /// its process or machine stood still, is nobody's silence.
     pub(crate) fn expire(&mut self, now: Now) -> Vec<BrokerName> {
-        let since = now.saturating_sub(self.swept);
-        self.swept = now;
-        if since >= limits::COME_BACK {
+        let late = self.look_at.map_or(Now::ZERO, |at| now.saturating_sub(at));
+        if late >= limits::COME_BACK {
             for registered in self.brokers.values_mut() {
-                registered.last_heard = (registered.last_heard + since).min(now);
-                registered.lost = registered.lost.map(|at| (at + since).min(now));
+                registered.last_heard = (registered.last_heard + late).min(now);
+                registered.lost = registered.lost.map(|at| (at + late).min(now));
             }
         }
-        self.forget(|registered| registered.is_gone(now))
+        let gone = self.forget(|registered| registered.gone_at() <= now);
+        self.look_at = self.next_look(now);
+        gone
     }
 
     fn forget(&mut self, gone: impl Fn(&Registered) -> bool) -> Vec<BrokerName> {
@@ -326,13 +349,10 @@ mod tests {
         Ok(names.iter().map(|&name| name.to_owned()).collect())
     }
 
-    const SWEEP: Duration = limits::SWEEP;
-
-    /// Sweeps as a name server does that is awake all the time; who goes, and when.
+    /// Looks as a name server does that is awake all the time; who goes, and when.
     fn sweep(routes: &mut Routes, until: Now) -> Vec<(Now, String)> {
         let mut gone = Vec::new();
-        while routes.swept < until {
-            let now = (routes.swept + SWEEP).min(until);
+        while let Some(now) = routes.look_at().filter(|it| *it <= until) {
             let names = routes.expire(now).into_iter();
             gone.extend(names.map(|it| (now, it.to_string())));
         }
@@ -396,7 +416,8 @@ mod tests {
         routes.register(other, 3, ms(3_100)).unwrap();
         routes.lose(3, ms(3_200));
         let gone = sweep(&mut routes, ms(5_000));
-        assert_eq!(gone, [(ms(4_500), "a".to_owned())]);
+        assert_eq!(gone, [(ms(4_200), "a".to_owned())]);
+        assert_eq!(routes.look_at(), None, "there is nobody to be missed");
         assert_eq!(route(&routes, "t", false), NO);
         assert!(!routes.confirm(&confirm(&all), 4, ms(5_000)));
     }
@@ -408,7 +429,10 @@ mod tests {
         routes.register(broker("a", &["t"]), 1, s(0)).unwrap();
         assert_eq!(sweep(&mut routes, s(1)), []);
         assert!(routes.expire(s(60)).is_empty());
-        routes.lose(1, s(60));
+        // What is done before the look does not hide that it is late.
+        routes.lose(1, s(80));
+        assert!(routes.expire(s(80)).is_empty());
+        routes.lose(1, s(80));
         assert!(routes.expire(s(90)).is_empty());
         assert_eq!(sweep(&mut routes, s(100)).len(), 1);
     }

@@ -36,6 +36,7 @@ impl Session {
                 tracing::info!(%broker, "broker disconnected");
             }
         } else if let Some(broker) = session.routes(|routes, now| routes.lose(this, now)) {
+            session.server.look_earlier();
             tracing::warn!(%broker, %end, "broker lost: it may come back for {:?}", limits::COME_BACK);
         }
     }
@@ -76,6 +77,7 @@ impl Session {
         let (broker, address) = (register.broker.clone(), register.address.clone());
         let topics = register.topics.len();
         self.routes(|routes, now| routes.register(register, self.connection, now))?;
+        self.server.look_earlier();
         tracing::info!(%broker, address, topics, "broker registered");
         Ok(RegisterBrokerReply {
             expires_after_ms: limits::EXPIRY.as_millis() as u32,

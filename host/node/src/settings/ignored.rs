@@ -94,7 +94,7 @@ pub(super) const IGNORED: &[Ignored] = &[
          defaultThreadPoolQueueCapacity unRegisterBrokerQueueCapacity",
     ),
     name_server(
-        "a broker that stays silent is forgotten after 10 s, looked for twice a second",
+        "a broker that stays silent is forgotten after 10 s",
         "scanNotActiveBrokerInterval",
     ),
     name_server(
