@@ -16,6 +16,7 @@ mod giving_back;
 mod group_switches;
 mod groups;
 mod health;
+mod idle;
 mod kill;
 mod lite_pull;
 mod lost_answer;

@@ -14,6 +14,7 @@ use quern_protocol::{
 };
 use tokio::sync::Notify;
 
+use crate::alarm::{Alarms, By, Next};
 use crate::transactions::{Half, read};
 use crate::{Broker, hold, limits, reply, retry};
 
@@ -35,6 +36,14 @@ struct Table {
 }
 
 impl Table {
+    /// When somebody is asked next, behind a moment.
+    fn next_behind(&self, now: u64) -> Next {
+        let behind = (now + 1, LogPosition(0));
+        let groups = self.by_group.values();
+        let next = groups.filter_map(|it| it.range(behind..).next());
+        next.map(|(at, _)| *at).min()
+    }
+
     fn put(&mut self, position: LogPosition, known: Known) {
         let of_group = self.by_group.entry(known.group.clone()).or_default();
         of_group.insert((known.next, position));
@@ -152,6 +161,7 @@ async fn due(
         let Some((position, asked)) = broker.checks.ask(&request.group, now, pause) else {
             break;
         };
+        broker.alarms.checks.due(now + pause(asked));
         let half = read(broker, vec![position]).await?.pop();
         let topic = half.as_ref();
         let topic = topic.and_then(|it| broker.state.topics.by_id(it.message.topic));
@@ -162,6 +172,7 @@ async fn due(
         bytes += half.message.block.len();
         if bytes > limits::CHECKS_BYTES && !checks.is_empty() {
             broker.checks.not_asked(position, now);
+            broker.alarms.checks.ring();
             break;
         }
         broker.metrics.waits.checks.add(1);
@@ -177,19 +188,55 @@ async fn due(
 
 /// Learns of transactions that have been open for long and sets aside those nobody can decide, for as long as
 /// the broker is there.
-pub(crate) async fn watch(broker: Weak<Broker>) {
+pub(crate) async fn watch(broker: Weak<Broker>, alarms: Arc<Alarms>) {
+    let alarm = &alarms.checks;
     loop {
-        tokio::time::sleep(limits::CHECK_TICK).await;
-        let Some(broker) = broker.upgrade() else {
+        let Some(there) = broker.upgrade().filter(|it| !it.is_draining()) else {
             return;
         };
-        if broker.is_draining() {
-            continue;
-        }
-        if let Err(error) = look(&broker).await {
-            tracing::warn!(%error, "transactions whose outcome is not known wait longer");
+        alarm.awake();
+        let began = there.store.now_ms();
+        let next = match look(&there).await {
+            Ok(()) => next_look(&there, began),
+            Err(error) => {
+                tracing::warn!(%error, "transactions whose outcome is not known wait longer");
+                Some(began + limits::CHECK_AGAIN)
+            }
+        };
+        drop(there);
+        if !alarm.sleep(&broker, By::Log, next).await {
+            return;
         }
     }
+}
+
+/// When there is something to do again: one is open for long enough to be asked about, or again, or for so long that
+/// nobody will decide it. What was to be done in the look that began then, and was not, is on its way elsewhere.
+fn next_look(broker: &Broker, began: u64) -> Next {
+    let (checks, settings) = (&broker.checks, &broker.config.transactions);
+    let (seen, asked) = {
+        let table = checks.table();
+        (table.seen, table.next_behind(began))
+    };
+    let first_behind = |it| broker.store.undecided(None, it, 1).pop();
+    let unknown = first_behind(seen).map(|it| after(it.due_at, settings.first_check));
+    let oldest = first_behind((0, LogPosition(0)));
+    let oldest = oldest.map(|it| after(it.due_at, settings.longest));
+    let hopeless = checks
+        .hopeless(began, settings.checks)
+        .first()
+        .map(|_| began);
+    let next = [unknown, oldest, hopeless, asked].into_iter().flatten();
+    let next = next.map(|at| match at <= began {
+        true => began + limits::CHECK_AGAIN,
+        false => at,
+    });
+    next.min()
+}
+
+/// So long after a moment, ms.
+pub(crate) fn after(at: u64, wait: Duration) -> u64 {
+    at.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// One look at them.

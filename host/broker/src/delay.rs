@@ -11,6 +11,7 @@ use quern_protocol::{
 };
 use quern_store::{Append, AppendOne, Due, Pending, ReadError, Waiting};
 
+use crate::alarm::{Alarms, By};
 use crate::topics::Topic;
 use crate::{Broker, limits, reply};
 
@@ -136,28 +137,29 @@ fn about(position: LogPosition, message: &AppendOne) -> DelayedMessage {
 }
 
 /// Delivers messages whose time has come, for as long as the broker is there.
-pub(crate) async fn deliver(broker: Weak<Broker>) {
+pub(crate) async fn deliver(broker: Weak<Broker>, alarms: Arc<Alarms>) {
+    let alarm = &alarms.timers;
     loop {
-        let Some(broker) = broker.upgrade() else {
+        let Some(there) = broker.upgrade().filter(|it| !it.is_draining()) else {
             return;
         };
-        let rest = match deliver_due(&broker).await {
+        alarm.awake();
+        let delivered = deliver_due(&there).await;
+        let now = there.store.now_ms();
+        let next = match delivered {
             Ok(true) => continue,
-            Ok(false) => {
-                let (next, now) = (broker.store.next_due(), broker.store.now_ms());
-                let next = next.map(|it| Duration::from_millis(it.saturating_sub(now)));
-                // One that comes meanwhile may be due before those that wait.
-                next.map_or(limits::TIMER_TICK, |it| {
-                    it.clamp(limits::TIMER_REST, limits::TIMER_TICK)
-                })
-            }
+            // One that is due and was not delivered is on its way somewhere else.
+            Ok(false) => there.store.next_due(),
             Err(error) => {
                 tracing::warn!(%error, "messages whose time has come wait longer");
-                limits::TIMER_TICK
+                Some(now + limits::TIMER_AGAIN)
             }
         };
-        drop(broker);
-        tokio::time::sleep(rest).await;
+        drop(there);
+        let next = next.map(|it| it.max(now + limits::TIMER_REST));
+        if !alarm.sleep(&broker, By::Log, next).await {
+            return;
+        }
     }
 }
 

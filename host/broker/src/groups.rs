@@ -14,6 +14,7 @@ use quern_protocol::{
 };
 use tokio::sync::Notify;
 
+use crate::alarm::Next;
 use crate::{limits, reply};
 
 #[derive(Debug)]
@@ -282,6 +283,16 @@ impl Groups {
             !group.members.is_empty() || group.is_being_planned
         });
         changed
+    }
+
+    /// When the next one will have been silent for too long. One that nobody is in any more is looked at later.
+    pub(crate) fn next_gone(&self, later: u64) -> Next {
+        let groups = self.0.lock().expect(POISONED);
+        let next = groups.values().map(|group| {
+            let gone = group.members.values().map(|it| it.gone_at);
+            gone.min().unwrap_or(later)
+        });
+        next.min()
     }
 
     /// What has to be shared out, to whoever asks first; [`Self::planned`] is told what became of it.

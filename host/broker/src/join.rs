@@ -10,6 +10,7 @@ use quern_protocol::{
     Selector, WireError, limits as wire,
 };
 
+use crate::alarm::{Alarms, By};
 use crate::{Broker, allocation, group_settings, limits, reply};
 
 pub(crate) async fn join(
@@ -38,6 +39,7 @@ pub(crate) async fn join(
         Some(fingerprint) => broker.groups.go_on(now, &group, &member, fingerprint)?,
         None => broker.groups.join(now, request)?,
     };
+    broker.alarms.members.due(now + limits::SESSION);
     let mut here = Here {
         broker,
         group,
@@ -89,6 +91,7 @@ impl Drop for Here<'_> {
         if !self.is_answered {
             let now = self.broker.store.steady_ms();
             self.broker.groups.lost(now, &self.group, &self.member);
+            self.broker.alarms.members.due(now + limits::COME_BACK);
         }
     }
 }
@@ -96,22 +99,29 @@ impl Drop for Here<'_> {
 pub(crate) fn leave(broker: &Arc<Broker>, request: &LeaveGroup) -> LeaveGroupReply {
     if broker.groups.leave(&request.group, &request.member) {
         tracing::debug!(group = %request.group, member = request.member, "left");
+        broker.alarms.members.ring();
         share_out(broker, &request.group);
     }
     LeaveGroupReply {}
 }
 
 /// Misses members that have gone silent, for as long as the broker is there.
-pub(crate) async fn miss(broker: Weak<Broker>) {
-    let mut ticks = tokio::time::interval(limits::MISS);
+pub(crate) async fn miss(broker: Weak<Broker>, alarms: Arc<Alarms>) {
+    let alarm = &alarms.members;
     loop {
-        ticks.tick().await;
-        let Some(broker) = broker.upgrade() else {
+        let Some(there) = broker.upgrade() else {
             return;
         };
-        for group in broker.groups.expire(broker.store.steady_ms()) {
+        alarm.awake();
+        let now = there.store.steady_ms();
+        for group in there.groups.expire(now) {
             tracing::info!(%group, "members have gone silent; sharing out their queues");
-            share_out(&broker, &group);
+            share_out(&there, &group);
+        }
+        let next = there.groups.next_gone(now + limits::MISS);
+        drop(there);
+        if !alarm.sleep(&broker, By::Steady, next).await {
+            return;
         }
     }
 }

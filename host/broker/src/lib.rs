@@ -6,6 +6,7 @@
 
 mod accepted;
 mod admin;
+mod alarm;
 mod allocation;
 mod bindings;
 mod breakers;
@@ -79,6 +80,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use quern_plugins::{Digest, Runtime, RuntimeError, Worker};
 use quern_protocol::frame::{Frame, Outgoing};
@@ -89,6 +91,7 @@ use quern_store::{
 };
 use tokio::sync::{Notify, watch};
 
+use crate::alarm::Alarms;
 use crate::allocation::Allocation;
 use crate::breakers::Breakers;
 use crate::checks::Checks;
@@ -145,6 +148,7 @@ pub struct Broker {
     store: Store,
     state: Arc<State>,
     waits: Arc<LongPoll>,
+    alarms: Arc<Alarms>,
     shelf: Shelf,
     filters: Filters,
     verdicts: Verdicts,
@@ -180,11 +184,16 @@ pub struct Broker {
 }
 
 /// Tells whoever watches that the topics are others than they were, when it is dropped.
-struct TopicsChange(Arc<watch::Sender<u64>>);
+struct TopicsChange {
+    version: Arc<watch::Sender<u64>>,
+    alarms: Arc<Alarms>,
+}
 
 impl Drop for TopicsChange {
     fn drop(&mut self) {
-        self.0.send_modify(|version| *version += 1);
+        self.alarms.deletion.ring();
+        self.alarms.retention.ring();
+        self.version.send_modify(|version| *version += 1);
     }
 }
 
@@ -233,6 +242,7 @@ impl Broker {
         let Heard {
             state,
             waits,
+            alarms,
             first_bad,
         } = heard;
         if let Ok(bad) = first_bad.try_recv() {
@@ -280,6 +290,7 @@ impl Broker {
             store,
             state,
             waits,
+            alarms,
         };
         broker.collect_components();
         let clock = broker.store.clone();
@@ -311,10 +322,11 @@ impl Broker {
 
     /// Serves everyone who connects, until the listener is closed.
     pub async fn serve(self: Arc<Self>, listener: Arc<Listener>) {
-        tokio::spawn(join::miss(Arc::downgrade(&self)));
-        tokio::spawn(delay::deliver(Arc::downgrade(&self)));
-        tokio::spawn(checks::watch(Arc::downgrade(&self)));
-        tokio::spawn(topic_deletion::sweep(Arc::downgrade(&self)));
+        let (broker, alarms) = (Arc::downgrade(&self), &self.alarms);
+        tokio::spawn(join::miss(broker.clone(), Arc::clone(alarms)));
+        tokio::spawn(delay::deliver(broker.clone(), Arc::clone(alarms)));
+        tokio::spawn(checks::watch(broker.clone(), Arc::clone(alarms)));
+        tokio::spawn(topic_deletion::sweep(broker, Arc::clone(alarms)));
         self.begin_queues().await;
         tokio::spawn(park::mend(Arc::clone(&self)));
         while let Some(connection) = listener.accept().await {
@@ -330,7 +342,8 @@ impl Broker {
             tracing::warn!(%error, "messages that are too old may be served for a moment");
             topic_retention::Beginnings::default()
         });
-        tokio::spawn(topic_retention::advance(Arc::downgrade(self), known));
+        let (broker, alarms) = (Arc::downgrade(self), Arc::clone(&self.alarms));
+        tokio::spawn(topic_retention::advance(broker, known, alarms));
     }
 
     /// Keeps this broker registered with its name servers until it drains.
@@ -431,7 +444,10 @@ impl Broker {
 
     /// To be dropped when the topics are others.
     fn topics_change(&self) -> TopicsChange {
-        TopicsChange(Arc::clone(&self.topics_version))
+        TopicsChange {
+            version: Arc::clone(&self.topics_version),
+            alarms: Arc::clone(&self.alarms),
+        }
     }
 
     /// Waits until the name servers that know this broker know the topics it has now, so that who made one finds it.
@@ -466,6 +482,7 @@ impl Broker {
 struct Heard {
     state: Arc<State>,
     waits: Arc<LongPoll>,
+    alarms: Arc<Alarms>,
     first_bad: Receiver<String>,
 }
 
@@ -475,12 +492,15 @@ fn listen(config: &Config) -> (Heard, LogObserver) {
     let heard = Heard {
         state: Arc::default(),
         waits: Arc::default(),
+        alarms: Arc::default(),
         first_bad,
     };
     let observer = LogObserver {
         state: Arc::clone(&heard.state),
         waits: Arc::clone(&heard.waits),
         tombstones: u64::try_from(tombstones).unwrap_or(u64::MAX),
+        alarms: Arc::clone(&heard.alarms),
+        first_check: config.transactions.first_check,
         bad_state,
     };
     (heard, observer)
@@ -492,6 +512,9 @@ struct LogObserver {
     waits: Arc<LongPoll>,
     /// How long they stay, ms.
     tombstones: u64,
+    alarms: Arc<Alarms>,
+    /// A transaction that has been open for so long is to be looked at.
+    first_check: Duration,
     bad_state: SyncSender<String>,
 }
 
@@ -499,6 +522,13 @@ impl Observer for LogObserver {
     fn dispatched(&mut self, event: Dispatched<'_>) {
         match event {
             Dispatched::Message { topic, queue, .. } => self.waits.wake(topic, queue),
+            Dispatched::Waiting { kind, due_at } => match kind {
+                RecordKind::Half => self
+                    .alarms
+                    .checks
+                    .due(checks::after(due_at, self.first_check)),
+                _ => self.alarms.timers.due(due_at),
+            },
             Dispatched::State { kind, body, .. } => {
                 if let Err(error) = self.state.apply(kind, body) {
                     // Only the first is kept: the broker does not start with any.

@@ -77,10 +77,10 @@ pub(crate) const OPEN_BREAKERS: usize = 2;
 pub(crate) const TOPICS: usize = 100_000;
 /// A topic that is deleted can come back for so long at the most, ms …
 pub(crate) const DELETION_GRACE: u64 = 30 * 24 * 60 * 60 * 1000;
-/// … and whether that is over is looked at this often.
-pub(crate) const DELETION_LOOK: Duration = Duration::from_millis(500);
-/// Whether messages of topics that say how long have become too old is looked at this often …
-pub(crate) const RETENTION_LOOK: Duration = Duration::from_millis(500);
+/// … and one that cannot be ended then is tried again after this, ms.
+pub(crate) const DELETION_AGAIN: u64 = 500;
+/// Whether messages of topics that say how long have become too old is looked at no more often than this, ms, …
+pub(crate) const RETENTION_LOOK: u64 = 500;
 /// … of each queue no more often than this, ms, or a hundredth of that time.
 pub(crate) const RETENTION_REST: u64 = 10_000;
 /// A member of a group that is silent for so long is taken for gone, ms.
@@ -89,8 +89,8 @@ pub(crate) const SESSION: u64 = 10_000;
 pub(crate) const LEASE: u64 = 10_000;
 /// A member whose connection has ended may come back for so long, ms.
 pub(crate) const COME_BACK: u64 = 1_000;
-/// Members that are gone are looked for this often.
-pub(crate) const MISS: Duration = Duration::from_millis(500);
+/// Whether a group that nobody is in any more can go is looked at after this, ms.
+pub(crate) const MISS: u64 = 500;
 /// Groups one broker coordinates, and members of each.
 pub(crate) const GROUPS: usize = 16_384;
 pub(crate) const MEMBERS: usize = 1_024;
@@ -112,11 +112,14 @@ pub(crate) const GIVEN_AGAIN: usize = 1_024;
 /// Dead letters sent back at once, and bytes, the last apart.
 pub(crate) const RESEND: u32 = 256;
 pub(crate) const RESEND_BYTES: usize = 4 * 1024 * 1024;
-/// Messages whose time has come are looked for this often at the least …
-pub(crate) const TIMER_TICK: Duration = Duration::from_millis(50);
-/// … with such a rest between …
-pub(crate) const TIMER_REST: Duration = Duration::from_millis(2);
-/// … and delivered so many at once, and bytes, the last apart.
+/// The machine's clock may have been set: what waits for a moment of it looks this often. A step forward of less than
+/// five minutes is believed, so a message whose time it jumps over waits no longer than this.
+pub(crate) const CLOCK_LOOK: Duration = Duration::from_secs(1);
+/// Between two looks for messages whose time has come is such a rest, ms …
+pub(crate) const TIMER_REST: u64 = 2;
+/// … after one that failed this, ms; …
+pub(crate) const TIMER_AGAIN: u64 = 50;
+/// … and so many are delivered at once, and bytes, the last apart.
 pub(crate) const FIRED: usize = 2_048;
 pub(crate) const FIRED_BYTES: usize = 4 * 1024 * 1024;
 /// Messages that wait listed at once.
@@ -129,8 +132,8 @@ pub(crate) const POP_GATES: usize = 16 * 1024;
 pub(crate) const POP_ATTEMPTS: usize = 16 * 1024;
 /// Whether messages are visible again is looked at this often at the least.
 pub(crate) const POP_LOOK: Duration = Duration::from_secs(1);
-/// Transactions that are open are looked at this often.
-pub(crate) const CHECK_TICK: Duration = Duration::from_millis(500);
+/// Transactions that could not be looked at, or not be set aside, are looked at again after this, ms.
+pub(crate) const CHECK_AGAIN: u64 = 500;
 /// Replies that wait for who asked, of all inboxes, …
 pub(crate) const REPLIES: usize = 65_536;
 /// … and their bytes.

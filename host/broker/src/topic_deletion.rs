@@ -3,7 +3,7 @@
 //! what there is follows from the log alone, whatever the clock of whoever reads it. Why so:
 //! `docs/decisions/0020-a-deleted-topic-can-come-back.md`.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use quern_protocol::retry::is_reserved_topic;
 use quern_protocol::{
@@ -12,6 +12,7 @@ use quern_protocol::{
 };
 
 use crate::admin::{change_topics, messages};
+use crate::alarm::{Alarms, By};
 use crate::topics::TopicChange;
 use crate::{Broker, limits, reply};
 
@@ -94,35 +95,25 @@ pub(crate) fn list(broker: &Broker) -> ListDeletedTopicsReply {
     }
 }
 
-/// Lets topics go whose time of grace is over, for as long as the broker is there. It looks again and again while
-/// there are such topics, for clocks jump, and sleeps while there are none.
-pub(crate) async fn sweep(broker: Weak<Broker>) {
-    let Some(mut changed) = broker.upgrade().map(|it| it.topics_version.subscribe()) else {
-        return;
-    };
+/// Lets topics go whose time of grace is over, for as long as the broker is there.
+pub(crate) async fn sweep(broker: Weak<Broker>, alarms: Arc<Alarms>) {
+    let alarm = &alarms.deletion;
     loop {
-        let is_any = {
-            let Some(broker) = broker.upgrade() else {
-                return;
-            };
-            changed.mark_unchanged();
-            let_go(&broker).await;
-            broker.state.topics.is_any_doomed()
+        let Some(there) = broker.upgrade().filter(|it| !it.is_draining()) else {
+            return;
         };
-        let ended = match is_any {
-            true => tokio::time::timeout(limits::DELETION_LOOK, changed.changed()).await,
-            false => Ok(changed.changed().await),
-        };
-        if let Ok(Err(_)) = ended {
+        alarm.awake();
+        let_go(&there).await;
+        let again = there.store.now_ms() + limits::DELETION_AGAIN;
+        let next = there.state.topics.next_over().map(|at| at.max(again));
+        drop(there);
+        if !alarm.sleep(&broker, By::Log, next).await {
             return;
         }
     }
 }
 
 async fn let_go(broker: &Broker) {
-    if broker.is_draining() {
-        return;
-    }
     for id in broker.state.topics.over(broker.store.now_ms()) {
         if let Err(error) = end(broker, id).await {
             tracing::warn!(topic = id.0, %error, "a deleted topic stays a little longer");

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use quern_protocol::{QueueId, QueueOffset, TopicId, WireError};
 use quern_store::ReadError;
 
+use crate::alarm::{Alarms, By, Next};
 use crate::topics::Topic;
 use crate::{Broker, limits, reply};
 
@@ -25,6 +26,13 @@ struct Known {
 /// What was found of the queues of such topics.
 #[derive(Debug, Default)]
 pub(crate) struct Beginnings(HashMap<Key, Known>);
+
+impl Beginnings {
+    /// When it is worth a look again.
+    fn next(&self) -> Next {
+        self.0.values().map(|it| it.look_at).min()
+    }
+}
 
 /// Looks at all of them; where some cannot be read they begin where they did.
 pub(crate) async fn look(
@@ -86,18 +94,24 @@ fn begin(
 }
 
 /// Goes on looking, for as long as the broker is there.
-pub(crate) async fn advance(broker: Weak<Broker>, mut known: Beginnings) {
-    loop {
-        tokio::time::sleep(limits::RETENTION_LOOK).await;
-        let Some(broker) = broker.upgrade() else {
+pub(crate) async fn advance(broker: Weak<Broker>, mut known: Beginnings, alarms: Arc<Alarms>) {
+    let alarm = &alarms.retention;
+    let mut next = known.next();
+    while alarm.sleep(&broker, By::Log, next).await {
+        let Some(there) = broker.upgrade() else {
             return;
         };
-        known = match look(&broker, known).await {
-            Ok(known) => known,
+        alarm.awake();
+        let again = there.store.now_ms() + limits::RETENTION_LOOK;
+        (known, next) = match look(&there, known).await {
+            Ok(known) => {
+                let next = known.next().map(|it| it.max(again));
+                (known, next)
+            }
             Err(error) => {
                 tracing::warn!(%error, "queues are not looked through for messages that are too old");
                 // All are looked at anew.
-                Beginnings::default()
+                (Beginnings::default(), Some(again))
             }
         };
     }

@@ -247,8 +247,10 @@ impl Topics {
         all
     }
 
-    pub(crate) fn is_any_doomed(&self) -> bool {
-        !self.0.read().expect(POISONED).doomed.is_empty()
+    /// When the first of them cannot any more.
+    pub(crate) fn next_over(&self) -> Option<u64> {
+        let table = self.0.read().expect(POISONED);
+        table.doomed.values().min().copied()
     }
 
     /// Those whose time of grace is over.

@@ -48,6 +48,9 @@ pub(crate) async fn read(
     broker: &Broker,
     positions: Vec<LogPosition>,
 ) -> Result<Vec<Half>, WireError> {
+    if positions.is_empty() {
+        return Ok(Vec::new());
+    }
     let store = broker.store.clone();
     let read = move || {
         let mut halves = Vec::with_capacity(positions.len());

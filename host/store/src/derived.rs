@@ -129,11 +129,18 @@ impl Derived {
             };
             self.tell_of_messages(batch.key, next);
         } else if let Some(list) = self.waiting(batch.kind) {
+            let mut soonest = None;
             for (waiting, at) in written.waiting() {
+                soonest = Some(soonest.unwrap_or(u64::MAX).min(waiting.due_at));
                 match batch.carried {
                     true => list.moved(waiting, at),
                     false => list.put(waiting, at),
                 }
+            }
+            if let Some(due_at) = soonest {
+                let kind = batch.kind;
+                let waiting = Dispatched::Waiting { kind, due_at };
+                self.observer.dispatched(waiting);
             }
         }
         if let (true, Some(origin)) = (decides(batch.kind), batch.origin) {

@@ -13,6 +13,9 @@ pub enum Dispatched<'a> {
         queue: QueueId,
         next: QueueOffset,
     },
+    /// Messages of a topic that wait: for their time, ms since 1970, or for the outcome of their transaction, which
+    /// they have done since then. Not told at a start.
+    Waiting { kind: RecordKind, due_at: u64 },
     /// A state record.
     State {
         kind: RecordKind,

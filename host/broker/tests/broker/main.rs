@@ -14,6 +14,7 @@ mod retry;
 mod simulation;
 mod subscribe;
 mod topics;
+mod waiting;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -45,22 +46,32 @@ async fn connect(dir: &Path, config: Config, plugins: &Runtime, fs: &SimFs) -> C
         fs: Arc::new(fs.clone()),
         clock: Arc::new(RealClock::default()),
     };
+    connect_in(dir, config, plugins, env).await
+}
+
+/// The same, in a world of one's own.
+async fn connect_in(dir: &Path, config: Config, plugins: &Runtime, env: Env) -> Connection {
     let store = StoreConfig {
         segment_size: Some(1 << 20),
         ..StoreConfig::new("/data")
     };
     let (broker, _) = Broker::open(config, store, env, plugins).unwrap();
-    let authority = DevAuthority::open_in(dir).unwrap();
-    let identity = authority.issue("broker", "b").unwrap();
-    let loopback = ([127, 0, 0, 1], 0).into();
-    let listen = ListenConfig::new(loopback, identity, authority.trust(), [7; 32]);
-    let listener = Arc::new(Listener::bind(listen).unwrap());
+    let listener = listen(dir);
     let address = listener.local_addr().to_string();
     tokio::spawn(broker.serve(listener));
+    let authority = DevAuthority::open_in(dir).unwrap();
     let connector = Connector::new(authority.trust(), None, Door::Client).unwrap();
     let connection = connector.connect(&address).await.unwrap();
     connection.hello(&Hello::new(Role::Client)).await.unwrap();
     connection
+}
+
+fn listen(dir: &Path) -> Arc<Listener> {
+    let authority = DevAuthority::open_in(dir).unwrap();
+    let identity = authority.issue("broker", "b").unwrap();
+    let loopback = ([127, 0, 0, 1], 0).into();
+    let listen = ListenConfig::new(loopback, identity, authority.trust(), [7; 32]);
+    Arc::new(Listener::bind(listen).unwrap())
 }
 
 fn topic() -> TopicName {
