@@ -10,7 +10,7 @@ use quern_protocol::retry::{ORIGIN_QUEUE, ORIGIN_TOPIC};
 use quern_protocol::transaction::{PRODUCER_GROUP, parked_topic};
 use quern_protocol::{
     GroupName, LogPosition, PollTransactions, PollTransactionsReply, QueueId, TransactionCheck,
-    WireError,
+    WireError, limits as wire,
 };
 use tokio::sync::Notify;
 
@@ -144,7 +144,8 @@ pub(crate) async fn poll(
     request: PollTransactions,
 ) -> Result<PollTransactionsReply, WireError> {
     let look = || due(broker, &request);
-    let checks = hold::until_some(broker, request.wait_ms, &broker.checks.bell, look).await?;
+    let wait = (request.wait_ms, wire::PULL_WAIT_MS);
+    let checks = hold::until_some(broker, wait, &broker.checks.bell, look).await?;
     Ok(PollTransactionsReply { checks })
 }
 

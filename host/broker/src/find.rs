@@ -238,9 +238,9 @@ pub(crate) async fn resend(
     if request.dry_run {
         return Ok(reply);
     }
-    let target = match request.group {
+    let target = match &request.group {
         None => topic,
-        Some(_) => retry::system_topic(broker, name).await?,
+        Some(group) => retry::topic_of_retries(broker, group, name).await?,
     };
     let one = AppendOne {
         topic: target.id,

@@ -29,6 +29,17 @@ struct Member {
     heard: u64,
     /// Steady ms from which it is taken for gone.
     gone_at: u64,
+    /// Of its last request to join.
+    ticket: u64,
+}
+
+/// A request to join that was let in.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// Rings when the group's queues are shared out anew, or a member is gone.
+    pub(crate) bell: Arc<Notify>,
+    /// Which of the member's requests it is.
+    pub(crate) ticket: u64,
 }
 
 impl Member {
@@ -44,7 +55,12 @@ impl Member {
             fingerprint,
             heard: now,
             gone_at: now + limits::SESSION,
+            ticket: 0,
         }
+    }
+
+    fn hear(&mut self, now: u64) {
+        (self.heard, self.gone_at) = (now, now + limits::SESSION);
     }
 
     /// What every member has to have in common.
@@ -105,6 +121,8 @@ pub(crate) struct Standing {
     pub(crate) members: u32,
     pub(crate) strategy: String,
     pub(crate) shares: Vec<Share>,
+    /// Another one: the member is to look for what there is.
+    pub(crate) news: u64,
 }
 
 #[derive(Debug)]
@@ -113,6 +131,8 @@ struct Group {
     /// 0 = its queues have not been shared out yet.
     generation: u64,
     plan: Result<Plan, WireError>,
+    /// Counts what members are to look for that no sharing out tells them.
+    news: u64,
     /// Something has changed since the plan was made, or since it is being made.
     is_stale: bool,
     is_being_planned: bool,
@@ -125,6 +145,7 @@ impl Default for Group {
             members: BTreeMap::new(),
             generation: 0,
             plan: Ok(Plan::default()),
+            news: 0,
             is_stale: false,
             is_being_planned: false,
             bell: Arc::default(),
@@ -184,7 +205,22 @@ impl Group {
         self.members.retain(|id, member| !gone(id, member));
         let removed = self.members.len() < before;
         self.is_stale |= removed;
+        if removed {
+            self.bell.notify_waiters();
+        }
         removed
+    }
+
+    /// The member has asked to join, and is known.
+    fn joined(&mut self, member: &str) -> Joined {
+        let ticket = fastrand::u64(..);
+        if let Some(member) = self.members.get_mut(member) {
+            member.ticket = ticket;
+        }
+        Joined {
+            bell: Arc::clone(&self.bell),
+            ticket,
+        }
     }
 }
 
@@ -195,8 +231,8 @@ pub(crate) struct Groups(Mutex<HashMap<GroupName, Group>>);
 const POISONED: &str = "no code that can panic runs under the groups lock";
 
 impl Groups {
-    /// A sign of life. Returns what rings when the group's queues are shared out anew.
-    pub(crate) fn join(&self, now: u64, request: JoinGroup) -> Result<Arc<Notify>, WireError> {
+    /// A sign of life.
+    pub(crate) fn join(&self, now: u64, request: JoinGroup) -> Result<Joined, WireError> {
         let mut groups = self.0.lock().expect(POISONED);
         let full = |what: &str, most: usize| {
             let text = format!("this broker takes no more than {most} {what}");
@@ -214,16 +250,16 @@ impl Groups {
         let is_full = group.members.len() >= limits::MEMBERS;
         match group.members.get_mut(&id) {
             Some(known) if known.is_like(&member) => {
-                (known.heard, known.gone_at) = (now, member.gone_at);
+                known.hear(now);
                 known.fingerprint = member.fingerprint;
             }
             None if is_full => return Err(full("members of a group", limits::MEMBERS)),
             _ => {
-                group.members.insert(id, member);
+                group.members.insert(id.clone(), member);
                 group.is_stale = true;
             }
         }
-        Ok(Arc::clone(&group.bell))
+        Ok(group.joined(&id))
     }
 
     /// A sign of life of a member that wants what it has wanted before, by the fingerprint of that.
@@ -233,16 +269,35 @@ impl Groups {
         group: &GroupName,
         member: &str,
         fingerprint: u64,
-    ) -> Result<Arc<Notify>, WireError> {
+    ) -> Result<Joined, WireError> {
         let mut groups = self.0.lock().expect(POISONED);
         let known = groups.get_mut(group).and_then(|group| {
             let known = group.members.get_mut(member)?;
-            (known.fingerprint == fingerprint).then(|| {
-                (known.heard, known.gone_at) = (now, now + limits::SESSION);
-                Arc::clone(&group.bell)
-            })
+            if known.fingerprint != fingerprint {
+                return None;
+            }
+            known.hear(now);
+            Some(group.joined(member))
         });
         known.ok_or_else(|| reply::unknown_member(group, Some(member)))
+    }
+
+    /// Another sign of life, if it is a member here.
+    pub(crate) fn hear(&self, now: u64, group: &GroupName, member: &str) {
+        let mut groups = self.0.lock().expect(POISONED);
+        let group = groups.get_mut(group);
+        if let Some(member) = group.and_then(|it| it.members.get_mut(member)) {
+            member.hear(now);
+        }
+    }
+
+    /// The members of a group are to look for what there is: more than any of them knows.
+    pub(crate) fn look_again(&self, group: &GroupName) {
+        let mut groups = self.0.lock().expect(POISONED);
+        if let Some(group) = groups.get_mut(group) {
+            group.news += 1;
+            group.bell.notify_waiters();
+        }
     }
 
     /// Whether a group has such a member; `None` = any.
@@ -261,11 +316,14 @@ impl Groups {
         group.is_some_and(|group| group.remove(|id, _| id == member))
     }
 
-    /// Its connection has ended: it is taken for gone soon, unless it comes back before.
-    pub(crate) fn lost(&self, now: u64, group: &GroupName, member: &str) {
+    /// The connection of its request has ended: it is taken for gone soon, unless it comes back before, or has
+    /// already.
+    pub(crate) fn lost(&self, now: u64, group: &GroupName, member: &str, ticket: u64) {
         let mut groups = self.0.lock().expect(POISONED);
         let group = groups.get_mut(group);
-        if let Some(member) = group.and_then(|it| it.members.get_mut(member)) {
+        if let Some(member) = group.and_then(|it| it.members.get_mut(member))
+            && member.ticket == ticket
+        {
             member.gone_at = member.gone_at.min(now + limits::COME_BACK);
         }
     }
@@ -381,6 +439,7 @@ impl Groups {
             members: group.members.len() as u32,
             strategy: plan.strategy.clone(),
             shares,
+            news: group.news,
         }))
     }
 
@@ -536,10 +595,16 @@ mod tests {
     #[test]
     fn silence_ends_a_membership_and_a_lost_connection_shortens_it() {
         let groups = Groups::default();
-        for member in ["a", "b", "c"] {
-            groups.join(0, join(member, Filter::All, 1)).unwrap();
-        }
-        groups.lost(100, &group(), "b");
+        let [_, first, _] = ["a", "b", "c"].map(|member| {
+            let joined = groups.join(0, join(member, Filter::All, 1));
+            joined.unwrap().ticket
+        });
+        // It has come back on another connection before the end of the first one was noticed.
+        let again = groups.join(50, join("b", Filter::All, 1)).unwrap().ticket;
+        groups.lost(99, &group(), "b", first);
+        assert_eq!(groups.next_gone(7), Some(limits::SESSION));
+        groups.lost(100, &group(), "b", again);
+        assert_eq!(groups.next_gone(7), Some(100 + limits::COME_BACK));
         assert!(groups.expire(99 + limits::COME_BACK).is_empty());
         assert_eq!(groups.expire(100 + limits::COME_BACK), [group()]);
         groups.join(5_000, join("a", Filter::All, 1)).unwrap();
@@ -556,8 +621,25 @@ mod tests {
         groups.planned(&group(), Ok(Plan::default()), 7);
         assert!(groups.leave(&group(), "d"));
         assert!(!groups.leave(&group(), "a"));
+        assert_eq!(groups.next_gone(7), Some(7), "it is let go then");
         groups.expire(limits::SESSION);
         assert!(groups.list().is_empty(), "nobody is left, nothing is kept");
+        assert_eq!(groups.next_gone(7), None);
+    }
+
+    #[test]
+    fn what_a_member_asks_of_its_leases_is_a_sign_of_life() {
+        let groups = Groups::default();
+        for member in ["a", "b"] {
+            groups.join(0, join(member, Filter::All, 1)).unwrap();
+        }
+        groups.hear(limits::SESSION - 1, &group(), "a");
+        groups.hear(limits::SESSION - 1, &group(), "nobody");
+        assert_eq!(groups.expire(limits::SESSION), [group()]);
+        assert!(groups.has(&group(), Some("a")));
+        assert!(!groups.has(&group(), Some("b")));
+        assert!(!groups.has(&group(), Some("nobody")));
+        assert_eq!(groups.next_gone(7), Some(2 * limits::SESSION - 1));
     }
 
     #[test]

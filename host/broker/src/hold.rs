@@ -4,23 +4,23 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use quern_protocol::{WireError, limits as wire};
+use quern_protocol::WireError;
 use tokio::sync::Notify;
 
 use crate::{Broker, reply};
 
-/// Looks again whenever the bell rings, until there is something, or for so long.
+/// Looks again whenever the bell rings, until there is something, or for so long. Longer than `most` is
+/// refused.
 pub(crate) async fn until_some<T, F>(
     broker: &Broker,
-    wait_ms: u32,
+    (wait_ms, most): (u32, u32),
     bell: &Notify,
     look: impl Fn() -> F,
 ) -> Result<Vec<T>, WireError>
 where
     F: Future<Output = Result<Vec<T>, WireError>>,
 {
-    if wait_ms > wire::PULL_WAIT_MS {
-        let most = wire::PULL_WAIT_MS;
+    if wait_ms > most {
         return Err(reply::bad_request(format!(
             "a request is held at most {most} ms, not {wait_ms}"
         )));

@@ -11,6 +11,7 @@ use quern_protocol::{
 };
 
 use crate::alarm::{Alarms, By};
+use crate::groups::Joined;
 use crate::{Broker, allocation, group_settings, limits, reply};
 
 pub(crate) async fn join(
@@ -30,12 +31,12 @@ pub(crate) async fn join(
             group_settings::may_have(broker, &request.group, &subscription.topic)?;
         }
     }
-    let wait = Duration::from_millis(request.wait_ms.min(wire::GROUP_WAIT_MS).into());
+    let wait = Duration::from_millis(request.wait_ms.min(wire::HELD_MS).into());
     let mut over = pin!(tokio::time::sleep(wait));
     let known = request.generation;
     let (group, member) = (request.group.clone(), request.member.clone());
     let now = broker.store.steady_ms();
-    let bell = match request.again {
+    let Joined { bell, ticket } = match request.again {
         Some(fingerprint) => broker.groups.go_on(now, &group, &member, fingerprint)?,
         None => broker.groups.join(now, request)?,
     };
@@ -44,8 +45,10 @@ pub(crate) async fn join(
         broker,
         group,
         member,
+        ticket,
         is_answered: false,
     };
+    let mut news = None;
     loop {
         let mut rung = pin!(bell.notified());
         rung.as_mut().enable();
@@ -53,7 +56,9 @@ pub(crate) async fn join(
         let standing = broker.groups.standing(&here.group, &here.member);
         let is_over = over.is_elapsed() || broker.is_draining();
         match standing {
-            Ok(Some(it)) if is_over || it.generation != known => {
+            Ok(Some(it))
+                if is_over || it.generation != known || *news.get_or_insert(it.news) != it.news =>
+            {
                 here.is_answered = true;
                 return Ok(JoinGroupReply {
                     generation: it.generation,
@@ -68,6 +73,10 @@ pub(crate) async fn join(
                 return Err(error);
             }
             Ok(None) if broker.is_draining() => return Err(reply::going_away()),
+            Ok(None) if !broker.groups.has(&here.group, Some(&here.member)) => {
+                here.is_answered = true;
+                return Err(reply::unknown_member(&here.group, Some(&here.member)));
+            }
             // The first sharing out is worth waiting for.
             Ok(None) => rung.await,
             Ok(Some(_)) => tokio::select! {
@@ -83,6 +92,7 @@ struct Here<'a> {
     broker: &'a Broker,
     group: GroupName,
     member: String,
+    ticket: u64,
     is_answered: bool,
 }
 
@@ -90,7 +100,8 @@ impl Drop for Here<'_> {
     fn drop(&mut self) {
         if !self.is_answered {
             let now = self.broker.store.steady_ms();
-            self.broker.groups.lost(now, &self.group, &self.member);
+            let groups = &self.broker.groups;
+            groups.lost(now, &self.group, &self.member, self.ticket);
             self.broker.alarms.members.due(now + limits::COME_BACK);
         }
     }

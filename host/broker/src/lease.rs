@@ -21,6 +21,8 @@ pub(crate) async fn lease(
     if broker.is_draining() {
         return Err(reply::going_away());
     }
+    let now = broker.store.steady_ms();
+    broker.groups.hear(now, &request.group, &request.member);
     let named = request.queues.len().max(request.release.len());
     if named > wire::QUEUES_PER_TOPIC as usize {
         return Err(reply::bad_request(format!(

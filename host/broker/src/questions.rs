@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use quern_protocol::{
     AnswerQuestion, AnswerQuestionReply, AskMember, AskMemberReply, Asked, AwaitQuestions,
-    AwaitQuestionsReply, Code, GroupName, MemberAnswer, MemberQuestion, WireError,
+    AwaitQuestionsReply, Code, GroupName, MemberAnswer, MemberQuestion, WireError, limits as wire,
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -166,7 +166,8 @@ pub(crate) async fn wait(
     }
     let questions = &broker.questions;
     let look = || std::future::ready(Ok(questions.tell(group, member)));
-    let questions = hold::until_some(broker, request.wait_ms, &questions.bell, look).await?;
+    let wait = (request.wait_ms, wire::HELD_MS);
+    let questions = hold::until_some(broker, wait, &questions.bell, look).await?;
     Ok(AwaitQuestionsReply { questions })
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use quern_protocol::{
     Code, FetchReplies, FetchRepliesReply, Replied, Reply, ReplyOutcome, ReplyReply, WireError,
+    limits as wire,
 };
 use tokio::sync::Notify;
 
@@ -159,7 +160,8 @@ pub(crate) async fn fetch(
     }
     let waiting = Waiting::at(&broker.replies, &request.inbox);
     let look = || std::future::ready(Ok(fetched(broker, &request.inbox)));
-    let replies = hold::until_some(broker, request.wait_ms, &waiting.bell, look).await?;
+    let wait = (request.wait_ms, wire::PULL_WAIT_MS);
+    let replies = hold::until_some(broker, wait, &waiting.bell, look).await?;
     Ok(FetchRepliesReply { replies })
 }
 

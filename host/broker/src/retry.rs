@@ -72,7 +72,7 @@ pub(crate) async fn give_back(
         });
     }
     let due_at = broker.store.now_ms() + u64::from(delay);
-    let target = system_topic(broker, retry).await?;
+    let target = topic_of_retries(broker, &request.group, retry).await?;
     let one = AppendOne {
         topic: target.id,
         queue: QueueId(0),
@@ -173,6 +173,20 @@ fn notes(request: &Reconsume, before: Option<Pairs<'_>>) -> Vec<u8> {
     let giving = request.giving.map(giving::note);
     let giving = giving.iter().map(|it| (GIVING, it.as_str()));
     Pairs::encode(origin.into_iter().chain([(REASON, reason)]).chain(giving))
+}
+
+/// Where what a group has given back waits for its members, which are told when there is such a topic at last.
+pub(crate) async fn topic_of_retries(
+    broker: &Broker,
+    group: &GroupName,
+    name: TopicName,
+) -> Result<Arc<Topic>, WireError> {
+    let is_new = broker.state.topics.find(&name).is_none();
+    let topic = system_topic(broker, name).await?;
+    if is_new {
+        broker.groups.look_again(group);
+    }
+    Ok(topic)
 }
 
 /// A topic that only the broker writes to.

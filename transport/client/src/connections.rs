@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use quern_protocol::{Code, Hello, Role, Subscribe};
+use quern_protocol::{Code, Hello, LONG_HOLDS, Role, Subscribe};
 use quern_quic::{CloseReason, Connection, Connector, Lane, Subscription};
 use tokio::sync::OnceCell;
 
@@ -17,11 +17,18 @@ pub(crate) struct Live {
     pub(crate) connection: Connection,
     pub(crate) sends: Lane,
     pub(crate) polls: Lane,
+    /// What the server said it is able to.
+    features: u64,
     /// Made with the first subscription: who only sends needs none.
     subscriptions: Arc<OnceCell<Lane>>,
 }
 
 impl Live {
+    /// It holds what members of groups ask for long.
+    pub(crate) fn holds_long(&self) -> bool {
+        self.features & LONG_HOLDS != 0
+    }
+
     pub(crate) async fn subscribe(&self, request: &Subscribe) -> Result<Subscription> {
         let open = || async { Lane::open(&self.connection).await.map_err(lost) };
         let lane = self.subscriptions.get_or_try_init(open).await?;
@@ -69,13 +76,14 @@ impl Connections {
     async fn connect(&self, address: &str) -> Result<Live> {
         let connection = self.connector.connect(address).await?;
         let open = async {
-            connection.hello(&Hello::new(Role::Client)).await?;
+            let hello = connection.hello(&Hello::new(Role::Client)).await?;
             let sends = Lane::open(&connection).await.map_err(lost)?;
             let polls = Lane::open(&connection).await.map_err(lost)?;
             Ok(Live {
                 connection: connection.clone(),
                 sends,
                 polls,
+                features: hello.features,
                 subscriptions: Arc::default(),
             })
         };

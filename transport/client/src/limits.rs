@@ -52,8 +52,13 @@ pub(crate) const NEXT_NAME_SERVER: Duration = Duration::from_millis(250);
 pub(crate) const POLL: Duration = Duration::from_secs(15);
 /// What may pass on the way of a held pull besides.
 pub(crate) const POLL_SLACK: Duration = Duration::from_secs(5);
-/// Leases are renewed, and a coordinator is asked again, at least this often: three times a term.
+/// A coordinator that hears of a member by nothing else is asked again at least this often: three times a session. Leases are
+/// renewed when half of their term is over.
 pub(crate) const RENEW: Duration = Duration::from_secs(3);
+/// Questions are waited for so long at once, where the broker holds as long.
+pub(crate) const ASKED: Duration = Duration::from_millis(quern_protocol::limits::HELD_MS as u64);
+/// A coordinator that hears of a member by its leases is asked again after this: so old may be what a member knows of brokers and queues.
+pub(crate) const HELD: Duration = Duration::from_secs(30);
 /// Batches of popped messages that wait for the application, one of each broker and topic.
 pub(crate) const TAKEN: usize = 64;
 /// Questions to a member that are answered at once.

@@ -45,7 +45,8 @@ pub struct JoinGroup {
     pub subscriptions: Vec<Subscription>,
     /// The newest the member knows; 0 = none.
     pub generation: u64,
-    /// At most 5,000.
+    /// At most 5,000; 60,000 where the broker has said [`crate::LONG_HOLDS`]. Who is silent for longer than the
+    /// session meanwhile, with its leases too, is gone, and hears that.
     pub wait_ms: u32,
     /// [`Self::fingerprint`] of what it said before and says by this again; zone, weight, strategy and subscriptions are
     /// not said then. A coordinator that does not remember it answers with `UNKNOWN_MEMBER`. Since version 2.

@@ -128,7 +128,7 @@ pub use route::{
 };
 pub use select::{Placed, Placement, Selector, SendSelected, SendSelectedReply, WriteQueues};
 pub use send::{ProducerBatch, Send, SendReply, SendStatus};
-pub use session::{Cancel, Hello, HelloReply, MINOR, Role};
+pub use session::{Cancel, Hello, HelloReply, LONG_HOLDS, MINOR, Role};
 pub use subscribe::{Credit, Subscribe};
 pub use topic::{
     CountMessages, CountMessagesReply, CreateTopic, CreateTopicReply, DescribeTopic,

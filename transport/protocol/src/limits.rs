@@ -62,7 +62,9 @@ pub const FORBIDDEN_BY: usize = 64;
 pub const REASON: usize = 1_024;
 /// Lines of a plugin's log in one reply.
 pub const PLUGIN_LINES: u32 = 1_000;
-/// Longest a `JoinGroup` or a `LeaseQueues` may be held, ms.
+/// Longest a broker that has said [`crate::LONG_HOLDS`] holds a `JoinGroup` or `AwaitQuestions`, ms.
+pub const HELD_MS: u32 = 60_000;
+/// Longest a `LeaseQueues` may be held, and a `JoinGroup` by any other broker, ms.
 pub const GROUP_WAIT_MS: u32 = 5_000;
 /// How long a topic may keep its messages, ms: a second to ten years.
 pub const TOPIC_RETENTION_MS: std::ops::RangeInclusive<u64> = 1_000..=3_660 * 24 * 60 * 60 * 1000;

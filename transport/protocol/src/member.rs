@@ -91,7 +91,7 @@ pub struct AskMemberReply {
 pub struct AwaitQuestions {
     pub group: GroupName,
     pub member: String,
-    /// At most 30,000.
+    /// At most 30,000; 60,000 where the broker has said [`crate::LONG_HOLDS`].
     pub wait_ms: u32,
 }
 

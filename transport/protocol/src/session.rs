@@ -22,9 +22,13 @@ pub struct Hello {
     /// Oldest and newest minor version spoken.
     pub minor_min: u16,
     pub minor_max: u16,
-    /// Optional abilities, one bit each; none is defined yet.
+    /// Optional abilities, one bit each.
     pub features: u64,
 }
+
+/// An ability of brokers: a member may have its `JoinGroup` and `AwaitQuestions` held for up to
+/// [`crate::limits::HELD_MS`], and whatever it asks of its leases here is a sign of life as well.
+pub const LONG_HOLDS: u64 = 1;
 
 impl Hello {
     /// What this build says of itself.
@@ -55,7 +59,10 @@ impl Hello {
             role,
             software: Self::new(role).software,
             minor: MINOR,
-            features: 0,
+            features: match role {
+                Role::Broker => LONG_HOLDS,
+                Role::Client | Role::NameServer => 0,
+            },
             node: node.to_owned(),
             time_ms,
         })

@@ -11,9 +11,9 @@ use quern_protocol::operation::Operation;
 use quern_protocol::{
     Code, CommitOffsets, DeleteGroup, DescribeGroup, Filter, GroupName, JoinGroup, JoinGroupReply,
     Lease, LeaseQueues, LeaseQueuesReply, LeaveGroup, QueueId, QueueOffset, QueuePosition,
-    ReadQueues, Selector, Send, Subscription,
+    ReadQueues, Reconsume, Selector, Send, Subscription,
 };
-use quern_quic::Connection;
+use quern_quic::{Connection, Lane};
 use quern_store::sim::SimFs;
 
 use crate::{WITHIN, ask, config, connect, create, send_one, topic};
@@ -306,4 +306,81 @@ async fn illegal_requests_of_members_are_refused() {
         refused(&connection, &commit(0, 9, Vec::new())).await,
         Code::BAD_REQUEST
     );
+}
+
+/// A request to join that is held for as long as nothing changes.
+fn holding(member: &str, generation: u64) -> JoinGroup {
+    JoinGroup {
+        wait_ms: 60_000,
+        ..joining(member, generation, None)
+    }
+}
+
+fn held(
+    connection: &Connection,
+    member: &str,
+    generation: u64,
+) -> tokio::task::JoinHandle<Result<JoinGroupReply, Code>> {
+    let connection = connection.clone();
+    let request = holding(member, generation);
+    tokio::spawn(async move {
+        let within = Duration::from_secs(50);
+        let answer = connection.call(&request, Vec::new(), within).await;
+        answer.map(|it| it.0).map_err(|error| error.code())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_held_for_long_is_heard_by_its_leases_or_hears_that_it_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = broker(dir.path(), &SimFs::default()).await;
+    create(&connection, QUEUES).await;
+    settle(&connection, &["a", "b"]).await;
+    let generation = ask(&connection, &joining("a", 0, None)).await.generation;
+    let (a, b) = (
+        held(&connection, "a", generation),
+        held(&connection, "b", generation),
+    );
+    // While somebody else has the queue, who asks for it waits.
+    ask(&connection, &leasing("c", &[0], Vec::new(), 0)).await;
+    let asks = async {
+        loop {
+            ask(&connection, &leasing("a", &[0], Vec::new(), 2_000)).await;
+        }
+    };
+    let (a, b) = tokio::select! {
+        () = asks => unreachable!(),
+        answers = async { (a.await.unwrap(), b.await.unwrap()) } => answers,
+    };
+    assert_eq!(b.unwrap_err(), Code::UNKNOWN_MEMBER);
+    let a = a.unwrap();
+    assert_eq!((a.members, share(&a).len()), (1, QUEUES as usize));
+    assert!(a.generation > generation);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_held_hears_when_the_group_gives_back_its_first_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = broker(dir.path(), &SimFs::default()).await;
+    create(&connection, QUEUES).await;
+    let send = Send::new(topic(), QueueId(0), 1);
+    send_one(&connection, send).await.unwrap();
+    settle(&connection, &["a"]).await;
+    let generation = ask(&connection, &joining("a", 0, None)).await.generation;
+    // On one stream, so that they are begun in this order.
+    let lane = Lane::open(&connection).await.unwrap();
+    let a = lane.call(&holding("a", generation), Vec::new(), WITHIN);
+    let back = Reconsume {
+        group: group(),
+        topic: topic(),
+        queue: QueueId(0),
+        offset: QueueOffset(0),
+        delay_ms: 0,
+        reason: "not today".to_owned(),
+        dead_after: None,
+        giving: None,
+    };
+    lane.call(&back, Vec::new(), WITHIN).await.unwrap();
+    let (a, _) = a.await.unwrap();
+    assert_eq!(a.generation, generation, "it looks for itself");
 }

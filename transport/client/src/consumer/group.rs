@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quern_protocol::{Filter, QueueOffset, ReconsumeReply, Selector, TopicName};
 use quern_quic::Backoff;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -283,6 +284,8 @@ impl ConsumerBuilder {
             suspended: watch::Sender::new(false),
             listener: Mutex::new(None),
             started_at: now_ms(),
+            has_retries: AtomicBool::new(false),
+            anew: Notify::new(),
         });
         let (started, start) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();

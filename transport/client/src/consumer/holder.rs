@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::membership::Shared;
 use super::puller::Puller;
+use crate::error::ErrorKind;
 use crate::limits;
 use crate::routes::MessageQueue;
 
@@ -167,12 +168,13 @@ impl Holder {
         };
         match reply {
             Ok(reply) => {
+                let half = Duration::from_millis(reply.lease_ms.into()) / 2;
                 self.to_release.clear();
                 self.take(reply, wanted, asked);
                 match wanted.iter().all(|queue| self.held.contains_key(queue)) {
                     // There is nothing to be renewed.
                     true if self.held.is_empty() => Duration::ZERO,
-                    true => limits::RENEW,
+                    true => half.saturating_sub(asked.elapsed()),
                     false if is_patient => Duration::ZERO,
                     false => limits::AGAIN,
                 }
@@ -180,6 +182,10 @@ impl Holder {
             Err(error) => {
                 tracing::debug!(topic = %self.topic, broker = %self.broker, %error, "no leases; trying again");
                 self.shared.pull.forget_route(&self.topic);
+                if matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout) {
+                    // It may be the coordinator that does not answer.
+                    self.shared.anew.notify_one();
+                }
                 limits::AGAIN
             }
         }

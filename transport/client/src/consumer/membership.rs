@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use quern_protocol::retry::retry_topic;
+use futures_util::future::join_all;
+use quern_protocol::retry::{is_retry_topic, retry_topic};
 use quern_protocol::{
     BrokerEntry, BrokerName, BrokerRoute, Code, CommitOffsets, Filter, GivingBack, GroupName,
     GroupSetting, JoinGroup, JoinGroupReply, LeaseQueues, LeaseQueuesReply, LeaveGroup, Operation,
@@ -14,7 +15,7 @@ use quern_protocol::{
     Subscription, TopicName, group, limits as wire,
 };
 use quern_quic::Backoff;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -79,6 +80,10 @@ pub(super) struct Shared {
     pub(super) listener: Mutex<Option<Listening>>,
     /// ms since 1970.
     pub(super) started_at: u64,
+    /// What the group has given back is among what this member consumes.
+    pub(super) has_retries: AtomicBool,
+    /// Rings when the coordinator is to be asked now: it may not be there any more, or there is more to consume.
+    pub(super) anew: Notify,
 }
 
 impl Shared {
@@ -106,6 +111,21 @@ impl Shared {
         if let Some(hand_out) = HandOut::unseen(self.receiver(), message) {
             hand_out.end(false);
         }
+    }
+
+    /// How long a server is to hold a request, ms: for long, if it does that.
+    pub(super) async fn hold(
+        &self,
+        address: &str,
+        long: Duration,
+        otherwise: Duration,
+    ) -> Result<u32> {
+        let live = self.client.0.connections.to(address).await?;
+        let wait = match live.holds_long() {
+            true => long,
+            false => otherwise,
+        };
+        Ok(wait.as_millis() as u32)
     }
 
     /// A request that the broker may hold for `wait_ms`, and that says the same when it is said twice.
@@ -164,7 +184,12 @@ impl Shared {
             giving: Some(giving.say()),
         };
         let broker = self.client.0.routes.broker(queue).await?;
-        self.client.call(&broker.address, &request).await
+        let given = self.client.call(&broker.address, &request).await?;
+        // The first that a group gives back brings about the topic it comes from.
+        if is_retry_topic(&given.topic) && !self.has_retries.load(Ordering::Relaxed) {
+            self.anew.notify_one();
+        }
+        Ok(given)
     }
 
     /// How often a message is tried again before it is a dead letter, as the brokers have it.
@@ -257,6 +282,8 @@ pub(super) struct Membership {
     /// As last known: a name server that is away does not end a membership.
     routes: HashMap<TopicName, Vec<ReadQueues>>,
     coordinator: Option<BrokerEntry>,
+    /// It leases queues to this member, and hears it by that.
+    leases_here: bool,
     holders: HashMap<(TopicName, BrokerName), watch::Sender<Wanted>>,
     tasks: JoinSet<()>,
     /// What was said in full last, and to whom.
@@ -283,6 +310,7 @@ impl Membership {
             brokers: None,
             routes: HashMap::new(),
             coordinator: None,
+            leases_here: false,
             holders: HashMap::new(),
             tasks: JoinSet::new(),
             said: None,
@@ -301,11 +329,17 @@ impl Membership {
         self.answering.spawn(answering.run());
         let mut started = Some(started);
         let mut backoff = Backoff::new();
+        let shared = Arc::clone(&self.shared);
         loop {
             let began = Instant::now();
             let joined = tokio::select! {
-                joined = self.join() => joined,
+                joined = self.join() => Some(joined),
+                () = shared.anew.notified(), if started.is_none() => None,
                 _ = &mut stop => break,
+            };
+            let Some(joined) = joined else {
+                self.brokers = None;
+                continue;
             };
             let pause = match joined {
                 Ok(reply) => {
@@ -338,6 +372,7 @@ impl Membership {
     }
 
     async fn join(&mut self) -> Result<JoinGroupReply> {
+        self.learn().await?;
         let coordinator = self.coordinator().await?;
         let request = JoinGroup {
             group: self.shared.group.clone(),
@@ -345,9 +380,9 @@ impl Membership {
             zone: self.presence.zone.clone(),
             weight: self.presence.weight,
             strategy: self.presence.strategy.clone(),
-            subscriptions: self.subscriptions().await?,
+            subscriptions: self.subscriptions(),
             generation: self.generation,
-            wait_ms: limits::RENEW.as_millis() as u32,
+            wait_ms: self.wait_ms(&coordinator).await?,
             again: None,
         };
         let fingerprint = request.fingerprint();
@@ -376,6 +411,17 @@ impl Membership {
         Ok(joined)
     }
 
+    /// How long the coordinator may hold the request. One that leases no queue to this member hears of it by this alone.
+    async fn wait_ms(&self, coordinator: &str) -> Result<u32> {
+        match self.leases_here {
+            true => {
+                let shared = &self.shared;
+                shared.hold(coordinator, limits::HELD, limits::RENEW).await
+            }
+            false => Ok(limits::RENEW.as_millis() as u32),
+        }
+    }
+
     /// A sign of life that says by its fingerprint what was said before.
     async fn join_again(&self, said: &Said, full: &JoinGroup) -> Result<JoinGroupReply> {
         let request = JoinGroup {
@@ -395,16 +441,43 @@ impl Membership {
             .await
     }
 
-    /// Address of the coordinator among the brokers there are.
-    async fn coordinator(&mut self) -> Result<String> {
-        let is_fresh = |(at, _): &(Instant, _)| at.elapsed() < limits::BROKERS_AGE;
-        if !self.brokers.as_ref().is_some_and(is_fresh) {
-            match self.shared.client.0.routes.brokers().await {
-                Ok(brokers) => self.brokers = Some((Instant::now(), brokers)),
-                Err(error) if self.brokers.is_none() => return Err(error),
-                Err(_) => {}
+    /// Learns what may have changed of brokers and queues, asking for all of it at once. What a name server that is away
+    /// does not tell stays as it was. What the group has given back comes to its members as well, once there is some.
+    async fn learn(&mut self) -> Result<()> {
+        let (shared, now) = (Arc::clone(&self.shared), Instant::now());
+        let routes = &shared.client.0.routes;
+        let is_fresh = |(at, _): &(Instant, _)| now - *at < limits::BROKERS_AGE;
+        let has_fresh = self.brokers.as_ref().is_some_and(is_fresh);
+        let brokers = async {
+            match has_fresh {
+                true => None,
+                false => Some(routes.brokers().await),
+            }
+        };
+        let retries = retry_topic(&shared.group).ok();
+        let topics = shared.subscriptions.iter().map(|(topic, _)| topic);
+        let asked = topics.chain(&retries);
+        let asked = asked.map(|topic| async move { (topic, routes.of(topic, false).await) });
+        let (brokers, found) = tokio::join!(brokers, join_all(asked));
+        match brokers {
+            Some(Ok(brokers)) => self.brokers = Some((now, brokers)),
+            Some(Err(error)) if self.brokers.is_none() => return Err(error),
+            Some(Err(_)) | None => {}
+        }
+        for (topic, route) in found {
+            match route {
+                Ok(route) => drop(self.routes.insert(topic.clone(), read_queues(&route))),
+                Err(_) if self.routes.contains_key(topic) || Some(topic) == retries.as_ref() => {}
+                Err(error) => return Err(error),
             }
         }
+        let has_retries = retries.is_some_and(|it| self.routes.contains_key(&it));
+        shared.has_retries.store(has_retries, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Address of the coordinator among the brokers there are.
+    async fn coordinator(&mut self) -> Result<String> {
         let brokers = self.brokers.iter().flat_map(|(_, brokers)| brokers);
         let names = brokers.clone().map(|it| &it.broker);
         let chosen = group::coordinator(&self.shared.group, names);
@@ -416,48 +489,30 @@ impl Membership {
         let before = self.coordinator.replace(chosen.clone());
         if let Some(before) = before.filter(|it| it.broker != chosen.broker) {
             // It may be gone, and if not it would miss this member by itself.
-            self.generation = 0;
+            (self.generation, self.leases_here) = (0, false);
             self.leave(&before).await;
         }
         Ok(chosen.address)
     }
 
-    async fn subscriptions(&mut self) -> Result<Vec<Subscription>> {
-        let mut subscriptions = Vec::new();
-        for (topic, filter) in &self.shared.subscriptions {
-            match self.shared.client.0.routes.of(topic, false).await {
-                Ok(route) => {
-                    self.routes.insert(topic.clone(), read_queues(&route));
-                }
-                Err(error) if !self.routes.contains_key(topic) => return Err(error),
-                Err(_) => {}
-            }
-            subscriptions.push(Subscription {
-                topic: topic.clone(),
-                filter: filter.clone(),
-                route: self.routes.get(topic).cloned().unwrap_or_default(),
-            });
-        }
-        subscriptions.extend(self.retries().await);
-        Ok(subscriptions)
-    }
-
-    /// What the group has given back comes to its members as well, once there is some.
-    async fn retries(&mut self) -> Option<Subscription> {
-        let topic = retry_topic(&self.shared.group).ok()?;
-        if let Ok(route) = self.shared.client.0.routes.of(&topic, false).await {
-            self.routes.insert(topic.clone(), read_queues(&route));
-        }
-        let route = self.routes.get(&topic)?.clone();
-        Some(Subscription {
+    fn subscriptions(&self) -> Vec<Subscription> {
+        let wanted = self.shared.subscriptions.iter();
+        let wanted = wanted.map(|(topic, filter)| (topic.clone(), filter.clone()));
+        let retries = retry_topic(&self.shared.group).ok();
+        let retries = retries.filter(|it| self.routes.contains_key(it));
+        let all = wanted.chain(retries.map(|it| (it, Filter::All)));
+        let subscription = |(topic, filter)| Subscription {
+            route: self.routes.get(&topic).cloned().unwrap_or_default(),
             topic,
-            filter: Filter::All,
-            route,
-        })
+            filter,
+        };
+        all.map(subscription).collect()
     }
 
     /// Tells the holders what each shall have.
     fn share_out(&mut self, shares: &[Share]) {
+        let coordinator = self.coordinator.as_ref().map(|it| &it.broker);
+        self.leases_here = shares.iter().any(|it| Some(&it.broker) == coordinator);
         let mut wanted: HashMap<(TopicName, BrokerName), Wanted> = HashMap::new();
         let mut queues = Vec::new();
         for share in shares {

@@ -51,9 +51,10 @@ impl Puller {
             match ended {
                 Ok(None) => return,
                 Err(error) if error.coded() == Code::UNSUPPORTED && !pulls => pulls = true,
-                // Who holds the lease hears of it soon, and ends this or begins anew.
+                // Who holds the lease asks how it stands, and ends this or begins anew.
                 Err(error) if error.coded() == Code::FENCED => {
                     tracing::debug!(queue = ?self.queue, %error, "not ours any more");
+                    self.shared.progress.read_anew();
                     tokio::time::sleep(backoff.next(fastrand::f64())).await;
                 }
                 Ok(Some(wait)) => {

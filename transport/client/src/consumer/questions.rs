@@ -125,7 +125,10 @@ impl Answering {
         let request = AwaitQuestions {
             group: self.shared.group.clone(),
             member: self.shared.member.clone(),
-            wait_ms: limits::POLL.as_millis() as u32,
+            wait_ms: self
+                .shared
+                .hold(address, limits::ASKED, limits::POLL)
+                .await?,
         };
         let held = self.shared.held(address, &request, request.wait_ms);
         Ok(held.await?.questions)
