@@ -1,8 +1,9 @@
 //! One look at a queue: read entries, skip what the tag hash rules out, let the filters ([`crate::chain`]) judge
 //! the rest in batches.
 //!
-//! What is in memory is looked at where the guest runs, or at once where there is none. What is not is
-//! read by [`crate::cold`], a step at a time, and judged step by step: a guest never waits for a disk.
+//! What is in memory is looked at where the guest runs, or at once where there is none. What may not be is
+//! read by [`crate::cold`], a step at a time, and judged step by step: a guest never waits for a disk. A step that the
+//! page cache turns out to have is read where the guest runs, too: that saves two changes of threads.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -199,6 +200,8 @@ struct Look {
     chain: Arc<Chain>,
     /// Entries not yet read; `None` before the first step.
     entries: Option<std::vec::IntoIter<Entry>>,
+    /// It has to be read where a disk may be waited for.
+    chosen: Option<Chosen>,
     /// The one that is being judged.
     step: Option<Step>,
     taken: Taken,
@@ -266,6 +269,13 @@ impl Drop for Remembered<'_> {
     }
 }
 
+/// What a step will read: messages the tag hash does not rule out.
+struct Chosen {
+    entries: Vec<Entry>,
+    /// Everything before it is among them or ruled out.
+    end: QueueOffset,
+}
+
 /// What one step has read: messages the tag hash does not rule out.
 struct Step {
     candidates: Vec<Candidate>,
@@ -293,6 +303,7 @@ impl Look {
             scan: scan.clone(),
             chain: Arc::new(chain),
             entries: None,
+            chosen: None,
             step: None,
             read: 0,
             took_us: 0,
@@ -322,7 +333,7 @@ impl Look {
         }
     }
 
-    /// Each step is read on one thread and judged on others.
+    /// A step is read on one thread and judged on others, and so are those behind it that need no disk.
     async fn cold(mut self, broker: &Arc<Broker>) -> Result<Scanned, WireError> {
         loop {
             let (broker_, reader) = (Arc::clone(broker), self.scan.reader.clone());
@@ -337,6 +348,7 @@ impl Look {
             let judge =
                 move |mut look: Self, worker: &mut Worker| match look.judge(&broker_, worker) {
                     Ok(Next::Part) => ControlFlow::Continue(look),
+                    Ok(Next::Step) if look.read_now(&broker_) => ControlFlow::Continue(look),
                     next => ControlFlow::Break((look, next)),
                 };
             let who = Who::from(reader.as_ref());
@@ -359,6 +371,41 @@ impl Look {
     }
 
     fn next_step(&mut self, broker: &Broker) -> Result<Step, WireError> {
+        let chosen = match self.chosen.take() {
+            Some(chosen) => chosen,
+            None => self.choose(broker)?,
+        };
+        let records = broker.store.records(&chosen.entries).map_err(read_failed)?;
+        Ok(self.step(chosen, records))
+    }
+
+    /// The same, if no disk is needed for it; the queue's entries are known.
+    fn read_now(&mut self, broker: &Broker) -> bool {
+        let Ok(chosen) = self.choose(broker) else {
+            return false;
+        };
+        match broker.store.records_now(&chosen.entries) {
+            Some(records) => self.step = Some(self.step(chosen, records)),
+            None => self.chosen = Some(chosen),
+        }
+        self.step.is_some()
+    }
+
+    fn step(&self, chosen: Chosen, records: Vec<Bytes>) -> Step {
+        // What cannot be read is met again by a look that begins there.
+        let missed = chosen.entries.get(records.len()).map(|it| it.offset);
+        let left = self.entries.as_ref().map_or(0, ExactSizeIterator::len);
+        let offsets = chosen.entries.iter().map(|entry| entry.offset);
+        Step {
+            candidates: offsets.zip(records).collect(),
+            decided: 0,
+            end: missed.unwrap_or(chosen.end),
+            is_last: missed.is_some() || left == 0 || self.read >= limits::SCAN_BYTES,
+        }
+    }
+
+    /// What the next step will read.
+    fn choose(&mut self, broker: &Broker) -> Result<Chosen, WireError> {
         if self.entries.is_none() {
             let (_, end) = broker.store.range(self.scan.topic.id, self.scan.view.queue);
             let entries = self.scan.entries(broker, limits::SCAN_ENTRIES)?;
@@ -391,17 +438,10 @@ impl Look {
             }
         }
         self.read += bytes;
-        let records = broker.store.records(&wanted).map_err(read_failed)?;
-        // What cannot be read is met again by a look that begins there.
-        let missed = wanted.get(records.len()).map(|entry| entry.offset);
-        let is_last = missed.is_some() || entries.len() == 0 || self.read >= limits::SCAN_BYTES;
         self.entries = Some(entries);
-        let offsets = wanted.iter().map(|entry| entry.offset);
-        Ok(Step {
-            candidates: offsets.zip(records).collect(),
-            decided: 0,
-            end: missed.unwrap_or(end),
-            is_last,
+        Ok(Chosen {
+            entries: wanted,
+            end,
         })
     }
 
@@ -457,6 +497,11 @@ impl Look {
         part: &[Candidate],
         decisions: &[Decision],
     ) -> Result<(Option<Next>, usize), WireError> {
+        let delivered = decisions
+            .iter()
+            .filter(|it| matches!(it, Decision::Deliver));
+        // So that the memory all of them were read into is free for the next step.
+        let are_few = delivered.count() * 8 <= decisions.len();
         for (index, (candidate, decision)) in part.iter().zip(decisions).enumerate() {
             let (offset, record) = candidate;
             match decision {
@@ -464,6 +509,7 @@ impl Look {
                 Decision::Deliver => {
                     let record = match self.chain.unjudged {
                         Some(code) => park::unjudged(record, code)?,
+                        None if are_few => Bytes::copy_from_slice(record),
                         None => record.clone(),
                     };
                     if !self.taken.has_room(record.len()) {
