@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use quern_protocol::{Code, Hello, LONG_HOLDS, Role, Subscribe};
-use quern_quic::{CloseReason, Connection, Connector, Lane, Subscription};
+use quern_quic::{CloseReason, ConnectError, Connection, Connector, Lane, Subscription};
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, Result};
@@ -24,6 +24,11 @@ pub(crate) struct Live {
 }
 
 impl Live {
+    /// Nobody answers: who asks again, asks over a new connection.
+    pub(crate) fn give_up(&self) {
+        self.connection.close(CloseReason::Bye, "no answer");
+    }
+
     /// It holds what members of groups ask for long.
     pub(crate) fn holds_long(&self) -> bool {
         self.features & LONG_HOLDS != 0
@@ -56,8 +61,22 @@ impl Connections {
         }
     }
 
-    /// The connection to an address. Those who ask while it is being made wait for the same one.
+    /// The connection to a broker's address. Those who ask while it is being made wait for the same one.
     pub(crate) async fn to(&self, address: &str) -> Result<Live> {
+        self.made(address, self.connector.connect(address)).await
+    }
+
+    /// The same to a name server, which is asked seldom.
+    pub(crate) async fn to_name_server(&self, address: &str) -> Result<Live> {
+        let connecting = self.connector.connect_seldom(address);
+        self.made(address, connecting).await
+    }
+
+    async fn made(
+        &self,
+        address: &str,
+        connecting: impl Future<Output = std::result::Result<Connection, ConnectError>>,
+    ) -> Result<Live> {
         let place = {
             let mut places = self.places.lock().expect(POISONED);
             let places = places
@@ -69,26 +88,8 @@ impl Connections {
         let mut live = place.lock().await;
         match &*live {
             Some(live) if !live.connection.is_closed() => Ok(live.clone()),
-            _ => Ok(live.insert(self.connect(address).await?).clone()),
+            _ => Ok(live.insert(greet(connecting.await?).await?).clone()),
         }
-    }
-
-    async fn connect(&self, address: &str) -> Result<Live> {
-        let connection = self.connector.connect(address).await?;
-        let open = async {
-            let hello = connection.hello(&Hello::new(Role::Client)).await?;
-            let sends = Lane::open(&connection).await.map_err(lost)?;
-            let polls = Lane::open(&connection).await.map_err(lost)?;
-            Ok(Live {
-                connection: connection.clone(),
-                sends,
-                polls,
-                features: hello.features,
-                subscriptions: Arc::default(),
-            })
-        };
-        let opened: Result<Live> = open.await;
-        opened.inspect_err(|_| connection.close(CloseReason::Bye, ""))
     }
 
     /// Says goodbye to everyone.
@@ -105,6 +106,23 @@ impl Connections {
             tracing::debug!("some servers did not hear the goodbye");
         }
     }
+}
+
+async fn greet(connection: Connection) -> Result<Live> {
+    let open = async {
+        let hello = connection.hello(&Hello::new(Role::Client)).await?;
+        let sends = Lane::open(&connection).await.map_err(lost)?;
+        let polls = Lane::open(&connection).await.map_err(lost)?;
+        Ok(Live {
+            connection: connection.clone(),
+            sends,
+            polls,
+            features: hello.features,
+            subscriptions: Arc::default(),
+        })
+    };
+    let opened: Result<Live> = open.await;
+    opened.inspect_err(|_| connection.close(CloseReason::Bye, ""))
 }
 
 /// Asks a question that may be asked twice once more when its connection is lost: the server was started again since

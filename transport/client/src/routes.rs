@@ -117,7 +117,8 @@ impl Routes {
     /// The address of this machine that the name server asked last is reached from.
     pub(crate) async fn local_ip(&self) -> Option<IpAddr> {
         let preferred = self.preferred.load(Ordering::Relaxed);
-        let live = self.connections.to(&self.name_servers[preferred]).await;
+        let address = &self.name_servers[preferred];
+        let live = self.connections.to_name_server(address).await;
         live.ok()?.connection.local_ip()
     }
 
@@ -153,18 +154,24 @@ impl Routes {
     }
 
     async fn ask_one<O: Operation + Sync>(&self, index: usize, question: &O) -> Result<O::Reply> {
+        let until = Instant::now() + self.within;
         let ask = again_if_lost(|| async {
-            let live = self.connections.to(&self.name_servers[index]).await?;
+            let address = &self.name_servers[index];
+            let live = self.connections.to_name_server(address).await?;
             let call = live.connection.call(question, Vec::new(), self.within);
-            Ok(call.await?.0)
+            let asked = tokio::time::timeout_at(until, call).await;
+            let answer = asked.inspect_err(|_| live.give_up());
+            Ok(answer.map_err(|_| self.silent())??.0)
         });
-        let answer = tokio::time::timeout(self.within, ask).await;
-        answer.unwrap_or_else(|_| {
-            Err(Error::new(
-                Code::DEADLINE,
-                format!("no answer within {} ms", self.within.as_millis()),
-            ))
-        })
+        let answer = tokio::time::timeout_at(until, ask).await;
+        answer.unwrap_or_else(|_| Err(self.silent()))
+    }
+
+    fn silent(&self) -> Error {
+        Error::new(
+            Code::DEADLINE,
+            format!("no answer within {} ms", self.within.as_millis()),
+        )
     }
 
     /// An answer that is a "no" counts more than silence.

@@ -105,22 +105,35 @@ const NETWORK_MTU: u16 = 1_452;
 /// A whole window at once: loopback loses nothing to congestion.
 const LOOPBACK_CONGESTION_WINDOW: u64 = limits::SEND_WINDOW;
 
-/// QUIC's settings for one side of a connection. `door` is `None` at a listener, which learns the
+/// How a connection is used by who makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    Often,
+    /// Its end is noticed when it is used.
+    Seldom,
+}
+
+/// QUIC's settings for one side of a connection. `side` is `None` at a listener, which learns the
 /// door only during the handshake.
-pub(crate) fn transport(path: Path, door: Option<Door>) -> Arc<TransportConfig> {
+pub(crate) fn transport(path: Path, side: Option<(Door, Use)>) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
-    let (idle, keep_alive, initial_rtt) = match door {
-        Some(Door::Peer) => (
+    let (idle, keep_alive, initial_rtt) = match side {
+        Some((Door::Peer, _)) => (
             limits::PEER_IDLE,
             Some(limits::PEER_KEEP_ALIVE),
             Duration::from_millis(10),
         ),
-        Some(Door::Client) => (
+        Some((Door::Client, Use::Seldom)) => (
+            limits::SELDOM_IDLE,
+            Some(limits::SELDOM_KEEP_ALIVE),
+            Duration::from_millis(100),
+        ),
+        Some((Door::Client, Use::Often)) => (
             limits::IDLE,
             Some(limits::KEEP_ALIVE),
             Duration::from_millis(100),
         ),
-        None => (limits::IDLE, None, Duration::from_millis(100)),
+        None => (limits::SELDOM_IDLE, None, Duration::from_millis(100)),
     };
     let idle = IdleTimeout::try_from(idle).expect("limits fit a varint");
     config

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use quinn::{AsyncUdpSocket, ClientConfig, ConnectionError, EndpointConfig, TokioRuntime};
 
-use crate::config::{self, Door, Path};
+use crate::config::{self, Door, Path, Use};
 use crate::connection::{Connection, Origin};
 use crate::error::{BindError, ConnectError};
 use crate::limits;
@@ -26,9 +26,25 @@ fn cannot_bind(source: std::io::Error) -> BindError {
 #[derive(Debug, Clone)]
 pub struct Connector {
     endpoint: quinn::Endpoint,
+    often: Ways,
+    seldom: Ways,
+    door: Door,
+}
+
+/// QUIC's settings for one use, by the kind of way.
+#[derive(Debug, Clone)]
+struct Ways {
     network: ClientConfig,
     loopback: ClientConfig,
-    door: Door,
+}
+
+impl Ways {
+    fn new(client: &ClientConfig, door: Door, how: Use) -> Self {
+        let (mut network, mut loopback) = (client.clone(), client.clone());
+        network.transport_config(config::transport(Path::Network, Some((door, how))));
+        loopback.transport_config(config::transport(Path::Loopback, Some((door, how))));
+        Self { network, loopback }
+    }
 }
 
 impl Connector {
@@ -59,10 +75,7 @@ impl Connector {
         socket: Arc<dyn AsyncUdpSocket>,
     ) -> Result<Self, BindError> {
         let crypto = tls::quic_client(tls::client(trust, identity, door)?)?;
-        let mut network = ClientConfig::new(Arc::new(crypto));
-        let mut loopback = network.clone();
-        network.transport_config(config::transport(Path::Network, Some(door)));
-        loopback.transport_config(config::transport(Path::Loopback, Some(door)));
+        let client = ClientConfig::new(Arc::new(crypto));
         let mut config = EndpointConfig::default();
         config::large_datagrams(&mut config);
         let endpoint =
@@ -70,14 +83,24 @@ impl Connector {
                 .map_err(cannot_bind)?;
         Ok(Self {
             endpoint,
-            network,
-            loopback,
+            often: Ways::new(&client, door, Use::Often),
+            seldom: Ways::new(&client, door, Use::Seldom),
             door,
         })
     }
 
     /// Connects to `HOST:PORT`; the host is a name or an address (IPv6 in brackets).
     pub async fn connect(&self, address: &str) -> Result<Connection, ConnectError> {
+        self.connect_by(&self.often, address).await
+    }
+
+    /// The same for who asks seldom, and asks anew when no answer comes: that the other side is gone is noticed late
+    /// otherwise.
+    pub async fn connect_seldom(&self, address: &str) -> Result<Connection, ConnectError> {
+        self.connect_by(&self.seldom, address).await
+    }
+
+    async fn connect_by(&self, ways: &Ways, address: &str) -> Result<Connection, ConnectError> {
         let (host, _) = split(address).ok_or_else(|| ConnectError::Address(address.to_owned()))?;
         let unknown = |why: String| ConnectError::Name {
             host: host.to_owned(),
@@ -92,7 +115,7 @@ impl Connector {
             .zip(0..)
             .map(|(target, rank)| async move {
                 tokio::time::sleep(limits::RACE_DELAY * rank).await;
-                self.try_one(address, host, target).await
+                self.try_one((address, host), target, ways).await
             })
             .collect();
         let mut worst = None;
@@ -110,17 +133,17 @@ impl Connector {
 
     async fn try_one(
         &self,
-        address: &str,
-        host: &str,
+        (address, host): (&str, &str),
         target: SocketAddr,
+        ways: &Ways,
     ) -> Result<Connection, ConnectError> {
         let unreachable = |why: String| ConnectError::Unreachable {
             address: address.to_owned(),
             why,
         };
         let config = match Path::to(target) {
-            Path::Loopback => self.loopback.clone(),
-            Path::Network => self.network.clone(),
+            Path::Loopback => ways.loopback.clone(),
+            Path::Network => ways.network.clone(),
         };
         let connecting = self
             .endpoint

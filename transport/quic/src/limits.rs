@@ -49,6 +49,10 @@ pub const LAST_WORDS_WAIT: Duration = Duration::from_secs(1);
 /// Silence after which a connection counts as lost, and how often the connecting side breaks it.
 pub const IDLE: Duration = Duration::from_secs(15);
 pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// The same two where somebody is asked seldom, and asked anew over another connection when no answer comes. A listener
+/// grants that much to whoever says it; the shorter of both sides' silence counts.
+pub const SELDOM_IDLE: Duration = Duration::from_secs(90);
+pub const SELDOM_KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// The same two between nodes.
 pub const PEER_IDLE: Duration = Duration::from_secs(5);
 pub const PEER_KEEP_ALIVE: Duration = Duration::from_secs(1);

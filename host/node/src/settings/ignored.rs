@@ -60,7 +60,7 @@ pub(super) const IGNORED: &[Ignored] = &[
          serverSocketBacklog",
     ),
     both(
-        "QUIC finds by itself that a peer is gone: clients after 15 s, nodes after 5 s",
+        "QUIC finds by itself that a peer is gone: clients of a broker after 15 s, of a name server after 90 s, nodes after 5 s",
         "serverChannelMaxIdleTimeSeconds",
     ),
     both(
