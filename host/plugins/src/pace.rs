@@ -27,7 +27,9 @@ impl Pace {
         let (messages, now) = (messages as usize, self.at_once());
         let affordable = (messages as u64 * limits::MOMENT / fuel.max(1)) as usize;
         let next = match is_answered {
-            false => now.min(messages / 2),
+            // It may have been too much; a message that the guest fails on at once says nothing of the others.
+            false if fuel > limits::MOMENT => now.min(messages / 2),
+            false => now,
             true if fuel > limits::MOMENT => now.min(affordable),
             true if fuel <= limits::MOMENT / 4 => now.max(2 * messages),
             true => now,
@@ -75,6 +77,8 @@ mod tests {
         for _ in 0..8 {
             pace.took(pace.at_once() as u32, 1_000, true);
         }
+        assert_eq!(pace.at_once(), limits::BATCH_MESSAGES);
+        pace.took(256, 5_000, false);
         assert_eq!(pace.at_once(), limits::BATCH_MESSAGES);
         pace.took(256, 7_000_000, false);
         assert_eq!(pace.at_once(), 128);
