@@ -26,6 +26,8 @@ use quern_protocol::{
 
 #[path = "frozen/config.rs"]
 mod config;
+#[path = "frozen/contract_in_c.rs"]
+mod contract_in_c;
 #[path = "frozen/delay.rs"]
 mod delay;
 #[path = "frozen/explain.rs"]
