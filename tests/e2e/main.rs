@@ -27,6 +27,7 @@ mod plugin_author;
 mod plugin_binding;
 mod plugin_bound;
 mod plugin_breaker;
+mod plugin_c;
 mod plugin_deciders;
 mod plugin_failures;
 mod plugin_hostile;

@@ -12,13 +12,14 @@ use quern_plugins::{
 
 fn main() {
     plugin_child_main();
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 7] = [
         ("what_is_sound_is_let_in", what_is_sound_is_let_in),
         (
             "the_examples_pass_with_their_cases",
             the_examples_pass_with_their_cases,
         ),
         ("one_of_javascript_is_let_in", one_of_javascript_is_let_in),
+        ("every_kind_of_c_is_let_in", every_kind_of_c_is_let_in),
         ("what_is_not_gets_its_code", what_is_not_gets_its_code),
         ("a_child_that_does_not_answer", a_child_that_does_not_answer),
         (
@@ -106,6 +107,24 @@ fn one_of_javascript_is_let_in() {
     assert_eq!(checked.kind, Kind::Filter);
     assert_eq!((&*report.name, &*report.version), ("eu-filter", "0.1.0"));
     assert_eq!((report.expressions, report.cases), (2, 6), "{report:?}");
+}
+
+/// Made by `quern plugin new my-KIND --language c --kind KIND` and `quern plugin build`, their cases inside, by the clang
+/// in ziglang 0.17.1.
+fn every_kind_of_c_is_let_in() {
+    let runtime = runtime(compiler(), None);
+    for (name, kind) in [
+        ("my-filter", Kind::Filter),
+        ("my-body-filter", Kind::BodyFilter),
+        ("my-selector", Kind::QueueSelector),
+        ("my-allocation", Kind::AllocationStrategy),
+    ] {
+        let file = format!("../../tests/golden/plugins/c/{name}.wasm");
+        let bytes = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        let (checked, report) = runtime.admit(&bytes, |_| {}).unwrap();
+        assert_eq!((checked.kind, &*report.name), (kind, name));
+        assert!(bytes.len() < 32 * 1024 && report.cases >= 5, "{report:?}");
+    }
 }
 
 /// A component that declares a million types.

@@ -1,6 +1,7 @@
 //! `quern plugin new`: a folder that builds, tests and uploads as it is. The SDK goes with it, so nothing has
 //! to be published and a plugin keeps the SDK it was made with.
 
+mod c;
 mod javascript;
 mod python;
 mod rust;
@@ -35,6 +36,8 @@ enum Language {
     /// Needs Python 3 with venv and pip; a component of 18 MB.
     #[value(alias = "py")]
     Python,
+    /// Needs a clang that knows wasm32, or Python 3 with venv and pip.
+    C,
 }
 
 /// A list of name and text of files of ours, given by what comes before and after their names' stems.
@@ -69,6 +72,8 @@ struct Start {
     javascript_test: &'static str,
     python: &'static str,
     python_test: &'static str,
+    c: &'static str,
+    c_test: &'static str,
 }
 
 macro_rules! start {
@@ -80,6 +85,8 @@ macro_rules! start {
             javascript_test: template!($folder "/plugin.test.js"),
             python: template!($folder "/plugin.py"),
             python_test: template!($folder "/test_plugin.py"),
+            c: template!($folder "/plugin.c"),
+            c_test: template!($folder "/test_plugin.c"),
         }
     };
 }
@@ -190,6 +197,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Language::Rust => (rust::folder(&filled), "cargo"),
         Language::Js => (javascript::folder(&filled), "npm"),
         Language::Python => (python::folder(&filled), "pip"),
+        Language::C => (c::folder(&filled), "clang"),
     };
     let folder = Path::new(name);
     if folder.exists() {
@@ -234,6 +242,11 @@ mod tests {
         names
     }
 
+    fn sorted(mut names: Vec<String>) -> Vec<String> {
+        names.sort();
+        names
+    }
+
     #[test]
     fn the_whole_sdk_and_the_whole_contract_go_with_a_plugin() {
         let listed = |files: &[(&str, &str)]| -> Vec<String> {
@@ -243,6 +256,10 @@ mod tests {
         assert_eq!(listed(javascript::SDK), names("guest-sdk/javascript", ""));
         let python = names("guest-sdk/python/quern_plugin", ".py");
         assert_eq!(listed(python::SDK), python);
+        let c = [names("guest-sdk/c", ".c"), names("guest-sdk/c", ".h")];
+        assert_eq!(sorted(listed(c::SDK)), sorted(c.concat()));
+        let freestanding = names("guest-sdk/c/freestanding", "");
+        assert_eq!(listed(c::FREESTANDING), freestanding);
         assert_eq!(listed(WIT), names("wit", ".wit"));
     }
 }

@@ -2,6 +2,7 @@
 //! author's cases inside.
 
 mod cargo;
+mod clang;
 mod npm;
 mod pip;
 
@@ -91,10 +92,12 @@ pub(super) fn build(cases: Option<&Path>, out: Option<PathBuf>) -> Result<PathBu
         npm::build()?
     } else if is_here(pip::MANIFEST) {
         pip::build()?
+    } else if is_here(clang::MANIFEST) {
+        clang::build()?
     } else {
         return Err(Failure::usage(
-            "there is no Cargo.toml here, no package.json and no pyproject.toml; go into a plugin's folder (quern plugin new \
-             NAME makes one), or name the file",
+            "there is no Cargo.toml here, no package.json, no pyproject.toml and no plugin.toml; go into a plugin's folder \
+             (quern plugin new NAME makes one), or name the file",
         ));
     };
     let module = read(&built.module)?;
@@ -147,6 +150,25 @@ impl Tool<'_> {
             false => Err(Failure::new(1, failed)),
         }
     }
+}
+
+/// The value of a key of TOML that stands on a line of its own: all that manifests are read for.
+fn key(text: &str, wanted_table: &str, wanted: &str) -> Option<String> {
+    let mut table = "";
+    text.lines().map(str::trim).find_map(|line| {
+        if line.starts_with('[') {
+            table = line;
+        }
+        let (key, value) = line.split_once('=').filter(|_| table == wanted_table)?;
+        (key.trim() == wanted).then(|| unquoted(value.trim()).to_owned())
+    })
+}
+
+/// What stands between quotes of either kind, if there are any.
+fn unquoted(value: &str) -> &str {
+    let quote = value.chars().next().filter(|it| matches!(it, '"' | '\''));
+    let within = quote.and_then(|quote| value.strip_prefix(quote)?.split(quote).next());
+    within.unwrap_or(value)
 }
 
 /// Whether a file is there, and made no earlier than what it is made by, if that is there.

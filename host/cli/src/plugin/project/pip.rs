@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{Built, COMPONENT, CONTRACT, Package, Spent, Tool, is_newer};
+use super::{Built, COMPONENT, CONTRACT, Package, Spent, Tool, is_newer, key};
 use crate::failure::Failure;
 use crate::plugin::kind::Kind;
 
@@ -15,15 +15,8 @@ const REQUIREMENTS: &str = "requirements.txt";
 const ENTRY: &str = "quern_entry";
 const NEEDED: &str =
     "plugins in Python are built by Python 3.9 or newer with venv and pip: https://python.org";
-const PYTHON: Tool<'_> = Tool {
-    program: "python3",
-    missing: NEEDED,
-};
-/// The same, in the folder's own environment.
-const OWN_PYTHON: Tool<'_> = Tool {
-    program: ".venv/bin/python",
-    missing: NEEDED,
-};
+/// Python in the folder's own environment.
+pub(super) const OWN_PYTHON: &str = ".venv/bin/python";
 const COMPONENTIZE: Tool<'_> = Tool {
     program: ".venv/bin/componentize-py",
     missing: NEEDED,
@@ -32,9 +25,7 @@ const COMPONENTIZE: Tool<'_> = Tool {
 pub(super) fn build() -> Result<Built, Failure> {
     let package = package(&fs::read_to_string(MANIFEST)?)?;
     let mut spent = Spent::default();
-    if !is_newer(COMPONENTIZE.program, REQUIREMENTS) {
-        spent.on("pip install", install)?;
-    }
+    fetch(COMPONENTIZE.program, NEEDED, &mut spent)?;
     fs::create_dir_all("build")?;
     for (module, text) in modules(&package) {
         fs::write(format!("build/{module}.py"), text)?;
@@ -47,23 +38,12 @@ pub(super) fn build() -> Result<Built, Failure> {
     })
 }
 
-/// The few keys that are needed, each on a line of its own.
 fn package(text: &str) -> Result<Package, Failure> {
-    let found = |wanted_table: &str, wanted: &str| {
-        let mut table = "";
-        text.lines().map(str::trim).find_map(|line| {
-            if line.starts_with('[') {
-                table = line;
-            }
-            let (key, value) = line.split_once('=').filter(|_| table == wanted_table)?;
-            let value = value.trim().trim_matches(['"', '\'']);
-            (key.trim() == wanted).then(|| value.to_owned())
-        })
-    };
-    let project = |key| found("[project]", key);
-    let needed = |key| {
-        let text = format!("{MANIFEST} has no {key} under [project]");
-        project(key).ok_or_else(|| Failure::usage(text))
+    let found = |table, wanted| key(text, table, wanted);
+    let project = |wanted| found("[project]", wanted);
+    let needed = |wanted| {
+        let text = format!("{MANIFEST} has no {wanted} under [project]");
+        project(wanted).ok_or_else(|| Failure::usage(text))
     };
     let kind = found("[tool.quern]", "kind");
     Ok(Package {
@@ -78,13 +58,27 @@ fn package(text: &str) -> Result<Package, Failure> {
     })
 }
 
-fn install() -> Result<(), Failure> {
+/// Has pip fetch what `requirements.txt` names, unless the program it is wanted for is there already; `missing` says what
+/// is needed besides.
+pub(super) fn fetch(
+    program: &str,
+    missing: &'static str,
+    spent: &mut Spent,
+) -> Result<(), Failure> {
+    match is_newer(program, REQUIREMENTS) {
+        true => Ok(()),
+        false => spent.on("pip install", || install(missing)),
+    }
+}
+
+fn install(missing: &'static str) -> Result<(), Failure> {
     let failed = "pip has not fetched what builds it; is the index reachable?";
-    PYTHON.run(&["-m", "venv", ".venv"], failed)?;
+    let tool = |program| Tool { program, missing };
+    tool("python3").run(&["-m", "venv", ".venv"], failed)?;
     let quiet = ["--quiet", "--disable-pip-version-check"];
     let what = ["--force-reinstall", "--requirement", REQUIREMENTS];
     let pip = ["-m", "pip", "install"];
-    OWN_PYTHON.run(&[&pip[..], &quiet, &what].concat(), failed)?;
+    tool(OWN_PYTHON).run(&[&pip[..], &quiet, &what].concat(), failed)?;
     Ok(())
 }
 
