@@ -9,7 +9,7 @@ pub use quern_plugins::case::{CaseMessage, Ready};
 use quern_plugins::{
     Compiled, Compiler, Config, LoadError, Plugin, Runtime, RuntimeError, SubscribeError, Worker,
 };
-pub use quern_plugins::{Judged, Kind, Subscription, Verdict, component_of};
+pub use quern_plugins::{Judged, Kind, Subscription, Verdict, component_of, of_world};
 
 /// Why a plugin cannot be tested.
 #[derive(Debug, thiserror::Error)]

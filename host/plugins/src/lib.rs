@@ -32,13 +32,14 @@ mod queue_selector;
 mod runtime;
 mod trial;
 mod verify;
+mod wasi;
 mod worker;
 
 pub use crate::allocation_strategy::{GroupQueue, Member, Request, Strategy};
 pub use crate::batch::{Batch, Field, Needs, Number, integer};
 pub use crate::built_in::BuiltIn;
 pub use crate::child::{Compiler, plugin_child_main};
-pub use crate::component::component_of;
+pub use crate::component::{component_of, of_world};
 pub use crate::components::Components;
 pub use crate::digest::{Digest, Hash, NoDigest};
 pub use crate::error::{Fault, LoadError, Refusal, RuntimeError, SubscribeError};
