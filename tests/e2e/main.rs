@@ -30,6 +30,7 @@ mod plugin_breaker;
 mod plugin_c;
 mod plugin_deciders;
 mod plugin_failures;
+mod plugin_go;
 mod plugin_hostile;
 mod plugin_javascript;
 mod plugin_life;

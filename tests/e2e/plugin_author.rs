@@ -57,6 +57,7 @@ impl<'a> Author<'a> {
             .env("CARGO_HOME", kept("CARGO_HOME", ".cargo")?)
             .env("RUSTUP_HOME", kept("RUSTUP_HOME", ".rustup")?)
             .env("CARGO_NET_OFFLINE", "true")
+            .env("GOCACHE", kept("GOCACHE", ".cache/go-build")?)
             // What all plugins link is built once.
             .env("CARGO_TARGET_DIR", self.folder.join("target"));
         Ok(command)

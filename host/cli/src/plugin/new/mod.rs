@@ -2,6 +2,7 @@
 //! to be published and a plugin keeps the SDK it was made with.
 
 mod c;
+mod go;
 mod javascript;
 mod python;
 mod rust;
@@ -38,6 +39,8 @@ enum Language {
     Python,
     /// Needs a clang that knows wasm32, or Python 3 with venv and pip.
     C,
+    /// Needs Go 1.24.
+    Go,
 }
 
 /// A list of name and text of files of ours, given by what comes before and after their names' stems.
@@ -74,6 +77,8 @@ struct Start {
     python_test: &'static str,
     c: &'static str,
     c_test: &'static str,
+    go: &'static str,
+    go_test: &'static str,
 }
 
 macro_rules! start {
@@ -87,6 +92,8 @@ macro_rules! start {
             python_test: template!($folder "/test_plugin.py"),
             c: template!($folder "/plugin.c"),
             c_test: template!($folder "/test_plugin.c"),
+            go: template!($folder "/plugin.go"),
+            go_test: template!($folder "/plugin_test.go"),
         }
     };
 }
@@ -198,6 +205,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Language::Js => (javascript::folder(&filled), "npm"),
         Language::Python => (python::folder(&filled), "pip"),
         Language::C => (c::folder(&filled), "clang"),
+        Language::Go => (go::folder(&filled), "go"),
     };
     let folder = Path::new(name);
     if folder.exists() {
@@ -206,7 +214,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             format!("{name} is there already; nothing was changed"),
         ));
     }
-    for (path, text) in own.with("vendor/quern-plugin/wit", WIT).0 {
+    // A folder of the name vendor would mean something to Go.
+    let wit = match lang {
+        Language::Go => "quern/wit",
+        _ => "vendor/quern-plugin/wit",
+    };
+    for (path, text) in own.with(wit, WIT).0 {
         let path = folder.join(path);
         let failed =
             |error: std::io::Error| Failure::new(1, format!("{}: {error}", path.display()));
@@ -258,6 +271,7 @@ mod tests {
         assert_eq!(listed(python::SDK), python);
         let c = [names("guest-sdk/c", ".c"), names("guest-sdk/c", ".h")];
         assert_eq!(sorted(listed(c::SDK)), sorted(c.concat()));
+        assert_eq!(listed(go::SDK), names("guest-sdk/go", ".go"));
         let freestanding = names("guest-sdk/c/freestanding", "");
         assert_eq!(listed(c::FREESTANDING), freestanding);
         assert_eq!(listed(WIT), names("wit", ".wit"));

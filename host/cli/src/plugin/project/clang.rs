@@ -7,11 +7,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use super::{Built, Package, Spent, Tool, key, pip};
+use super::{Built, PLUGIN_TOML as MANIFEST, Package, Spent, Tool, key, pip, plugin_toml};
 use crate::failure::Failure;
 use crate::plugin::kind::Kind;
 
-pub(super) const MANIFEST: &str = "plugin.toml";
 /// What an author, and an author's editor, compiles with.
 const FLAGS: &str = "compile_flags.txt";
 /// A program of the package, which pip makes last.
@@ -146,8 +145,8 @@ fn is_able(program: &str) -> bool {
 }
 
 pub(super) fn build() -> Result<Built, Failure> {
+    let package = plugin_toml()?;
     let text = fs::read_to_string(MANIFEST)?;
-    let package = package(&text)?;
     let flags = fs::read_to_string(FLAGS)
         .map_err(|error| Failure::usage(format!("{FLAGS}, one flag a line: {error}")))?;
     let flags: Vec<&str> = flags
@@ -196,21 +195,6 @@ fn made(
     compiler.link(&objects, &failed)
 }
 
-fn package(text: &str) -> Result<Package, Failure> {
-    let found = |wanted| key(text, "[plugin]", wanted);
-    let needed = |wanted| {
-        let text = format!("{MANIFEST} has no {wanted} under [plugin]");
-        found(wanted).ok_or_else(|| Failure::usage(text))
-    };
-    let how = "kind = \"filter\" under [plugin]";
-    Ok(Package {
-        name: needed("name")?,
-        version: needed("version")?,
-        description: found("description").unwrap_or_default(),
-        kind: Kind::named(found("kind").as_deref(), MANIFEST, how)?,
-    })
-}
-
 /// The author's, in the order of their names.
 fn sources() -> Result<Vec<PathBuf>, Failure> {
     let entries = fs::read_dir("src").into_iter().flatten();
@@ -253,18 +237,26 @@ mod tests {
 
     #[test]
     fn the_entry_is_of_the_kind_the_manifest_says() {
-        let text = |kind: &str| {
-            format!(
-                "[plugin]\nname = \"geo\"\nversion = \"1.2.3\"\ndescription = 'a \"geo\"'\nkind = \"{kind}\"\n"
-            )
-        };
         for (kind, defined, name) in [
-            ("filter", "QUERN_KIND_FILTER", "quern_filter"),
-            ("body-filter", "QUERN_KIND_BODY_FILTER", "quern_body_filter"),
-            ("selector", "QUERN_KIND_SELECTOR", "quern_selector"),
-            ("allocation", "QUERN_KIND_ALLOCATION", "quern_allocation"),
+            (Kind::Filter, "QUERN_KIND_FILTER", "quern_filter"),
+            (
+                Kind::BodyFilter,
+                "QUERN_KIND_BODY_FILTER",
+                "quern_body_filter",
+            ),
+            (Kind::Selector, "QUERN_KIND_SELECTOR", "quern_selector"),
+            (
+                Kind::Allocation,
+                "QUERN_KIND_ALLOCATION",
+                "quern_allocation",
+            ),
         ] {
-            let package = package(&text(kind)).unwrap();
+            let package = Package {
+                name: "geo".to_owned(),
+                version: "1.2.3".to_owned(),
+                description: "a \"geo\"".to_owned(),
+                kind,
+            };
             let entry = entry(&package);
             for line in [
                 "#define QUERN_NAME \"geo\"\n".to_owned(),
@@ -280,8 +272,6 @@ mod tests {
                 "{name}"
             );
         }
-        assert!(package(&text("colour")).is_err());
-        assert!(package("[plugin]\nname = \"geo\"\nkind = \"filter\"\n").is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod cargo;
 mod clang;
+mod go;
 mod npm;
 mod pip;
 
@@ -72,6 +73,26 @@ impl Spent {
     }
 }
 
+/// The manifest of languages that have none of their own for what plugins say.
+const PLUGIN_TOML: &str = "plugin.toml";
+
+fn plugin_toml() -> Result<Package, Failure> {
+    let text = fs::read_to_string(PLUGIN_TOML);
+    let text = text.map_err(|error| Failure::usage(format!("{PLUGIN_TOML}: {error}")))?;
+    let found = |wanted| key(&text, "[plugin]", wanted);
+    let needed = |wanted| {
+        let text = format!("{PLUGIN_TOML} has no {wanted} under [plugin]");
+        found(wanted).ok_or_else(|| Failure::usage(text))
+    };
+    let how = "kind = \"filter\" under [plugin]";
+    Ok(Package {
+        name: needed("name")?,
+        version: needed("version")?,
+        description: found("description").unwrap_or_default(),
+        kind: Kind::named(found("kind").as_deref(), PLUGIN_TOML, how)?,
+    })
+}
+
 /// The component named, or that of the plugin of this folder, built anew.
 pub(super) fn component(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
     match named {
@@ -92,7 +113,9 @@ pub(super) fn build(cases: Option<&Path>, out: Option<PathBuf>) -> Result<PathBu
         npm::build()?
     } else if is_here(pip::MANIFEST) {
         pip::build()?
-    } else if is_here(clang::MANIFEST) {
+    } else if is_here(go::MANIFEST) {
+        go::build()?
+    } else if is_here(PLUGIN_TOML) {
         clang::build()?
     } else {
         return Err(Failure::usage(
@@ -133,8 +156,19 @@ impl Tool<'_> {
     /// Runs it to its end; what it prints is returned, what it says to people is shown, and `failed` is said besides if
     /// it ends badly.
     fn run(&self, args: &[&str], failed: &str) -> Result<Vec<u8>, Failure> {
+        self.run_with(&[], args, failed)
+    }
+
+    /// The same, with these in its environment.
+    fn run_with(
+        &self,
+        environment: &[(&str, &str)],
+        args: &[&str],
+        failed: &str,
+    ) -> Result<Vec<u8>, Failure> {
         let Self { program, missing } = self;
         let mut command = Command::new(program);
+        command.envs(environment.iter().copied());
         let command = command.args(args).stdin(Stdio::null());
         let child = command.stdout(Stdio::piped()).spawn();
         let child = child.map_err(|error| {

@@ -1,0 +1,300 @@
+//! An author's way in Go, as in JavaScript. Go's own toolchain is all that is needed; on a machine without, each test says
+//! so and ends.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use quern_harness::{Node, World, said};
+
+use crate::plugin_author::Author;
+use crate::plugin_javascript::skip;
+use crate::{QUERN, world_with_node};
+
+const CASES: &str = include_str!("cases/languages.ndjson");
+
+/// Whether Go is here, and new enough to export functions.
+fn has_go(test: &str) -> bool {
+    let version = Command::new("go").arg("version").output();
+    let version = version.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
+    let version = version.unwrap_or_default();
+    let minor = version
+        .split("go1.")
+        .nth(1)
+        .and_then(|it| it.split(['.', ' ']).next());
+    let is_able = minor
+        .and_then(|it| it.parse::<u32>().ok())
+        .is_some_and(|it| it >= 24);
+    if !is_able {
+        skip(test, "Go 1.24 or newer is not installed");
+    }
+    is_able
+}
+
+fn new(author: &Author<'_>, name: &str, kind: &str) -> Result<()> {
+    author
+        .ok(
+            "",
+            &["plugin", "new", name, "--language", "go", "--kind", kind],
+        )
+        .map(|_| ())
+}
+
+fn rows(author: &Author<'_>, name: &str, more: &[&str]) -> Result<Vec<serde_json::Value>> {
+    let tested = author.run(name, &[&["plugin", "test", "-o", "json"], more].concat())?;
+    Ok(serde_json::from_slice(&tested.stdout)?)
+}
+
+#[test]
+fn from_an_empty_directory_to_messages_that_are_let_through() -> Result<()> {
+    if !has_go("from_an_empty_directory_to_messages_that_are_let_through") {
+        return Ok(());
+    }
+    let (world, node) = world_with_node(&[])?;
+    let author = Author::new(&world)?;
+    new(&author, "eu-filter", "filter")?;
+    let file = author.folder.join("languages.ndjson");
+    std::fs::write(&file, CASES)?;
+    let rows = rows(&author, "eu-filter", &["--cases", &file.to_string_lossy()])?;
+    ensure!(rows.len() == 6 + CASES.lines().count(), "{rows:?}");
+    let failed: Vec<_> = rows.iter().filter(|row| row["passed"] != true).collect();
+    ensure!(failed.is_empty(), "{failed:?}");
+    delivered(&world, &node, &author)
+}
+
+/// A filter that allocates so much for each message that its memory has to be swept many times.
+const WASTEFUL: &str = r#"package main
+
+import "quernplugin/quern"
+
+var last []byte
+
+func init() {
+	quern.Export(quern.Filter{
+		About: quern.About{Language: "WASTE", Reads: []string{"region", "amount:int"}},
+		Compile: func(expression string, _ *quern.Params) (any, error) {
+			if len(expression) > 2 {
+				return nil, &quern.Refusal{Reason: "too long", At: 2, Len: 1, Help: "write two letters"}
+			}
+			return expression, nil
+		},
+		Matches: func(m *quern.Message, p *quern.Params) (bool, error) {
+			for range 5 {
+				last = make([]byte, 100_000)
+			}
+			copy(last, p.Compiled.(string))
+			region, _ := m.Text("region")
+			amount, has := m.Integer("amount")
+			return has && amount >= 100 && region == string(last[:2]), nil
+		},
+	})
+}
+
+func main() {}
+"#;
+
+fn delivered(world: &World, node: &Node, author: &Author<'_>) -> Result<()> {
+    let at = ["--namesrv", node.namesrv.as_str()];
+    world.ok(&["topic", "create", "orders", at[0], at[1]])?;
+    let regions = ["eu", "us", "eu😀"];
+    let line = |n: usize| {
+        let properties = serde_json::json!({"region": regions[n % 3], "amount": n.to_string()});
+        format!("{{\"body\":\"{n}\",\"properties\":{properties}}}\n")
+    };
+    let lines: String = (0..600).map(line).collect();
+    let produce = ["produce", "orders", "--ndjson", "-", at[0], at[1]];
+    world.ok_with_input(&produce, lines.as_bytes())?;
+    author.ok(
+        "eu-filter",
+        &["plugin", "upload", "--activate", at[0], at[1]],
+    )?;
+    let found = |args: &[&str]| -> Result<Vec<usize>> {
+        let printed = world.ok(&[&["consume", "orders", at[0], at[1]], args].concat())?;
+        let mut found: Vec<usize> = printed.lines().map(str::parse).collect::<Result<_, _>>()?;
+        found.sort_unstable();
+        Ok(found)
+    };
+    for (place, from) in regions.iter().enumerate() {
+        let found = found(&["--plugin", "eu-filter", "--param", &format!("from={from}")])?;
+        let wanted: Vec<usize> = (100..600).filter(|n| n % 3 == place).collect();
+        ensure!(found == wanted, "{from}: {found:?}");
+    }
+    new(author, "wasteful", "filter")?;
+    let folder = author.folder.join("wasteful");
+    std::fs::write(folder.join("plugin.go"), WASTEFUL)?;
+    std::fs::remove_file(folder.join("cases.ndjson"))?;
+    author.ok(
+        "wasteful",
+        &["plugin", "upload", "--activate", at[0], at[1]],
+    )?;
+    let asked = found(&["--plugin", "wasteful", "--expression", "us"])?;
+    let wanted: Vec<usize> = (100..600).filter(|n| n % 3 == 1).collect();
+    ensure!(asked == wanted, "{asked:?}");
+    let refused = [
+        "consume",
+        "orders",
+        "--plugin",
+        "wasteful",
+        "--expression",
+        "eu-west",
+        at[0],
+        at[1],
+    ];
+    let told = said(&world.run(&refused)?);
+    for text in ["too long", "\n  eu-west\n    ^\n", "write two letters"] {
+        ensure!(told.contains(text), "{text}: {told}");
+    }
+    Ok(())
+}
+
+/// What a plugin does that it should not, and what is said of it.
+const MISDEEDS: [(&str, &str, &str); 8] = [
+    (
+        "panic",
+        "panic(\"no idea\")",
+        "panic: no idea (plugin.go:14)",
+    ),
+    (
+        "index",
+        "return region[len(region)] == 0, nil",
+        "index out of range [5] with length 5 (plugin.go:16)",
+    ),
+    (
+        "error",
+        "return false, errors.New(\"no idea of it\")",
+        "no idea of it",
+    ),
+    (
+        "name",
+        "m.Text(\"regoin\")",
+        "regoin is read, and is not in Reads",
+    ),
+    ("wait", "<-make(chan int)", "stopped"),
+    ("deep", "return deep(region) != \"\", nil", "failed"),
+    (
+        "hoard",
+        "for { all = append(all, make([]byte, 100_000)) }",
+        "failed",
+    ),
+    (
+        "loop",
+        "for { _ = region }",
+        "more computing than it is allowed",
+    ),
+];
+
+#[test]
+fn what_it_does_is_noticed() -> Result<()> {
+    if !has_go("what_it_does_is_noticed") {
+        return Ok(());
+    }
+    let world = World::new(QUERN)?;
+    let author = Author::new(&world)?;
+    new(&author, "my-filter", "filter")?;
+    let does = |(region, code, _): (&str, &str, &str)| format!("case \"{region}\":\n{code}\n");
+    let code = format!(
+        "package main\nimport (\"errors\"; \"time\"; \"quernplugin/quern\")\nvar all [][]byte\n\
+         func deep(of string) string {{ return deep(of + \"x\") + of }}\n\
+         func accept(m *quern.Message, _ *quern.Params) (bool, error) {{\nregion, _ := m.Text(\"region\")\n\
+         _ = errors.New\n_ = time.Now\nif region == \"eu\" {{ return time.Now().Unix() == 1000, nil }}\n\n\nswitch region {{\n{}}}\nreturn true, nil }}\n\
+         func init() {{ quern.Export(quern.Filter{{About: quern.About{{Reads: []string{{\"region\"}}}}, Matches: accept}}) }}\n\
+         func main() {{}}\n",
+        MISDEEDS.map(does).concat()
+    );
+    let region = |region: &str| {
+        format!("{{\"message\":{{\"properties\":{{\"region\":\"{region}\"}}}},\"expect\":true}}\n")
+    };
+    let cases: String = MISDEEDS.iter().map(|(it, ..)| region(it)).collect();
+    let folder = author.folder.join("my-filter");
+    std::fs::write(folder.join("plugin.go"), &code)?;
+    // One more, behind all that went before.
+    std::fs::write(folder.join("cases.ndjson"), cases + &region("eu"))?;
+    let rows = rows(&author, "my-filter", &[])?;
+    ensure!(rows.len() == MISDEEDS.len() + 1, "{rows:?}");
+    for (row, (region, _, text)) in rows.iter().zip(MISDEEDS) {
+        let says = row["said"].as_str().is_some_and(|it| it.contains(text));
+        ensure!(says && row["passed"] == false, "{region}: {row}");
+    }
+    ensure!(rows[MISDEEDS.len()]["passed"] == true, "{rows:?}");
+    for (from, to, command, exit, text) in [
+        ("return true", "return tru", "build", 1, "undefined: tru"),
+        (
+            "quern.Filter{",
+            "quern.BodyFilter{",
+            "test",
+            2,
+            "kind is filter, and a plugin of kind body-filter is given",
+        ),
+        (
+            ", Matches: accept",
+            "",
+            "test",
+            2,
+            "the filter has no Matches",
+        ),
+        (
+            "{\"region\"}",
+            "{\"@regoin\"}",
+            "test",
+            2,
+            "a message has no @regoin; there are @tag",
+        ),
+    ] {
+        std::fs::write(folder.join("plugin.go"), code.replace(from, to))?;
+        author.fails("my-filter", &["plugin", command], exit, text)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_kind_of_plugin_begins_with_cases_it_passes() -> Result<()> {
+    if !has_go("every_kind_of_plugin_begins_with_cases_it_passes") {
+        return Ok(());
+    }
+    let world = World::new(QUERN)?;
+    let author = Author::new(&world)?;
+    for kind in ["filter", "body-filter", "selector", "allocation"] {
+        let name = format!("my-{kind}");
+        new(&author, &name, kind)?;
+        let tested = author.ok(&name, &["plugin", "test"])?;
+        let passed = tested.lines().filter(|line| line.starts_with("ok "));
+        ensure!(passed.count() >= 5, "{kind}: {tested}");
+        let mut go = Command::new("go");
+        let ran = go
+            .args(["test", "./..."])
+            .current_dir(author.folder.join(&name))
+            .output()?;
+        ensure!(ran.status.success(), "{kind}: {}", said(&ran));
+    }
+    Ok(())
+}
+
+/// Where Go is not, the error says what is missing and where it comes from.
+#[test]
+fn what_is_missing_is_said() -> Result<()> {
+    let world = World::new(QUERN)?;
+    world.ok(&["plugin", "new", "eu-filter", "--language", "go"])?;
+    let build = || {
+        let mut command = world.command(&["plugin", "build"]);
+        command
+            .current_dir(world.path("eu-filter"))
+            .env("PATH", "/nonexistent");
+        Ok::<_, anyhow::Error>(said(&world.finish(command)?))
+    };
+    let told = build()?;
+    for text in ["go is not installed", "Go 1.24", "https://go.dev/dl"] {
+        ensure!(told.contains(text), "{told}");
+    }
+    std::fs::write(
+        world.path("eu-filter/plugin.toml"),
+        "[plugin]\nname = \"eu-filter\"\n",
+    )?;
+    let told = build()?;
+    ensure!(
+        told.contains("plugin.toml has no version under [plugin]"),
+        "{told}"
+    );
+    std::fs::remove_file(world.path("eu-filter/plugin.toml"))?;
+    let told = build()?;
+    ensure!(told.contains("plugin.toml: "), "{told}");
+    Ok(())
+}
