@@ -3,7 +3,8 @@
 //!
 //! Like is compared with like: the same question, about messages of the same topic. A call costs something whatever is
 //! in it, so a message costs less in a large batch than in a small one: what a version takes is only held against
-//! what another took in batches of the same size or of smaller ones.
+//! what another took in batches of the same size or of smaller ones. Who takes much is asked in small batches,
+//! though; so where there were none, larger ones do, and what a call may cost by itself is left out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -94,9 +95,18 @@ impl Costs {
     ) -> Option<String> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let versions = all.get(&question)?;
-        let mine = p99(versions.get(&version)?.get(&spent.size())?)?;
-        let mut others = versions.get(&other)?.range(..=spent.size()).rev();
-        let others = others.find_map(|(_, calls)| p99(calls))?;
+        let size = spent.size();
+        let mine = p99(versions.get(&version)?.get(&size)?)?;
+        let others = versions.get(&other)?;
+        let of_calls = |(_, calls): (&u32, &Calls)| p99(calls);
+        let alike = others.range(..=size).rev().find_map(of_calls);
+        let (mine, others) = match alike {
+            Some(others) => (mine, others),
+            None => {
+                let larger = others.range(size..).find_map(of_calls)?;
+                (mine.saturating_sub(limits::CALL_FUEL >> size), larger)
+            }
+        };
         let costly = limits::COSTLY;
         (mine > costly.saturating_mul(others)).then(|| {
             format!(
@@ -159,6 +169,11 @@ mod tests {
             assert_eq!(spend(5, 4_000, 40_000_000), None, "{n}");
         }
         assert!(spend(5, 4_000, 40_000_000).is_some());
+        // Nor what takes far more than a call can cost by itself.
+        for n in 1..calls {
+            assert_eq!(spend(3, 8, 50_000), None, "{n}");
+        }
+        assert!(spend(3, 8, 50_000).is_some());
         // One call in a hundred may take what it wants.
         for n in 0..500 {
             let fuel = if n % 200 == 199 { 900_000 } else { 30_000 };

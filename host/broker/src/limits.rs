@@ -62,6 +62,8 @@ pub(crate) const FAULTS_REMEMBERED: usize = 1_000;
 pub(crate) const COST_CALLS: u64 = 50;
 /// … and so many times as much fuel is too much.
 pub(crate) const COSTLY: u64 = 4;
+/// What a call may cost by itself, whatever is in it.
+pub(crate) const CALL_FUEL: u64 = 32_000;
 /// They are compared with every so many calls.
 pub(crate) const COSTS_COMPARED: u64 = 10;
 /// Versions of one name whose costs are remembered.
