@@ -2,6 +2,7 @@
 //! connection.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -56,15 +57,19 @@ fn to_broker(front: &Arc<UdpSocket>, broker: SocketAddr, lost: &Lost) -> Option<
         if begins(datagram) {
             lost.lock().ok()?.insert(client, false);
         }
-        if !backs.contains_key(&client) {
-            let back = Arc::new(UdpSocket::bind("127.0.0.1:0").ok()?);
-            back.connect(broker).ok()?;
-            backs.insert(client, Arc::clone(&back));
-            let (front, lost) = (Arc::clone(front), Arc::clone(lost));
-            thread::spawn(move || to_client(&back, &front, client, &lost));
-        }
+        let back = match backs.entry(client) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let back = Arc::new(UdpSocket::bind("127.0.0.1:0").ok()?);
+                back.connect(broker).ok()?;
+                let (front, lost) = (Arc::clone(front), Arc::clone(lost));
+                let theirs = Arc::clone(&back);
+                thread::spawn(move || to_client(&theirs, &front, client, &lost));
+                place.insert(back)
+            }
+        };
         // A broker that is not there is the client's business.
-        let _ = backs.get(&client)?.send(datagram);
+        let _ = back.send(datagram);
     }
 }
 
