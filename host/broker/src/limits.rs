@@ -130,6 +130,8 @@ pub(crate) const LISTED: usize = 256;
 pub(crate) const HIDDEN: usize = 10_000;
 /// Queues that are popped and remembered when nobody does.
 pub(crate) const POP_GATES: usize = 16 * 1024;
+/// A message whose time is over so soon is not acknowledged while others are given what is over, ms.
+pub(crate) const SOON_OVER: u64 = 100;
 /// Attempts to pop whose messages are known, of all groups and queues together.
 pub(crate) const POP_ATTEMPTS: usize = 16 * 1024;
 /// Whether messages are visible again is looked at this often at the least.

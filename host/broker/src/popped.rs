@@ -6,11 +6,12 @@ use quern_protocol::{
     AckPopped, AckPoppedReply, GroupName, HidePopped, HidePoppedReply, QueueId, Receipt,
     RecordKind, TopicId, WireError, limits as wire,
 };
+use quern_store::Held;
 
 use crate::leases::GroupChange;
 use crate::pops::{PopChange, PopWhat};
 use crate::topics::Topic;
-use crate::{Broker, reply};
+use crate::{Broker, limits, reply};
 
 pub(crate) async fn log(
     broker: &Broker,
@@ -36,14 +37,23 @@ pub(crate) async fn acknowledge(
     request: AckPopped,
 ) -> Result<AckPoppedReply, WireError> {
     let topic = checked(broker, &request.topic, &request.receipts)?;
-    let pops = &broker.state.pops;
-    let (current, mut stale) = pops.sort(&request.group, topic.id, request.receipts);
+    let (pops, group) = (&broker.state.pops, &request.group);
+    // Nobody makes dead letters of them meanwhile, which are acknowledged, too.
+    let soon_over = broker.store.now_ms() + limits::SOON_OVER;
+    let late = pops.over(group, topic.id, &request.receipts, soon_over);
+    let mut held: Held = Box::new(());
+    if !late.is_empty() {
+        let queues = queues_of(&late).into_iter();
+        held = Box::new(broker.pop_gates.close(group, topic.id, queues).await);
+    }
+    let (current, mut stale) = pops.sort(group, topic.id, request.receipts);
     if !current.is_empty() {
         let queues = queues_of(&current);
         let what = PopWhat::Acknowledged(current.clone());
-        log(broker, &request.group, topic.id, what).await?;
+        let change = change(group, topic.id, what);
+        broker.log_holding(RecordKind::Group, &change, held).await?;
         // Given again before that: the log says which came first.
-        stale.extend(pops.still_hidden(&request.group, topic.id, current));
+        stale.extend(pops.still_hidden(group, topic.id, current));
         // What comes behind it in order may be given now.
         queues
             .into_iter()

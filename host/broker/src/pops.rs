@@ -248,6 +248,24 @@ impl Pops {
         })
     }
 
+    /// Those of the receipts that are worth something no longer than until then.
+    pub(crate) fn over(
+        &self,
+        group: &GroupName,
+        topic: TopicId,
+        receipts: &[Receipt],
+        then: u64,
+    ) -> Vec<Receipt> {
+        let table = self.table.lock().expect(POISONED);
+        let queues = table.get(&(group.clone(), topic));
+        let is_over = |receipt: &&Receipt| {
+            let known = queues.and_then(|it| it.get(&receipt.queue));
+            let hidden = known.and_then(|it| it.hidden.get(&receipt.offset));
+            hidden.is_some_and(|it| it.token == receipt.token && it.until <= then)
+        };
+        receipts.iter().filter(is_over).copied().collect()
+    }
+
     /// Those of the receipts whose messages are hidden, whoever has them.
     pub(crate) fn still_hidden(
         &self,
