@@ -16,6 +16,8 @@ const SMALL: [&str; 6] = [
     "--tombstone-grace",
     "1s",
 ];
+/// The same, of which nothing goes.
+const LARGE: [&str; 4] = ["--segment-size", "1048576", "--tombstone-grace", "1s"];
 const KEYS: usize = 20;
 const ROUNDS: usize = 25;
 
@@ -28,6 +30,12 @@ impl Prices {
     fn quern(&self, args: &[&str]) -> Result<String> {
         self.world
             .ok(&[args, &["--namesrv", &self.node.namesrv]].concat())
+    }
+
+    /// The node is killed and started again with these.
+    fn again(&mut self, more: &[&str]) -> Result<()> {
+        self.node.kill()?;
+        self.node.start(&self.world, more)
     }
 
     fn fails(&self, args: &[&str], exit: i32, code: &str) -> Result<String> {
@@ -127,6 +135,7 @@ fn survives(prices: &mut Prices, newest: &[String]) -> Result<()> {
         ensure!(refused.contains("has no key"), "{refused}");
     }
     // Whoever keeps up sees all of it.
+    prices.again(&LARGE)?;
     for round in 0..3 {
         prices.send("prices", &line("k3", &format!("again {round}")))?;
     }
@@ -136,6 +145,7 @@ fn survives(prices: &mut Prices, newest: &[String]) -> Result<()> {
     let expected: Vec<String> = newest.iter().cloned().chain(again).collect();
     assert_eq!(read, expected);
     // Later, only the last of them is left.
+    prices.again(&SMALL)?;
     wait_until("what has a newer one is gone", || {
         prices.fill()?;
         let read = prices.read("prices")?;
@@ -152,6 +162,7 @@ fn survives(prices: &mut Prices, newest: &[String]) -> Result<()> {
 /// compacted or not, but not have a retention, too.
 fn is_listed_and_given_back(prices: &mut Prices, newest: &[String]) -> Result<()> {
     // The index says nothing of a newer message of this key.
+    prices.again(&LARGE)?;
     prices.send("prices", &line("k4", "newer"))?;
     let dir = prices.node.data().to_string_lossy().into_owned();
     assert_eq!(prices.node.stop()?, Some(0));
@@ -160,7 +171,7 @@ fn is_listed_and_given_back(prices: &mut Prices, newest: &[String]) -> Result<()
     let export = ["store", "export", &dir, "--topic", "prices"];
     let exported = prices.world.ok(&export)?;
     assert_eq!(exported.lines().count(), newest.len() + 1, "{exported}");
-    prices.node.start(&prices.world, &SMALL)?;
+    prices.node.start(&prices.world, &LARGE)?;
     prices.quern(&["topic", "create", "again", "--queues", "1"])?;
     prices.send("again", &exported)?;
     let values = |topic| {

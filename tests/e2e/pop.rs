@@ -155,7 +155,7 @@ fn in_order_nothing_passes_what_is_not_acknowledged() -> Result<()> {
         "--pop",
         "--in-order",
         "--invisible",
-        "300ms",
+        "1s",
         "--exec",
         command,
         "--follow",

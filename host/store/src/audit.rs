@@ -300,7 +300,7 @@ impl Reader<'_> {
     fn in_order(&mut self, segment: &Segment, header: &RecordHeader) {
         let key = (header.topic, header.queue);
         let offset = header.queue_offset.0;
-        if let Some(next) = self.next_offsets.insert(key, offset + 1)
+        if let Some(next) = self.next_offsets.insert(key, offset.saturating_add(1))
             && next != offset
         {
             self.found.damage.push(Damage {
