@@ -281,16 +281,7 @@ impl<'a> Judging<'a> {
         let memory = &self.broker.verdicts;
         let asked = memory.asked(by);
         let mut known = asked.map(|it| memory.of(it, self.topic.id, self.queue));
-        let said = which.iter().map(|it| {
-            let said = known.as_mut()?.said(messages[*it].0)?;
-            Some(match said {
-                true => Verdict::Deliver,
-                false => Verdict::Reject,
-            })
-        });
-        let said: Vec<Option<Verdict>> = said.collect();
-        let open = which.iter().zip(&said).filter(|(_, said)| said.is_none());
-        let open: Vec<usize> = open.map(|(it, _)| *it).collect();
+        let (said, open) = said_and_open(known.as_mut(), messages, which);
         by.plugin().remembered((which.len() - open.len()) as u64);
         let mut verdicts = Vec::with_capacity(open.len());
         while let Some(rest) = open.get(verdicts.len()..).filter(|it| !it.is_empty()) {
@@ -298,9 +289,11 @@ impl<'a> Judging<'a> {
             verdicts.append(&mut worker.judge(by, &batch).verdicts);
         }
         let mut verdicts = verdicts.into_iter();
-        let all = said
-            .into_iter()
-            .map_while(|it| it.or_else(|| verdicts.next()));
+        let all = said.into_iter().map_while(|said| match said {
+            Some(true) => Some(Verdict::Deliver),
+            Some(false) => Some(Verdict::Reject),
+            None => verdicts.next(),
+        });
         Ok(all.collect())
     }
 
@@ -317,10 +310,7 @@ impl<'a> Judging<'a> {
         let Some(mut known) = known else {
             return self.ask_side((link, Side::Usual), messages, which, worker);
         };
-        let said = which.iter().map(|it| known.said(messages[*it].0));
-        let said: Vec<Option<bool>> = said.collect();
-        let open = which.iter().zip(&said).filter(|(_, said)| said.is_none());
-        let open: Vec<usize> = open.map(|(it, _)| *it).collect();
+        let (said, open) = said_and_open(Some(&mut known), messages, which);
         let asked = match open.is_empty() {
             true => Vec::new(),
             false => self.ask_side((link, Side::Usual), messages, &open, worker)?,
@@ -545,6 +535,19 @@ impl<'a> Judging<'a> {
         }
         Ok(())
     }
+}
+
+/// What is known to have been said of each of these, and those of which nothing is.
+fn said_and_open(
+    mut known: Option<&mut Known<'_>>,
+    messages: &[Candidate],
+    which: &[usize],
+) -> (Vec<Option<bool>>, Vec<usize>) {
+    let said = which.iter().map(|it| known.as_mut()?.said(messages[*it].0));
+    let said: Vec<Option<bool>> = said.collect();
+    let open = which.iter().zip(&said).filter(|(_, said)| said.is_none());
+    let open = open.map(|(it, _)| *it).collect();
+    (said, open)
 }
 
 /// What the first verdicts come to: up to the first message that was not asked about any more, which is asked about
