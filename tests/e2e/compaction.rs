@@ -69,8 +69,9 @@ impl Prices {
     }
 }
 
+/// What is sent without an order key is stored in any order.
 fn line(key: &str, body: &str) -> String {
-    format!("{{\"key\":\"{key}\",\"body\":\"{body}\"}}\n")
+    format!("{{\"key\":\"{key}\",\"body\":\"{body}\",\"order_key\":\"all\"}}\n")
 }
 
 #[test]
