@@ -30,7 +30,14 @@ mod tests {
 
     #[test]
     fn every_peer_is_pinned() {
-        for name in ["rocketmq", "kafka", "kafka-scala", "nats-server", "nats.go"] {
+        for name in [
+            "rocketmq",
+            "rocketmq-rust",
+            "kafka",
+            "kafka-scala",
+            "nats-server",
+            "nats.go",
+        ] {
             assert!(of(name).is_ok_and(|it| it.starts_with(|c: char| c.is_ascii_digit())));
         }
     }

@@ -118,7 +118,7 @@ fn what_cannot_be_measured_is_refused_by_name() {
     let cases = [
         (
             vec!["--peers", "rabbit"],
-            "`rabbit`; there is quern, nats, rocketmq, kafka",
+            "`rabbit`; there is quern, nats, rocketmq, rocketmq-rust, kafka",
         ),
         (vec!["--work", "produce-7"], "produce-64"),
         (

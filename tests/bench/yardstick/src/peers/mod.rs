@@ -5,6 +5,7 @@ mod kafka;
 mod nats;
 mod quern;
 mod rocketmq;
+mod rocketmq_rust;
 
 use std::process::Command;
 
@@ -47,6 +48,7 @@ pub(crate) fn all() -> Vec<Box<dyn Peer>> {
         Box::new(quern::Quern),
         Box::new(nats::Nats),
         Box::new(rocketmq::RocketMq),
+        Box::new(rocketmq_rust::RocketMqRust),
         Box::new(kafka::Kafka {
             is_encrypted: false,
         }),

@@ -1,6 +1,7 @@
 //! Apache RocketMQ, name server and broker from Maven Central. Heaps are smaller than its scripts ask for
 //! (8 GB), which are for larger machines.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -35,6 +36,41 @@ impl RocketMq {
     }
 }
 
+/// For its port, too.
+pub(super) fn durability(class: Class) -> &'static str {
+    match class {
+        Class::Durable => "flushDiskType=SYNC_FLUSH",
+        Class::Cached => "flushDiskType=ASYNC_FLUSH",
+    }
+}
+
+/// Files of settings of a name server and a broker, in the names that its port to Rust knows, too.
+pub(super) fn settings(site: &Site<'_>) -> Result<(PathBuf, PathBuf)> {
+    let ports = &site.ports;
+    let names = [("listenPort", ports.name_server.to_string())];
+    let names = properties(site.dir.join("namesrv.conf"), &names)?;
+    let store = site.dir.join("data");
+    let flush = durability(site.class).split_once('=');
+    let broker = [
+        ("brokerClusterName", "yardstick".to_owned()),
+        ("brokerName", "broker-a".to_owned()),
+        ("brokerId", "0".to_owned()),
+        ("namesrvAddr", site.at(ports.name_server)),
+        ("brokerIP1", site.host.to_owned()),
+        ("listenPort", ports.broker.to_string()),
+        ("haListenPort", ports.more.to_string()),
+        ("storePathRootDir", store.display().to_string()),
+        (
+            "storePathCommitLog",
+            store.join("commitlog").display().to_string(),
+        ),
+        ("enablePropertyFilter", "true".to_owned()),
+        ("flushDiskType", flush.map_or("", |(_, it)| it).to_owned()),
+    ];
+    let broker = properties(site.dir.join("broker.conf"), &broker)?;
+    Ok((names, broker))
+}
+
 impl Peer for RocketMq {
     fn name(&self) -> &'static str {
         "rocketmq"
@@ -45,10 +81,7 @@ impl Peer for RocketMq {
     }
 
     fn durability(&self, class: Class) -> &'static str {
-        match class {
-            Class::Durable => "flushDiskType=SYNC_FLUSH",
-            Class::Cached => "flushDiskType=ASYNC_FLUSH",
-        }
+        durability(class)
     }
 
     fn can(&self, work: Work) -> bool {
@@ -75,27 +108,7 @@ impl Peer for RocketMq {
         let jars = self.jars()?;
         let ports = &site.ports;
         let home = site.dir.join("home");
-        let names = [("listenPort", ports.name_server.to_string())];
-        let names = properties(site.dir.join("namesrv.conf"), &names)?;
-        let store = site.dir.join("data");
-        let flush = self.durability(site.class).split_once('=');
-        let broker = [
-            ("brokerClusterName", "yardstick".to_owned()),
-            ("brokerName", "broker-a".to_owned()),
-            ("brokerId", "0".to_owned()),
-            ("namesrvAddr", site.at(ports.name_server)),
-            ("brokerIP1", site.host.to_owned()),
-            ("listenPort", ports.broker.to_string()),
-            ("haListenPort", ports.more.to_string()),
-            ("storePathRootDir", store.display().to_string()),
-            (
-                "storePathCommitLog",
-                store.join("commitlog").display().to_string(),
-            ),
-            ("enablePropertyFilter", "true".to_owned()),
-            ("flushDiskType", flush.map_or("", |(_, it)| it).to_owned()),
-        ];
-        let broker = properties(site.dir.join("broker.conf"), &broker)?;
+        let (names, broker) = settings(site)?;
         let mut name_server = jars.java(site.place, &home, &NAME_SERVER)?;
         name_server
             .arg("org.apache.rocketmq.namesrv.NamesrvStartup")
