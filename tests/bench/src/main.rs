@@ -1,5 +1,5 @@
 //! Measures the storage engine, without network, beside what the same disk does when it is written
-//! to by hand: `cargo run --release -p quern-bench -- --dir DIR`.
+//! to by hand: `cargo run --profile dist -p quern-bench -- --dir DIR`.
 //!
 //! Ours and raw alternate, and what is printed is the median of the ratios of all rounds: figures
 //! drift with the machine, ratios within one run far less.

@@ -1,4 +1,4 @@
-//! `cargo run --release -p quern-bench-plugins`: what a decision costs as a component, beside native
+//! `cargo run --profile dist -p quern-bench-plugins`: what a decision costs as a component, beside native
 //! code that gives the same answers; and what many plugins cost. `many` as an argument: only that.
 //!
 //! Native and component are sampled in turn in one process, in this thread's processor time, so that

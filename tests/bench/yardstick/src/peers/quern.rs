@@ -48,7 +48,7 @@ impl Peer for Quern {
     fn prepare(&self, place: &Place) -> Result<()> {
         ensure!(
             place.quern.is_file(),
-            "needs {}: cargo build --release builds it, --quern names another",
+            "needs {}: cargo build --profile dist builds it, --quern names another",
             place.quern.display()
         );
         // As an author would make it: from an empty folder, with `quern` and cargo alone.
