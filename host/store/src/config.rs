@@ -28,6 +28,9 @@ pub struct Config {
     /// refused. Each takes about 100 bytes of memory.
     /// Default: 2,000,000.
     pub most_waiting: usize,
+    /// Messages that may be kept behind their segments; with more, old segments stay. Each takes about 60 bytes of memory.
+    /// Default: 2,000,000.
+    pub most_kept: usize,
     /// Says while the store opens how far it is.
     pub progress: Arc<Progress>,
 }
@@ -53,6 +56,7 @@ impl Config {
             retention: Retention::default(),
             read_mode: ReadMode::default(),
             most_waiting: limits::WAITING,
+            most_kept: limits::KEPT,
             progress: Arc::default(),
         }
     }

@@ -237,6 +237,12 @@ impl ConsumeQueues {
         queue.kept.put(entry.offset.0, packed);
     }
 
+    /// Whether there is a copy of a message.
+    pub(crate) fn has_copy(&self, key: Key, offset: QueueOffset) -> bool {
+        let queue = self.find(key);
+        queue.is_some_and(|it| it.read().expect(POISONED).kept.get(offset.0).is_some())
+    }
+
     /// Of all queues that have some, the messages of which there are copies, and where these are.
     pub(crate) fn all_kept(&self) -> Vec<(Key, Vec<Entry>)> {
         let kept = |(key, queue): (Key, Arc<RwLock<Queue>>)| {

@@ -46,6 +46,8 @@ pub(crate) struct Keeping {
     /// Of those before, what is yet to be copied.
     staying: VecDeque<(Key, Entry)>,
     under_way: Vec<Slot>,
+    /// So many messages may be kept behind their segments.
+    most: usize,
     has_warned: bool,
 }
 
@@ -107,6 +109,13 @@ pub(crate) enum Carried {
 }
 
 impl Keeping {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            most,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn carry(&mut self, look: &Look<'_>) -> Result<Carried, ReadError> {
         let is_over = |slot: &Slot| slot.outcome().map(|it| it.is_err());
         let outcomes: Option<Vec<bool>> = self.under_way.iter().map(is_over).collect();
@@ -126,21 +135,35 @@ impl Keeping {
         }
         let is_done = looked?;
         let batches = copies.batches;
-        if look.queues.kept() + batches.len() > limits::KEPT {
+        if self.are_too_many(look, &batches) {
             if !std::mem::replace(&mut self.has_warned, true) {
                 tracing::warn!(
-                    most = limits::KEPT,
+                    most = self.most,
                     "topics keep more messages than can be kept behind their segments: old segments stay"
                 );
             }
             self.begin(look);
             return Ok(Carried::TooMany);
         }
+        self.has_warned = false;
         if batches.is_empty() && is_done {
             return Ok(Carried::All);
         }
         self.under_way = batches.iter().map(|it| it.slot.clone()).collect();
         Ok(Carried::More(batches))
+    }
+
+    /// A copy of a message that has one already takes its place.
+    fn are_too_many(&self, look: &Look<'_>, copies: &[Batch]) -> bool {
+        let kept = look.queues.kept();
+        if kept + copies.len() <= self.most {
+            return false;
+        }
+        let is_new = |it: &&Batch| {
+            let original = it.original.as_ref();
+            original.is_none_or(|original| !look.queues.has_copy(it.key, original.offset))
+        };
+        kept + copies.iter().filter(is_new).count() > self.most
     }
 
     /// From the beginning: those that are there are seen to be.

@@ -269,7 +269,7 @@ impl Read {
             scrub: Scrub::default(),
             is_carrying: false,
             is_refusing: false,
-            keeping: Keeping::default(),
+            keeping: Keeping::new(config.most_kept),
             is_oversized: false,
             damage: Arc::clone(&shared.damage),
         };

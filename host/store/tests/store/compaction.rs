@@ -21,12 +21,12 @@ use quern_store::{
 
 use crate::timers::strip;
 
-const SEGMENT: u64 = 64 * 1024;
-const HOUR: u64 = 60 * 60 * 1000;
-const COMPACTED: TopicId = TopicId(1);
-const OTHER: TopicId = TopicId(2);
+pub(crate) const SEGMENT: u64 = 64 * 1024;
+pub(crate) const HOUR: u64 = 60 * 60 * 1000;
+pub(crate) const COMPACTED: TopicId = TopicId(1);
+pub(crate) const OTHER: TopicId = TopicId(2);
 /// This one keeps all messages for long.
-const KEPT: TopicId = TopicId(3);
+pub(crate) const KEPT: TopicId = TopicId(3);
 const QUEUES: u32 = 2;
 /// As a rare message has them, too: two words are a key of their own, and share a hash with the first.
 const KEYS: [&str; 9] = ["a", "a b", "b", "c", "d", "e", "f", "g", "rare"];
@@ -52,20 +52,31 @@ impl Observer for Compacts {
 
 /// How the log of a seed is kept.
 #[derive(Clone, Copy)]
-struct Habits {
+pub(crate) struct Habits {
     /// It goes by its size, not by its age.
-    by_size: bool,
-    tombstones: u64,
+    pub(crate) by_size: bool,
+    pub(crate) tombstones: u64,
 }
 
-struct Life {
-    store: Store,
-    steps: Steps,
+pub(crate) struct Life {
+    pub(crate) store: Store,
+    pub(crate) steps: Steps,
 }
 
 impl Life {
-    fn begin(fs: &SimFs, clock: &Arc<ManualClock>, habits: Habits) -> Self {
+    pub(crate) fn begin(fs: &SimFs, clock: &Arc<ManualClock>, habits: Habits) -> Self {
+        Self::keeping_at_most(usize::MAX, fs, clock, habits)
+    }
+
+    /// Of no more messages there are copies.
+    pub(crate) fn keeping_at_most(
+        most_kept: usize,
+        fs: &SimFs,
+        clock: &Arc<ManualClock>,
+        habits: Habits,
+    ) -> Self {
         let config = Config {
+            most_kept,
             segment_size: Some(SEGMENT),
             checkpoint_every: SEGMENT,
             retention: Retention {
@@ -86,14 +97,20 @@ impl Life {
         Self { store, steps }
     }
 
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         while [Part::Appender, Part::Syncer, Part::Maker]
             .iter()
             .any(|it| self.steps.step(*it))
         {}
     }
 
-    fn submit(&self, topic: TopicId, queue: u32, key: Option<&str>, body: &str) -> Pending {
+    pub(crate) fn submit(
+        &self,
+        topic: TopicId,
+        queue: u32,
+        key: Option<&str>,
+        body: &str,
+    ) -> Pending {
         let message = Message::new("t", body.to_owned());
         let message = match key {
             Some(key) => message.key(key),
@@ -109,7 +126,7 @@ impl Life {
     }
 
     /// What others send, so that segments fill.
-    fn fill(&mut self, count: usize) {
+    pub(crate) fn fill(&mut self, count: usize) {
         for _ in 0..count {
             drop(self.submit(OTHER, 0, Some("a"), &"x".repeat(900)));
             self.settle();
@@ -117,7 +134,7 @@ impl Life {
     }
 
     /// Whatever is old enough, or too much, goes.
-    fn let_go(&mut self, clock: &ManualClock) {
+    pub(crate) fn let_go(&mut self, clock: &ManualClock) {
         for _ in 0..60 {
             clock.pass(11_000);
             self.steps.step(Part::Keeper);
@@ -125,7 +142,7 @@ impl Life {
         }
     }
 
-    fn read(&self, queue: u32) -> Vec<Read> {
+    pub(crate) fn read(&self, queue: u32) -> Vec<Read> {
         let queue = QueueId(queue);
         let (min, max) = self.store.range(COMPACTED, queue);
         let entries = self
@@ -153,12 +170,12 @@ impl Life {
 
 /// A message as a reader sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Read {
-    offset: u64,
-    position: u64,
-    key: String,
-    body: String,
-    stored_at: u64,
+pub(crate) struct Read {
+    pub(crate) offset: u64,
+    pub(crate) position: u64,
+    pub(crate) key: String,
+    pub(crate) body: String,
+    pub(crate) stored_at: u64,
 }
 
 /// A message as it was sent.
@@ -171,7 +188,7 @@ struct Sent {
     pending: Option<Pending>,
 }
 
-fn head(fs: &SimFs) -> u64 {
+pub(crate) fn head(fs: &SimFs) -> u64 {
     let names = fs.list(Path::new("/q/commitlog")).unwrap();
     let bases = names.iter().filter_map(|it| it.strip_suffix(".seg"));
     bases.map(|it| it.parse::<u64>().unwrap()).min().unwrap()

@@ -5,6 +5,7 @@
 
 mod audit;
 mod compaction;
+mod compaction_limits;
 mod contract;
 mod derived;
 mod exercise;
