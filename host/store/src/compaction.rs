@@ -77,10 +77,7 @@ fn other(
     position: LogPosition,
 ) -> Result<Option<(QueueOffset, Box<str>)>, ReadError> {
     let record = whole(look.segments, position)?;
-    let view = RecordView::parse(&record).map_err(|error| ReadError::Damaged {
-        position,
-        why: error.to_string(),
-    })?;
+    let view = RecordView::parse(&record).map_err(ReadError::damaged(position))?;
     let header = &view.header;
     let is_it = header.kind.is_queued() && (header.topic, header.queue) == (topic, queue);
     Ok(is_it.then(|| (header.queue_offset, view.block.keys().into())))
@@ -136,10 +133,7 @@ fn read(
             Err(error) => return Err(error),
         };
         for (entry, record) in rest.iter().zip(&read) {
-            let view = RecordView::trusted(record).map_err(|error| ReadError::Damaged {
-                position: entry.position,
-                why: error.to_string(),
-            })?;
+            let view = RecordView::trusted(record).map_err(ReadError::damaged(entry.position))?;
             candidates.extend(Candidate::new(look, queue, *entry, &view));
         }
         rest = &rest[read.len()..];

@@ -138,6 +138,14 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// What lies there is no record.
+    pub(crate) fn damaged<E: std::fmt::Display>(position: LogPosition) -> impl FnOnce(E) -> Self {
+        move |why| Self::Damaged {
+            position,
+            why: why.to_string(),
+        }
+    }
+
     pub fn code(&self) -> Code {
         match self {
             Self::Damaged { .. } => Code::DATA_CORRUPT,

@@ -239,10 +239,7 @@ impl Keeping {
 /// The same message for the end of the log.
 fn copy(segments: &Segments, (topic, queue): Key, entry: &Entry) -> Result<Batch, ReadError> {
     let record = segments.record(entry)?;
-    let view = RecordView::parse(&record).map_err(|error| ReadError::Damaged {
-        position: entry.position,
-        why: error.to_string(),
-    })?;
+    let view = RecordView::parse(&record).map_err(ReadError::damaged(entry.position))?;
     let one = AppendOne {
         topic,
         queue,

@@ -328,11 +328,8 @@ impl Store {
         if matches!(decoded, Err(RecordError::Truncated { .. })) {
             decoded = RecordHeader::decode(&read(size)?);
         }
-        let damaged = |error: RecordError| ReadError::Damaged {
-            position: entry.position,
-            why: error.to_string(),
-        };
-        Ok(decoded.map_err(damaged)?.stored_at)
+        let header = decoded.map_err(ReadError::damaged(entry.position))?;
+        Ok(header.stored_at)
     }
 
     /// Forgets the queues of a topic that was deleted.

@@ -220,9 +220,8 @@ impl Store {
         position: LogPosition,
         search: &Search<'_>,
     ) -> Result<Option<Bytes>, ReadError> {
-        let damaged = |why: String| ReadError::Damaged { position, why };
         let record = whole(&self.0.segments, position)?;
-        let view = RecordView::parse(&record).map_err(|error| damaged(error.to_string()))?;
+        let view = RecordView::parse(&record).map_err(ReadError::damaged(position))?;
         let is_it = search.topics.contains(&view.header.topic)
             && search.lookup.is_of(&view.block)
             && search.stored.contains(&view.header.stored_at);
@@ -244,10 +243,8 @@ impl Store {
 /// The record at a position that the index names; it is yet to be parsed.
 pub(crate) fn whole(segments: &Segments, position: LogPosition) -> Result<Bytes, ReadError> {
     let head = segments.read(position, RECORD_HEADER)?;
-    let len = RecordHeader::stored_len(&head).ok_or_else(|| ReadError::Damaged {
-        position,
-        why: "no record".to_owned(),
-    })?;
+    let len = RecordHeader::stored_len(&head).ok_or("no record");
+    let len = len.map_err(ReadError::damaged(position))?;
     Ok(Bytes::from(segments.read(position, len)?))
 }
 

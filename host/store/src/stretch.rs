@@ -154,13 +154,10 @@ fn stretch(entries: &[Entry], segment_end: u64) -> (usize, usize) {
 
 /// Whether these bytes are the record of the entry.
 pub(crate) fn verify(entry: &Entry, bytes: &[u8]) -> Result<(), ReadError> {
-    let damaged = |why: String| ReadError::Damaged {
-        position: entry.position,
-        why,
-    };
-    let view = RecordView::parse(bytes).map_err(|error| damaged(error.to_string()))?;
+    let view = RecordView::parse(bytes).map_err(ReadError::damaged(entry.position))?;
     let header = &view.header;
     if header.position != entry.position || header.queue_offset != entry.offset {
+        let damaged = ReadError::damaged(entry.position);
         return Err(damaged(format!(
             "another record lies here, offset {} of position {}",
             header.queue_offset, header.position

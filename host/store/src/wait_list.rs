@@ -464,10 +464,7 @@ fn record(segments: &Segments, waiting: &Waiting, at: LogPosition) -> Result<App
         size: waiting.size,
         tag_code: 0,
     })?;
-    let view = RecordView::parse(&record).map_err(|error| ReadError::Damaged {
-        position: at,
-        why: error.to_string(),
-    })?;
+    let view = RecordView::parse(&record).map_err(ReadError::damaged(at))?;
     Ok(AppendOne {
         topic: view.header.topic,
         queue: view.header.queue,
