@@ -73,6 +73,10 @@ impl File for SimFile {
 
     fn read_now(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         let mut world = lock(&self.world);
+        if world.reads.is_shut() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        world.read()?;
         world.inode_mut(self.ino).read_now(at as usize, buffer)
     }
 

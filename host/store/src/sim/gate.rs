@@ -26,6 +26,11 @@ impl Gate {
         open.unwrap_or_else(PoisonError::into_inner).waiting -= 1;
     }
 
+    pub(super) fn is_shut(&self) -> bool {
+        let state = self.0.0.lock();
+        state.unwrap_or_else(PoisonError::into_inner).is_shut
+    }
+
     pub(super) fn shut(&self) -> HeldUp {
         self.set(true);
         HeldUp(self.clone())
