@@ -166,6 +166,9 @@ impl Queue {
     }
 }
 
+/// So many entries of messages that have copies are taken out at once.
+const KEPT_AT_ONCE: usize = 4_096;
+
 /// The queues of one log.
 #[derive(Debug)]
 pub(crate) struct ConsumeQueues {
@@ -243,17 +246,23 @@ impl ConsumeQueues {
         queue.is_some_and(|it| it.read().expect(POISONED).kept.get(offset.0).is_some())
     }
 
-    /// Of all queues that have some, the messages of which there are copies, and where these are.
-    pub(crate) fn all_kept(&self) -> Vec<(Key, Vec<Entry>)> {
-        let kept = |(key, queue): (Key, Arc<RwLock<Queue>>)| {
+    /// Of all queues, the messages of which there are copies, and where these are: some at a time, so that nobody who
+    /// adds to a queue waits for long.
+    pub(crate) fn all_kept(&self) -> impl Iterator<Item = (Key, Entry)> {
+        let some = |queue: &RwLock<Queue>, from| -> Vec<Entry> {
             let queue = queue.read().expect(POISONED);
-            let entries = queue
-                .kept
-                .range(0, u64::MAX)
-                .map(|(offset, it)| it.at(offset));
-            (queue.kept.len() > 0).then(|| (key, entries.collect()))
+            let kept = queue.kept.range(from, u64::MAX).take(KEPT_AT_ONCE);
+            kept.map(|(offset, it)| it.at(offset)).collect()
         };
-        self.all().into_iter().filter_map(kept).collect()
+        self.all().into_iter().flat_map(move |(key, queue)| {
+            let mut from = Some(0);
+            let parts = std::iter::from_fn(move || {
+                let part = some(&queue, from?);
+                from = part.last().map(|it| it.offset.0.saturating_add(1));
+                Some(part)
+            });
+            parts.flatten().map(move |it| (key, it))
+        })
     }
 
     /// How many messages are kept by copies.

@@ -188,18 +188,6 @@ impl Derived {
         Some(items)
     }
 
-    /// Messages that copies stand for.
-    pub(crate) fn kept(&self) -> Vec<Item> {
-        let all = self.queues.all_kept().into_iter();
-        let items = all.flat_map(|((topic, queue), entries)| {
-            let item = move |it: Entry| {
-                Item::Kept(topic, queue, it.offset, it.position, it.size, it.tag_code)
-            };
-            entries.into_iter().map(item)
-        });
-        items.collect()
-    }
-
     /// What all of it comes to, in items of a snapshot.
     pub(crate) fn items(&mut self) -> Vec<Item> {
         let state = self.observer.snapshot().into_iter();

@@ -187,7 +187,7 @@ impl Keeper {
 
     /// Notes what the log comes to; queue entries below a position are on the disk afterwards.
     fn check(&mut self, below: u64) -> Result<(), Later> {
-        let (as_of, items) = {
+        let (as_of, mut items) = {
             let derived = &mut self.dispatcher().derived;
             let mut items = derived.items();
             let timers = derived.timers.all().into_iter();
@@ -197,9 +197,11 @@ impl Keeper {
             }));
             let halves = derived.halves.all().into_iter();
             items.extend(halves.map(|(half, at)| Item::Half(half, at)));
-            items.extend(derived.kept());
             (derived.applied, items)
         };
+        // There can be millions, for which nobody waits: what was copied since then is read again by a start, and the
+        // last copy stands. Nobody else lets them go.
+        items.extend(self.queues.all_kept().map(Item::kept));
         let (queue_log_end, lowest) = self.queues.flush(below)?;
         let mark = {
             let derived = &mut self.dispatcher().derived;
@@ -257,6 +259,13 @@ impl Keeper {
         let now = self.log_clock.now();
         let (sealed, active) = self.segments.sealed();
         self.is_carrying = false;
+        if self
+            .retention
+            .head(&sealed, active, now, self.level)
+            .is_none()
+        {
+            return Ok(());
+        }
         let (snapshot, waiting, topics) = {
             let derived = &self.dispatcher().derived;
             let lists = [&derived.timers, &derived.halves];
@@ -316,6 +325,10 @@ impl Keeper {
     /// log, whatever size it may have.
     fn enough_for(&mut self, topics: &KeptTopics) -> Retention {
         let mut retention = self.retention.clone();
+        if retention.bytes.is_none() || !topics.values().any(keeps_newest) {
+            self.is_oversized = false;
+            return retention;
+        }
         let is_compacted = |topic| topics.get(&topic).is_some_and(keeps_newest);
         let kept = self.queues.kept_bytes(is_compacted);
         let needed = limits::COMPACTED_SHARE * kept;

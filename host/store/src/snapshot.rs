@@ -58,6 +58,13 @@ pub(crate) enum Item {
     Kept(TopicId, QueueId, QueueOffset, LogPosition, u32, i32),
 }
 
+impl Item {
+    /// A copy stands for this message.
+    pub(crate) fn kept((key, it): (Key, Entry)) -> Self {
+        Self::Kept(key.0, key.1, it.offset, it.position, it.size, it.tag_code)
+    }
+}
+
 /// Part of a snapshot in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Chunk {
