@@ -1,6 +1,6 @@
 //! Compacted topics: of each key, the newest message in a queue outlives its segment, and those before it go
 //! with theirs. Nothing is remembered for that: the key index says where else the log has a key, and the
-//! records there are compared. What cannot be read makes nothing go.
+//! records there are compared. What cannot be read there makes nothing go that it may be the key of.
 //!
 //! A message with a key and no body, a tombstone, goes too when it is old enough, but not before all that it
 //! takes the place of. Copies stand behind messages that are newer than they are; so of one that is to go the
@@ -13,7 +13,7 @@ use quern_protocol::{LogPosition, QueueOffset, RecordView};
 use crate::consume_queue::{Entry, Key};
 use crate::error::ReadError;
 use crate::keeping::Look;
-use crate::key_index::Lookup;
+use crate::key_index::{self, Lookup};
 use crate::limits;
 use crate::search::{Places, whole};
 
@@ -25,6 +25,9 @@ struct Candidate {
     /// As its producer wrote it: all of it, if there are several.
     key: Box<str>,
     hash: u64,
+    /// Records before this position say nothing of it: those before an original are older messages, or copies of
+    /// such, and go before it does.
+    from: u64,
     /// It is a tombstone that has stood for long enough.
     is_over: bool,
     has_newer: bool,
@@ -43,6 +46,10 @@ impl Candidate {
             entry,
             key: key.into(),
             hash: Lookup::Key(word).hash(queue.0),
+            from: match view.header.extensions.carried {
+                true => 0,
+                false => entry.position.0,
+            },
             is_over: view.block.raw_len() == 0 && age > look.tombstones(queue.0),
             has_newer: false,
             has_older: false,
@@ -54,44 +61,69 @@ impl Candidate {
         !self.has_newer && (!self.is_over || has_older)
     }
 
-    /// Another record with its hash is there.
-    fn meet(&mut self, look: &Look<'_>, position: LogPosition) -> Result<(), ReadError> {
-        let is_staying = position.0 >= look.head;
-        match other(look, self.queue, position) {
-            Ok(Some((offset, word))) if word == self.key => {
-                self.has_newer |= offset > self.entry.offset;
-                self.has_older |= offset < self.entry.offset && is_staying;
+    /// Whether something before a position may still say what becomes of it.
+    fn is_open(&self, end: u64) -> bool {
+        !self.has_newer && self.from < end
+    }
+
+    fn asks_for(&self, position: u64) -> bool {
+        !self.has_newer && self.from <= position && self.entry.position.0 != position
+    }
+
+    /// A record with its hash is there; `None` = it cannot be read.
+    fn meet(&mut self, other: Option<&Other>, is_staying: bool) {
+        match other {
+            Some(other) if other.queue == Some(self.queue) && other.key == self.key => {
+                self.has_newer |= other.offset > self.entry.offset;
+                self.has_older |= other.offset < self.entry.offset && is_staying;
             }
-            Ok(_) => {}
-            Err(ReadError::Damaged { .. }) => self.has_older |= is_staying,
-            Err(error) => return Err(error),
+            Some(_) => {}
+            None => self.has_older |= is_staying,
         }
-        Ok(())
     }
 }
 
-/// Offset and key of the message there, if it is of this queue.
-fn other(
-    look: &Look<'_>,
-    (topic, queue): Key,
-    position: LogPosition,
-) -> Result<Option<(QueueOffset, Box<str>)>, ReadError> {
-    let record = whole(look.segments, position)?;
-    let view = RecordView::parse(&record).map_err(ReadError::damaged(position))?;
-    let header = &view.header;
-    let is_it = header.kind.is_queued() && (header.topic, header.queue) == (topic, queue);
-    Ok(is_it.then(|| (header.queue_offset, view.block.keys().into())))
+/// A record that the index names.
+struct Other {
+    /// `None` = it is in none.
+    queue: Option<Key>,
+    offset: QueueOffset,
+    key: Box<str>,
 }
 
-/// Of messages that are to go, those of a queue in their order, those that must not.
-pub(crate) fn staying(
-    look: &Look<'_>,
-    going: &[(Key, Entry)],
-) -> Result<Vec<(Key, Entry)>, ReadError> {
+impl Other {
+    fn read(look: &Look<'_>, position: LogPosition) -> Result<Self, ReadError> {
+        let record = whole(look.segments, position)?;
+        let view = RecordView::parse(&record).map_err(ReadError::damaged(position))?;
+        let header = &view.header;
+        let is_queued = header.kind.is_queued();
+        Ok(Self {
+            queue: is_queued.then_some((header.topic, header.queue)),
+            offset: header.queue_offset,
+            key: view.block.keys().into(),
+        })
+    }
+}
+
+/// What becomes of messages whose segment is to go.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    /// These must not.
+    pub(crate) staying: Vec<(Key, Entry)>,
+    /// The disk does not give these, so nobody knows.
+    pub(crate) unreadable: Vec<(Key, Entry, ReadError)>,
+}
+
+/// Judges messages that are to go, those of a queue in their order.
+pub(crate) fn judge(look: &Look<'_>, going: &[(Key, Entry)]) -> Judged {
+    let mut judged = Judged::default();
     let mut candidates = Vec::with_capacity(going.len());
     for part in going.chunk_by(|(a, _), (b, _)| a == b) {
         let entries: Vec<Entry> = part.iter().map(|(_, entry)| *entry).collect();
-        read(look, part[0].0, &entries, &mut candidates)?;
+        let key = part[0].0;
+        for (entry, error) in read(look, key, &entries, &mut candidates) {
+            judged.unreadable.push((key, entry, error));
+        }
     }
     let mut earlier = Vec::new();
     {
@@ -103,46 +135,54 @@ pub(crate) fn staying(
     for index in earlier {
         candidates[index].has_newer = true;
     }
-    compare(look, &mut candidates)?;
+    compare(look, &mut candidates);
     let staying = candidates.iter().filter(|it| it.stays());
-    Ok(staying.map(|it| (it.queue, it.entry)).collect())
+    judged.staying = staying.map(|it| (it.queue, it.entry)).collect();
+    judged
 }
 
-/// So much of the log at a time.
+/// So much of the log at a time. What the disk did not give.
 fn read(
     look: &Look<'_>,
     queue: Key,
     entries: &[Entry],
     candidates: &mut Vec<Candidate>,
-) -> Result<(), ReadError> {
+) -> Vec<(Entry, ReadError)> {
+    let mut unreadable = Vec::new();
     let mut rest = entries;
-    while !rest.is_empty() {
+    while let Some(first) = rest.first() {
         let mut bytes = 0;
         let fits = |it: &&Entry| {
             bytes += it.size as usize;
             bytes <= limits::CARRIED_AT_ONCE
         };
         let count = rest.iter().take_while(fits).count().max(1);
-        let read = match look.segments.records(&rest[..count]) {
+        let records = match look.segments.records(&rest[..count]) {
             Ok(records) => records,
-            Err(error @ ReadError::Damaged { .. }) => {
-                tracing::error!(code = "Q-4007", %error, "a message of a compacted topic is lost");
+            Err(error) => {
+                match error {
+                    ReadError::Damaged { .. } => tracing::error!(
+                        code = "Q-4007", %error, "a message of a compacted topic is lost"
+                    ),
+                    error => unreadable.push((*first, error)),
+                }
                 rest = &rest[1..];
                 continue;
             }
-            Err(error) => return Err(error),
         };
-        for (entry, record) in rest.iter().zip(&read) {
-            let view = RecordView::trusted(record).map_err(ReadError::damaged(entry.position))?;
-            candidates.extend(Candidate::new(look, queue, *entry, &view));
+        for (entry, record) in rest.iter().zip(&records) {
+            // It was verified a moment ago.
+            if let Ok(view) = RecordView::trusted(record) {
+                candidates.extend(Candidate::new(look, queue, *entry, &view));
+            }
         }
-        rest = &rest[read.len()..];
+        rest = &rest[records.len()..];
     }
-    Ok(())
+    unreadable
 }
 
 /// Looks for the same keys in all of the log, the newest segment first: that is where most have a newer message.
-fn compare(look: &Look<'_>, candidates: &mut [Candidate]) -> Result<(), ReadError> {
+fn compare(look: &Look<'_>, candidates: &mut [Candidate]) {
     let places = Places {
         keys: look.keys,
         durable: look.durable,
@@ -150,25 +190,62 @@ fn compare(look: &Look<'_>, candidates: &mut [Candidate]) -> Result<(), ReadErro
     let all = candidates.iter().enumerate();
     let mut open: Vec<(u64, usize)> = all.map(|(index, it)| (it.hash, index)).collect();
     open.sort_unstable();
+    let mut failed = None;
     for segment in look.segments.all().iter().rev() {
-        open.retain(|(_, index)| !candidates[*index].has_newer);
+        open.retain(|(_, index)| candidates[*index].is_open(segment.end()));
         let mut hashes: Vec<u64> = open.iter().map(|(hash, _)| *hash).collect();
         hashes.dedup();
         if hashes.is_empty() {
             break;
         }
-        let mut found = places.of(segment, &hashes)?;
-        found.sort_unstable_by_key(|it| std::cmp::Reverse(it.position));
-        for place in found {
-            let from = open.partition_point(|(hash, _)| *hash < place.hash);
-            let same = open[from..].iter().take_while(|it| it.0 == place.hash);
-            for (_, index) in same {
-                let candidate = &mut candidates[*index];
-                if !candidate.has_newer && candidate.entry.position.0 != place.position {
-                    candidate.meet(look, LogPosition(place.position))?;
+        match places.of(segment, &hashes) {
+            Ok(found) => failed = meet_all(look, found, &open, candidates).or(failed),
+            // Whatever is there: only what has something newer elsewhere goes.
+            Err(error) => {
+                for (_, index) in &open {
+                    candidates[*index].meet(None, segment.end() > look.head);
                 }
+                failed = Some(error);
             }
         }
     }
-    Ok(())
+    if let Some(error) = failed {
+        tracing::warn!(
+            code = "Q-4002", %error,
+            "messages of compacted topics stay, for not all can be read that may be newer"
+        );
+    }
+}
+
+/// What is found in a segment is read once, if anybody asks for it. Why some could not be.
+fn meet_all(
+    look: &Look<'_>,
+    mut found: Vec<key_index::Entry>,
+    open: &[(u64, usize)],
+    candidates: &mut [Candidate],
+) -> Option<ReadError> {
+    let mut failed = None;
+    found.sort_unstable_by_key(|it| (std::cmp::Reverse(it.position), it.hash));
+    found.dedup();
+    for place in found {
+        let from = open.partition_point(|(hash, _)| *hash < place.hash);
+        let same = open[from..].iter().take_while(|it| it.0 == place.hash);
+        let asking = same.filter(|it| candidates[it.1].asks_for(place.position));
+        let asking: Vec<usize> = asking.map(|it| it.1).collect();
+        if asking.is_empty() {
+            continue;
+        }
+        let other = match Other::read(look, LogPosition(place.position)) {
+            Ok(other) => Some(other),
+            Err(ReadError::Damaged { .. }) => None,
+            Err(error) => {
+                failed = Some(error);
+                None
+            }
+        };
+        for index in asking {
+            candidates[index].meet(other.as_ref(), place.position >= look.head);
+        }
+    }
+    failed
 }

@@ -22,7 +22,7 @@ use crate::key_index::KeyIndex;
 use crate::pending::{Acknowledge, Slot};
 use crate::queue::Queue;
 use crate::retention::{DiskLevel, Head, Retention, Sealed};
-use crate::scrub::Scrub;
+use crate::scrub::{Bad, Scrub};
 use crate::segment::{LogId, Segment};
 use crate::segments::Segments;
 use crate::snapshot::{Item, StateFile, chunks};
@@ -116,21 +116,23 @@ impl Keeper {
             .expect("an observer that panics has ended the log")
     }
 
+    /// What cannot be done keeps nothing else from being done.
     fn look(&mut self) -> Result<(), Later> {
         self.measure_disk()?;
         let applied = self.dispatcher().derived.applied;
         let checked = self.checked.load(Ordering::Relaxed);
-        if applied.saturating_sub(checked) >= self.checkpoint_every {
-            self.check(applied.saturating_sub(self.checkpoint_every))?;
-        }
-        self.write_index()?;
+        let noted = match applied.saturating_sub(checked) >= self.checkpoint_every {
+            true => self.check(applied.saturating_sub(self.checkpoint_every)),
+            false => Ok(()),
+        };
+        let indexed = self.write_index();
         if self.snapshot_due(applied) {
             self.put_snapshot();
         }
         let retired = self.retire();
         self.is_refusing = self.queue.make_again();
-        retired?;
-        self.scrub()
+        let scrubbed = self.scrub();
+        noted.and(indexed).and(retired).and(scrubbed)
     }
 
     /// Verifies a little of what nobody may have read for long.
@@ -139,14 +141,25 @@ impl Keeper {
         sealed.pop();
         let found = self.scrub.slice(&sealed, self.log, limits::SCRUB_SLICE)?;
         let mut damage = self.damage.lock().expect("nothing panics under it");
-        for it in found {
+        for Bad {
+            damage: it,
+            is_unreadable,
+        } in found
+        {
             if damage.contains(&it) {
                 continue;
             }
-            tracing::error!(
-                code = "Q-4007", file = it.file, from = %it.from, to = %it.to, why = it.why,
-                "what was durable is damaged on the disk; it is not served"
-            );
+            let (file, from, to, why) = (&it.file, it.from, it.to, &it.why);
+            match is_unreadable {
+                true => tracing::error!(
+                    code = "Q-4002", file, %from, %to, why,
+                    "the disk does not give all of what was durable there"
+                ),
+                false => tracing::error!(
+                    code = "Q-4007", file, %from, %to, why,
+                    "what was durable is damaged on the disk; it is not served"
+                ),
+            }
             if damage.len() < limits::DAMAGE {
                 damage.push(it);
             }
@@ -156,18 +169,21 @@ impl Keeper {
 
     /// The key index of segments that were sealed since the last look.
     fn write_index(&self) -> Result<(), Later> {
+        let mut all = Ok(());
         for base in self.keys.unwritten() {
-            let Some(segment) = self.segments.holding(LogPosition(base)) else {
-                continue;
-            };
-            let is_whole = self.keys.is_whole(base, segment.first());
-            let entries = match is_whole {
-                true => None,
-                false => Some(self.keys.read(&segment, segment.end())?),
-            };
-            self.keys.write(base, segment.end(), entries)?;
+            if let Some(segment) = self.segments.holding(LogPosition(base)) {
+                all = all.and(self.write_index_of(&segment));
+            }
         }
-        Ok(())
+        all
+    }
+
+    fn write_index_of(&self, segment: &Segment) -> Result<(), Later> {
+        let entries = match self.keys.is_whole(segment.base, segment.first()) {
+            true => None,
+            false => Some(self.keys.read(segment, segment.end())?),
+        };
+        Ok(self.keys.write(segment.base, segment.end(), entries)?)
     }
 
     fn measure_disk(&mut self) -> Result<(), Later> {
@@ -385,7 +401,7 @@ impl Keeper {
                 copies.into_iter().for_each(|it| self.queue.submit(it));
                 Ok(None)
             }
-            Carried::TooMany => Ok(None),
+            Carried::TooMany | Carried::Unreadable => Ok(None),
         }
     }
 

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use quern_protocol::block::Pairs;
-use quern_protocol::{QueueOffset, RecordView, TopicId};
+use quern_protocol::{LogPosition, QueueOffset, RecordView, TopicId};
 
 use crate::compaction;
 use crate::consume_queue::{ConsumeQueues, Entry, Key};
@@ -46,9 +46,29 @@ pub(crate) struct Keeping {
     /// Of those before, what is yet to be copied.
     staying: VecDeque<(Key, Entry)>,
     under_way: Vec<Slot>,
+    /// Of those before, what the disk did not give, to be tried again when all else is done …
+    missed: Vec<(Key, Entry)>,
+    /// … for as long as that may be.
+    unreadable: HashMap<LogPosition, Unreadable>,
     /// So many messages may be kept behind their segments.
     most: usize,
     has_warned: bool,
+}
+
+/// A message that the disk does not give.
+#[derive(Debug, Clone, Copy)]
+struct Unreadable {
+    /// By the log's clock, ms.
+    since: u64,
+    tries: u32,
+}
+
+impl Unreadable {
+    /// It was tried for long enough.
+    fn is_lost(self, now: u64) -> bool {
+        let age = now.saturating_sub(self.since);
+        self.tries > limits::UNREADABLE_TRIES && age > limits::UNREADABLE_MS
+    }
 }
 
 /// A look at what is to go.
@@ -96,6 +116,24 @@ impl Copies {
     }
 }
 
+/// What is to be compared at once.
+#[derive(Debug, Default)]
+struct Compared {
+    entries: Vec<(Key, Entry)>,
+    bytes: usize,
+}
+
+impl Compared {
+    fn add(&mut self, key: Key, entry: Entry) {
+        self.bytes += entry.size as usize;
+        self.entries.push((key, entry));
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() >= limits::COMPARED || self.bytes >= limits::COMPARED_BYTES
+    }
+}
+
 /// What has to happen before a segment can go.
 #[derive(Debug)]
 pub(crate) enum Carried {
@@ -106,6 +144,8 @@ pub(crate) enum Carried {
     More(Vec<Batch>),
     /// There are more than may be kept: the log cannot let it go.
     TooMany,
+    /// The disk does not give some for now.
+    Unreadable,
 }
 
 impl Keeping {
@@ -147,7 +187,10 @@ impl Keeping {
         }
         self.has_warned = false;
         if batches.is_empty() && is_done {
-            return Ok(Carried::All);
+            return Ok(match self.missed.is_empty() {
+                true => Carried::All,
+                false => Carried::Unreadable,
+            });
         }
         self.under_way = batches.iter().map(|it| it.slot.clone()).collect();
         Ok(Carried::More(batches))
@@ -172,15 +215,16 @@ impl Keeping {
         self.topics.clone_from(look.topics);
         self.done.clear();
         self.staying.clear();
+        self.missed.clear();
+        let head = look.segments.head();
+        self.unreadable.retain(|position, _| position.0 >= head);
     }
 
     /// False: there is more to look through, or to copy.
     fn look_through(&mut self, look: &Look<'_>, copies: &mut Copies) -> Result<bool, ReadError> {
-        self.copy(look, copies)?;
-        let mut compared = Vec::new();
-        let is_full = |copies: &Copies, compared: &Vec<_>| {
-            copies.is_full() || compared.len() >= limits::COMPARED
-        };
+        self.copy(look, copies);
+        let mut compared = Compared::default();
+        let is_full = |copies: &Copies, compared: &Compared| copies.is_full() || compared.is_full();
         let is_meant = |topic| look.topics.contains_key(&topic);
         for key in look.queues.of_topics(is_meant) {
             while !is_full(copies, &compared) {
@@ -188,19 +232,54 @@ impl Keeping {
                 if entries.is_empty() {
                     break;
                 }
-                let entries = entries.into_iter().map(|it| (key, it));
-                match look.topics.get(&key.0) {
-                    Some(Keep::Newest { .. }) => compared.extend(entries),
-                    Some(Keep::For(_)) | None => self.staying.extend(entries),
+                for entry in entries {
+                    self.take(look, key, entry, &mut compared);
                 }
-                self.copy(look, copies)?;
+                self.copy(look, copies);
             }
         }
         let is_all = !is_full(copies, &compared);
+        if is_all {
+            for (key, entry) in std::mem::take(&mut self.missed) {
+                self.take(look, key, entry, &mut compared);
+            }
+        }
         // Those of all queues at once: the index is asked for all of them together.
-        self.staying.extend(compaction::staying(look, &compared)?);
-        self.copy(look, copies)?;
+        let judged = compaction::judge(look, &compared.entries);
+        self.staying.extend(judged.staying);
+        for (key, entry, error) in judged.unreadable {
+            self.miss(look, key, entry, &error);
+        }
+        self.copy(look, copies);
         Ok(is_all && self.staying.is_empty())
+    }
+
+    /// A message that is to go is compared first, or copied.
+    fn take(&mut self, look: &Look<'_>, key: Key, entry: Entry, compared: &mut Compared) {
+        match look.topics.get(&key.0) {
+            Some(Keep::Newest { .. }) => compared.add(key, entry),
+            Some(Keep::For(_)) | None => self.staying.push_back((key, entry)),
+        }
+    }
+
+    /// What the disk does not give is tried again for a while. Then it is lost, or one bad sector would keep the log
+    /// from ever letting anything go.
+    fn miss(&mut self, look: &Look<'_>, key: Key, entry: Entry, error: &ReadError) {
+        let now = look.now;
+        let known = self.unreadable.entry(entry.position);
+        let known = known.or_insert(Unreadable {
+            since: now,
+            tries: 0,
+        });
+        known.tries = known.tries.saturating_add(1);
+        if known.is_lost(now) {
+            tracing::error!(code = "Q-4002", %error, "a message that was to be kept is given up: its segment goes");
+            return;
+        }
+        if known.tries == 1 {
+            tracing::warn!(code = "Q-4002", %error, "its segment stays for now: a message that is to be kept is in it");
+        }
+        self.missed.push((key, entry));
     }
 
     /// Goes on through a queue: what is to go next; none = there is no more of that.
@@ -214,7 +293,7 @@ impl Keeping {
     }
 
     /// Copies what stays, as much as is appended at once.
-    fn copy(&mut self, look: &Look<'_>, copies: &mut Copies) -> Result<(), ReadError> {
+    fn copy(&mut self, look: &Look<'_>, copies: &mut Copies) {
         while !copies.is_full()
             && let Some((key, entry)) = self.staying.pop_front()
         {
@@ -224,15 +303,18 @@ impl Keeping {
                     tracing::error!(code = "Q-4007", %error, "a message that was to be kept is lost");
                     continue;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.miss(look, key, entry, &error);
+                    continue;
+                }
             };
+            self.unreadable.remove(&entry.position);
             let stored_at = copy.original.map_or(0, |it| it.stored_at);
             if look.keeps(key.0, stored_at) {
                 copies.bytes += entry.size as usize;
                 copies.batches.push(copy);
             }
         }
-        Ok(())
     }
 }
 

@@ -346,7 +346,8 @@ impl Store {
         self.0.halves.retain_topics(is_kept);
     }
 
-    /// Damaged ranges of sealed segments that the scrub has found since the start.
+    /// Ranges of sealed segments that the scrub has found since the start to be damaged, or that the disk did not give
+    /// all of.
     pub fn damage(&self) -> Vec<Damage> {
         self.0
             .damage

@@ -64,9 +64,15 @@ pub(crate) const CARRIED_AT_ONCE: usize = 8 * 1024 * 1024;
 pub(crate) const KEEPER_PAUSE_WHEN_CARRYING: u64 = 100;
 /// Messages kept longer than their segments, unless it is said otherwise; each takes about 60 bytes of memory.
 pub(crate) const KEPT: usize = 2_000_000;
-/// Messages of a compacted topic that are compared with the rest of the log at once, about; each takes some 100 bytes of
-/// memory meanwhile.
+/// Messages of compacted topics that are compared with the rest of the log at once, about; each takes some 100 bytes of
+/// memory meanwhile, and its key …
 pub(crate) const COMPARED: usize = 64 * 1024;
+/// … or so many bytes of them: keys can be long, and who is asked to stop should not wait.
+pub(crate) const COMPARED_BYTES: usize = 32 * 1024 * 1024;
+/// A message that the disk does not give, and that has to be kept, is tried again for so long, ms …
+pub(crate) const UNREADABLE_MS: u64 = 60 * 60 * 1000;
+/// … and so often.
+pub(crate) const UNREADABLE_TRIES: u32 = 100;
 /// What compacted topics keep is at the most this fraction of the log, or the log is larger than it may be.
 pub(crate) const COMPACTED_SHARE: u64 = 2;
 /// A producer that has sent nothing for so long is forgotten, ms of the log's time.

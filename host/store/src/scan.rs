@@ -29,7 +29,8 @@ pub(crate) struct Scan<'a> {
     ahead: Bytes,
 }
 
-const READ_AHEAD: usize = 1024 * 1024;
+/// So much is read at once.
+pub(crate) const READ_AHEAD: usize = 1024 * 1024;
 
 impl<'a> Scan<'a> {
     pub(crate) fn new(segment: &'a Segment, log: LogId) -> Self {

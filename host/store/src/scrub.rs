@@ -5,7 +5,7 @@ use std::io;
 
 use crate::audit::Damage;
 use crate::group::{GroupKind, Unreadable, verify};
-use crate::scan::{Next, Scan};
+use crate::scan::{Next, READ_AHEAD, Scan};
 use crate::segment::{LogId, Segment};
 use quern_protocol::LogPosition;
 
@@ -23,6 +23,14 @@ enum Piece {
     Bad(String),
 }
 
+/// What is not as it was written.
+#[derive(Debug)]
+pub(crate) struct Bad {
+    pub(crate) damage: Damage,
+    /// The disk does not give something in this range. It may, another time.
+    pub(crate) is_unreadable: bool,
+}
+
 impl Scrub {
     /// Verifies the next `budget` bytes of sealed segments, oldest first, and begins anew at their end.
     pub(crate) fn slice(
@@ -30,13 +38,13 @@ impl Scrub {
         sealed: &[Segment],
         log: LogId,
         budget: u64,
-    ) -> io::Result<Vec<Damage>> {
-        let mut damage = Vec::new();
+    ) -> io::Result<Vec<Bad>> {
+        let mut found = Vec::new();
         let mut left = budget;
         let next = sealed.iter().find(|segment| self.position < segment.end());
         let Some(segment) = next else {
             *self = Self::default();
-            return Ok(damage);
+            return Ok(found);
         };
         if self.position < segment.first() {
             self.position = segment.first();
@@ -44,7 +52,9 @@ impl Scrub {
         let mut scan = Scan::new(segment, log);
         while left > 0 {
             let from = self.position;
-            match self.piece(&mut scan)? {
+            let piece = self.piece(&mut scan);
+            let is_unreadable = piece.is_err();
+            match piece.unwrap_or_else(|error| Piece::Bad(error.to_string())) {
                 Piece::Good { len, crc, is_last } => {
                     self.follows = Some(crc);
                     self.position += len;
@@ -55,12 +65,19 @@ impl Scrub {
                     }
                 }
                 Piece::Bad(why) => {
-                    let to = scan.resume(from)?.unwrap_or_else(|| segment.end());
-                    damage.push(Damage {
+                    let to = match is_unreadable {
+                        true => behind_unreadable(&mut scan, segment, from),
+                        false => scan.resume(from)?.unwrap_or_else(|| segment.end()),
+                    };
+                    let damage = Damage {
                         file: Segment::file_name(segment.base),
                         from: LogPosition(from),
                         to: LogPosition(to),
                         why,
+                    };
+                    found.push(Bad {
+                        damage,
+                        is_unreadable,
                     });
                     self.follows = None;
                     self.position = to;
@@ -71,7 +88,7 @@ impl Scrub {
                 }
             }
         }
-        Ok(damage)
+        Ok(found)
     }
 
     fn piece(&self, scan: &mut Scan<'_>) -> io::Result<Piece> {
@@ -90,5 +107,19 @@ impl Scrub {
             },
             Err(Unreadable::Damaged(why) | Unreadable::Later(why)) => Piece::Bad(why),
         })
+    }
+}
+
+/// Where it goes on behind what the disk does not give. It is not asked again and again for the same.
+fn behind_unreadable(scan: &mut Scan<'_>, segment: &Segment, from: u64) -> u64 {
+    let mut from = from;
+    loop {
+        from = from.saturating_add(READ_AHEAD as u64);
+        if from >= segment.end() {
+            return segment.end();
+        }
+        if let Ok(next) = scan.resume(from) {
+            return next.unwrap_or_else(|| segment.end());
+        }
     }
 }

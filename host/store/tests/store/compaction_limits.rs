@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use quern_protocol::{QueueId, QueueOffset, TopicId};
+use quern_store::Part;
 use quern_store::clock::ManualClock;
-use quern_store::sim::SimFs;
+use quern_store::sim::{SECTOR, SimFs};
 
-use crate::compaction::{COMPACTED, HOUR, Habits, Life, head};
+use crate::compaction::{COMPACTED, HOUR, Habits, KEPT, Life, SEGMENT, head};
 
 const BY_AGE: Habits = Habits {
     by_size: false,
@@ -63,4 +65,87 @@ fn as_many_as_may_be_kept_are_copied_again_and_again_and_more_keep_the_log_whole
     age(&mut life, &clock);
     assert!(head(&fs) > stays);
     assert_eq!(life.read(0).len(), 320);
+}
+
+fn file_of(position: u64) -> String {
+    format!("/q/commitlog/{:020}.seg", position / SEGMENT * SEGMENT)
+}
+
+/// The disk does not give the sector that a record begins in, as long as nobody writes there.
+fn spoil(fs: &SimFs, position: u64) {
+    let sector = (position % SEGMENT) as usize / SECTOR;
+    fs.make_unreadable(file_of(position).as_ref(), sector);
+}
+
+fn offsets(life: &Life, topic: TopicId) -> Vec<u64> {
+    let entries = life.store.entries(topic, QueueId(0), QueueOffset(0), 99);
+    entries.unwrap().iter().map(|it| it.offset.0).collect()
+}
+
+/// Until what was written is no longer in memory.
+fn again(fs: &SimFs, clock: &Arc<ManualClock>, life: Life) -> Life {
+    drop(life);
+    Life::begin(fs, clock, BY_AGE)
+}
+
+/// A newer message that cannot be read may be of any key with its hash: those stay, and nothing else does. Where the index
+/// of its segment is lost, too, and cannot be made anew, nothing is known of that segment.
+#[test]
+fn what_cannot_be_compared_stays_and_all_else_goes() {
+    for (has_index, there) in [(true, &[0, 2, 3][..]), (false, &[0, 1, 2, 3])] {
+        let (fs, clock) = world();
+        let mut life = Life::begin(&fs, &clock, BY_AGE);
+        let mut positions = Vec::new();
+        for round in 0..2 {
+            for key in ["a", "b"] {
+                drop(life.submit(COMPACTED, 0, Some(key), "x"));
+                life.settle();
+                positions.push(life.read(0).last().unwrap().position);
+                // Its neighbours are not its concern.
+                life.fill(3);
+            }
+            life.fill(100);
+            clock.pass((1 - round) * HOUR * 9 / 10);
+        }
+        if has_index {
+            clock.pass(11_000);
+            life.steps.step(Part::Keeper);
+        }
+        let mut life = again(&fs, &clock, life);
+        let newer = positions[2];
+        spoil(&fs, newer);
+        clock.pass(HOUR / 5);
+        life.let_go(&clock);
+        assert!((SEGMENT..newer).contains(&head(&fs)), "{}", head(&fs));
+        assert_eq!(offsets(&life, COMPACTED), there, "has index: {has_index}");
+    }
+}
+
+/// It is tried for an hour and more, and what can be read goes with the log meanwhile and afterwards.
+#[test]
+fn what_the_disk_does_not_give_is_given_up_after_a_while() {
+    for topic in [COMPACTED, KEPT] {
+        let (fs, clock) = world();
+        let mut life = Life::begin(&fs, &clock, BY_AGE);
+        for key in ["a", "b", "c"] {
+            drop(life.submit(topic, 0, Some(key), "x"));
+            life.fill(2);
+        }
+        let entries = life.store.entries(topic, QueueId(0), QueueOffset(0), 99);
+        let lost = entries.unwrap()[1].position.0;
+        life.fill(200);
+        let mut life = again(&fs, &clock, life);
+        spoil(&fs, lost);
+        clock.pass(2 * HOUR);
+        life.fill(80);
+        life.let_go(&clock);
+        life.let_go(&clock);
+        assert_eq!(head(&fs), 0, "not yet");
+        assert_eq!(offsets(&life, topic), [0, 1, 2]);
+        for _ in 0..5 {
+            life.let_go(&clock);
+        }
+        assert!(head(&fs) > lost, "the log goes on");
+        assert_eq!(offsets(&life, topic), [0, 2]);
+    }
 }
