@@ -107,7 +107,7 @@ impl Queue {
     }
 
     fn end(&self) -> u64 {
-        self.first + self.recent.len() as u64
+        self.first.saturating_add(self.recent.len() as u64)
     }
 
     fn push(&mut self, entry: Packed) {

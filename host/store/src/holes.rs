@@ -199,7 +199,7 @@ impl Seen {
         let (offset, position) = (header.queue_offset.0, header.position.0);
         let known = self.queues.get(&key).copied();
         let next = match header.kind {
-            RecordKind::Message if !header.extensions.carried => offset + 1,
+            RecordKind::Message if !header.extensions.carried => offset.saturating_add(1),
             // An earlier repair.
             RecordKind::Quarantine if header.topic.0 > 0 => offset,
             _ => return,

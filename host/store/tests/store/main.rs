@@ -13,6 +13,7 @@ mod failures;
 mod gathering;
 mod halves;
 mod keeping;
+mod last_offset;
 mod reads;
 mod repair;
 mod search;
