@@ -12,13 +12,14 @@ use quern_harness::World;
 
 use crate::QUERN;
 
-const SCRIPTS: [&str; 6] = [
+const SCRIPTS: [&str; 7] = [
     "write",
     "roll",
     "truncate",
     "recover",
     "checkpoint",
     "retain",
+    "keep",
 ];
 /// Calls that leave something behind; dying in any other is dying in the next of these.
 const CALLS: [&str; 13] = [

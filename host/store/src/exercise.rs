@@ -15,8 +15,8 @@ use quern_protocol::{Epoch, Message, QueueId, QueueOffset, RecordKind, RecordVie
 use crate::clock::ManualClock;
 use crate::fs::Fs;
 use crate::{
-    Append, AppendError, Appended, CloseError, Config, Dispatched, Entry, Env, Observer, OpenError,
-    Part, Pending, ReadError, Report, Retention, StateRecord, Steps, Store,
+    Append, AppendError, Appended, CloseError, Config, Dispatched, Entry, Env, Keep, KeptTopics,
+    Observer, OpenError, Part, Pending, ReadError, Report, Retention, StateRecord, Steps, Store,
 };
 
 /// What a run does.
@@ -34,16 +34,19 @@ pub enum Script {
     Checkpoint,
     /// More than is kept: state files, snapshots, and segments that go.
     Retain,
+    /// What is too old goes, but for what topics keep: all of one, of another the newest of each key.
+    Keep,
 }
 
 /// Names of the scripts.
-pub const SCRIPTS: [(&str, Script); 6] = [
+pub const SCRIPTS: [(&str, Script); 7] = [
     ("write", Script::Write),
     ("roll", Script::Roll),
     ("truncate", Script::Truncate),
     ("recover", Script::Recover),
     ("checkpoint", Script::Checkpoint),
     ("retain", Script::Retain),
+    ("keep", Script::Keep),
 ];
 
 /// A promise was broken, or the store would not work.
@@ -67,6 +70,12 @@ const TOPIC: TopicId = TopicId(1);
 /// Queues that messages go to.
 pub const QUEUES: u32 = 3;
 const SEGMENT: u64 = 64 * 1024;
+const HOUR: u64 = 60 * 60 * 1000;
+/// Keeps all its messages.
+const KEPT: TopicId = TopicId(2);
+/// Keeps the newest message of each key.
+const COMPACTED: TopicId = TopicId(3);
+const KEYS: u64 = 5;
 
 /// The text of a message; its number is in it all through.
 pub fn text(number: u64) -> String {
@@ -111,6 +120,8 @@ pub struct Ledger {
     /// By queue and offset: which message.
     messages: BTreeMap<(u32, u64), u64>,
     states: Vec<u64>,
+    /// By topic and offset, of those that outlive their segments.
+    kept: BTreeMap<(u32, u64), u64>,
     epoch: Epoch,
 }
 
@@ -125,6 +136,9 @@ impl Ledger {
             match (words.first().copied(), at(1), at(2), at(3)) {
                 (Some("stored"), Some(queue), Some(offset), Some(number)) => {
                     ledger.note(queue as u32, offset, number);
+                }
+                (Some("kept"), Some(topic), Some(offset), Some(number)) => {
+                    ledger.kept.insert((topic as u32, offset), number);
                 }
                 (Some("state"), Some(number), ..) => ledger.states.push(number),
                 (Some("epoch"), Some(epoch), ..) => ledger.epoch = Epoch(epoch as u32),
@@ -141,7 +155,7 @@ impl Ledger {
 
     /// How many messages and state records.
     pub fn len(&self) -> usize {
-        self.messages.len() + self.states.len()
+        self.messages.len() + self.states.len() + self.kept.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -154,14 +168,7 @@ impl Ledger {
         let mut last = 0;
         for queue in 0..QUEUES {
             let (first, _) = store.range(TOPIC, QueueId(queue));
-            let entries = store.entries(TOPIC, QueueId(queue), first, usize::MAX)?;
-            let mut found = Vec::with_capacity(entries.len());
-            for entry in &entries {
-                let record = store.record(entry)?;
-                let view = RecordView::parse(&record)
-                    .map_err(|error| Broken::Promise(error.to_string()))?;
-                found.push(String::from_utf8_lossy(view.block.stored_body()).into_owned());
-            }
+            let (_, found) = read(store, TOPIC, QueueId(queue))?;
             last = last.max(ascending(&format!("queue {queue}"), &found)?);
             // What is before the first was let go.
             for ((_, offset), due) in self.messages.range((queue, first.0)..(queue + 1, 0)) {
@@ -175,6 +182,9 @@ impl Ledger {
                 }
             }
         }
+        for topic in [KEPT, COMPACTED] {
+            last = last.max(self.check_kept(store, topic)?);
+        }
         last = last.max(ascending("state", heard)?);
         for due in &self.states {
             if !heard.iter().any(|it| number(it) == Some(*due)) {
@@ -185,6 +195,45 @@ impl Ledger {
         }
         Ok(last)
     }
+
+    /// The same of messages that outlive their segments: each is there at its offset, or of a compacted topic a newer
+    /// one of its key.
+    fn check_kept(&self, store: &Store, topic: TopicId) -> Result<u64, Broken> {
+        let (offsets, found) = read(store, topic, QueueId(0))?;
+        let last = ascending(&format!("topic {topic}"), &found)?;
+        let numbers = found.iter().filter_map(|it| number(it));
+        let there: BTreeMap<u64, u64> = offsets.into_iter().zip(numbers).collect();
+        for ((_, offset), due) in self.kept.range((topic.0, 0)..(topic.0 + 1, 0)) {
+            let is_there = match there.get(offset) {
+                Some(found) => found == due,
+                None if topic == COMPACTED => {
+                    let mut behind = there.range(offset..);
+                    behind.any(|(_, newer)| newer % KEYS == due % KEYS)
+                }
+                None => false,
+            };
+            if !is_there {
+                return Err(Broken::Promise(format!(
+                    "message {due} was acknowledged at offset {offset} of topic {topic}, which keeps it: {there:?} are there"
+                )));
+            }
+        }
+        Ok(last)
+    }
+}
+
+/// Offsets and texts of what is in a queue.
+fn read(store: &Store, topic: TopicId, queue: QueueId) -> Result<(Vec<u64>, Vec<String>), Broken> {
+    let (first, _) = store.range(topic, queue);
+    let (mut offsets, mut texts) = (Vec::new(), Vec::new());
+    for entry in store.entries(topic, queue, first, usize::MAX)? {
+        let record = store.record(&entry)?;
+        let view =
+            RecordView::parse(&record).map_err(|error| Broken::Promise(error.to_string()))?;
+        offsets.push(entry.offset.0);
+        texts.push(String::from_utf8_lossy(view.block.stored_body()).into_owned());
+    }
+    Ok((offsets, texts))
 }
 
 /// What was submitted in the order of its numbers is in the log once and in that order.
@@ -223,7 +272,8 @@ pub fn run(
         say,
         clock: Arc::new(ManualClock::default()),
         next: 1,
-        keeps: (script == Script::Retain).then_some(3 * SEGMENT),
+        is_bounded: script == Script::Retain,
+        keeps: script == Script::Keep,
     };
     exercise.clock.jump_to(1_700_000_000_000);
     exercise.script(script)?;
@@ -246,29 +296,41 @@ struct Exercise<'a> {
     say: &'a mut dyn FnMut(&str) -> io::Result<()>,
     clock: Arc<ManualClock>,
     next: u64,
-    /// Bytes of log that are kept.
-    keeps: Option<u64>,
+    /// The log has few segments.
+    is_bounded: bool,
+    /// It has those of an hour, and there are topics that keep more.
+    keeps: bool,
 }
 
 /// Remembers state records.
-struct Listener(Arc<Mutex<Vec<String>>>);
+struct Listener {
+    heard: Arc<Mutex<Vec<String>>>,
+    keeps: bool,
+}
 
 impl Observer for Listener {
     fn dispatched(&mut self, event: Dispatched<'_>) {
         if let Dispatched::State { body, .. } = event
-            && let Ok(mut heard) = self.0.lock()
+            && let Ok(mut heard) = self.heard.lock()
         {
             heard.push(String::from_utf8_lossy(body).into_owned());
         }
     }
 
     fn snapshot(&mut self) -> Vec<StateRecord> {
-        let heard = self.0.lock().map(|it| it.clone()).unwrap_or_default();
+        let heard = self.heard.lock();
+        let heard = heard.map(|it| it.clone()).unwrap_or_default();
         let record = |body: String| StateRecord {
             kind: RecordKind::OffsetCommit,
             body: body.into_bytes(),
         };
         heard.into_iter().map(record).collect()
+    }
+
+    fn kept_topics(&self) -> KeptTopics {
+        let newest = Keep::Newest { tombstones: 0 };
+        let all = [(KEPT, Keep::For(u64::MAX)), (COMPACTED, newest)];
+        all.into_iter().filter(|_| self.keeps).collect()
     }
 }
 
@@ -297,6 +359,16 @@ impl Exercise<'_> {
                     while life.steps.step(Part::Keeper) {}
                 }
                 Ok(())
+            }
+            Script::Keep => {
+                let mut life = self.open()?;
+                for _ in 0..2 {
+                    self.let_go(&mut life)?;
+                }
+                match life.store.range(TOPIC, QueueId(0)).0 {
+                    QueueOffset(0) => Err(Broken::Promise("no segment went".to_owned())),
+                    _ => Ok(()),
+                }
             }
             Script::Truncate => {
                 let mut life = self.open()?;
@@ -327,14 +399,17 @@ impl Exercise<'_> {
     /// Opens the store and checks what is owed so far.
     fn open(&mut self) -> Result<Life, Broken> {
         let heard: Arc<Mutex<Vec<String>>> = Arc::default();
-        let observer = Box::new(Listener(Arc::clone(&heard)));
+        let observer = Box::new(Listener {
+            heard: Arc::clone(&heard),
+            keeps: self.keeps,
+        });
         let config = Config {
             segment_size: Some(SEGMENT),
             stamp_after: Duration::from_millis(50),
             checkpoint_every: SEGMENT,
             retention: Retention {
-                age: None,
-                bytes: self.keeps,
+                age: self.keeps.then(|| Duration::from_millis(HOUR)),
+                bytes: self.is_bounded.then_some(3 * SEGMENT),
                 hours: Vec::new(),
             },
             ..Config::new(&self.dir)
@@ -386,6 +461,48 @@ impl Exercise<'_> {
         self.tell(&format!("state {}", self.next))?;
         self.next += 1;
         Ok(())
+    }
+
+    /// Messages that are kept, among others, in more than a segment; then all of it is old enough to go.
+    fn let_go(&mut self, life: &mut Life) -> Result<(), Broken> {
+        let first = life.store.durable().0 / SEGMENT;
+        while life.store.durable().0 / SEGMENT < first + 2 {
+            self.keep(life, KEPT)?;
+            self.keep(life, COMPACTED)?;
+            self.fill(life, 1, 70)?;
+        }
+        self.clock.pass(2 * HOUR);
+        // A snapshot, copies of what is kept, and what is before them goes.
+        for _ in 0..5 {
+            self.clock.pass(11_000);
+            while life.steps.step(Part::Keeper) {}
+            while turn(&mut life.steps) {}
+        }
+        Ok(())
+    }
+
+    /// Some messages of a topic that keeps them, one of each key and one more.
+    fn keep(&mut self, life: &mut Life, topic: TopicId) -> Result<(), Broken> {
+        let numbers = self.next..self.next + KEYS + 1;
+        self.next = numbers.end;
+        let block = |number| {
+            let message = Message::new("exercise", text(number));
+            let message = message.key(&format!("key{}", number % KEYS));
+            message.encode("", 0).expect("a short message has no flaw")
+        };
+        let blocks: Vec<_> = numbers.clone().map(block).collect();
+        let pending = life.store.submit(Append {
+            topic,
+            count: blocks.len() as u32,
+            blocks: blocks.concat().into(),
+            ..Append::default()
+        });
+        let appended = finish(&mut life.steps, pending)?;
+        let stored: Vec<String> = numbers
+            .zip(appended.first.0..)
+            .map(|(number, offset)| format!("kept {topic} {offset} {number}"))
+            .collect();
+        self.tell(&stored.join("\n"))
     }
 
     /// Long enough for the log to note that all of it is durable.

@@ -51,6 +51,8 @@ fn what_is_missing_or_was_never_written_is_told() {
         "state 99999\n",
         "epoch 99999\n",
         "stored 0 0 2\n",
+        "kept 2 0 99999\n",
+        "kept 3 0 99999\n",
     ];
     for line in wrong {
         let mut more = format!("{said}{line}");
