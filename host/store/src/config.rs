@@ -28,7 +28,7 @@ pub struct Config {
     /// refused. Each takes about 100 bytes of memory.
     /// Default: 2,000,000.
     pub most_waiting: usize,
-    /// Messages that may be kept behind their segments; with more, old segments stay. Each takes about 60 bytes of memory.
+    /// Messages that may be kept behind their segments; with more, old segments stay. Each takes about 40 bytes of memory.
     /// Default: 2,000,000.
     pub most_kept: usize,
     /// Says while the store opens how far it is.

@@ -62,7 +62,8 @@ pub(crate) const WAITING: usize = 2_000_000;
 pub(crate) const CARRIED_AT_ONCE: usize = 8 * 1024 * 1024;
 /// … and more after this, ms.
 pub(crate) const KEEPER_PAUSE_WHEN_CARRYING: u64 = 100;
-/// Messages kept longer than their segments, unless it is said otherwise; each takes about 60 bytes of memory.
+/// Messages of which there are copies behind their segments, unless it is said otherwise; each takes about 40 bytes of
+/// memory.
 pub(crate) const KEPT: usize = 2_000_000;
 /// Messages of compacted topics that are compared with the rest of the log at once, about; each takes some 100 bytes of
 /// memory meanwhile, and its key …

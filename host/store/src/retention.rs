@@ -71,7 +71,8 @@ const HOUR_MS: u64 = 60 * 60 * 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) at: u64,
-    /// Before this it goes because the log is too large, kept or not; 0 = nothing.
+    /// Before this it goes because the log is too large, whatever topics keep for a time; of a compacted one the newest of
+    /// each key stays all the same. 0 = nothing.
     pub(crate) surplus: u64,
 }
 

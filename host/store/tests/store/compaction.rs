@@ -433,7 +433,8 @@ fn the_newest_of_each_key_is_there_whatever_happens() {
         Some(seed) => seed..seed + 1,
         None => 0..number("QUERN_SEEDS").unwrap_or(300),
     };
-    let is_one = seeds.end - seeds.start == 1;
+    // With fewer, some may never come.
+    let are_many = seeds.end - seeds.start >= 300;
     for seed in seeds {
         let lived = std::panic::catch_unwind(|| lives(seed));
         let lived = lived.unwrap_or_else(|_| panic!("repeat: QUERN_SEED={seed}"));
@@ -449,7 +450,7 @@ fn the_newest_of_each_key_is_there_whatever_happens() {
         "made anew",
     ] {
         assert!(
-            is_one || met.get(what).is_some_and(|it| *it > 20),
+            !are_many || met.get(what).is_some_and(|it| *it > 20),
             "{what}: {met:?}"
         );
     }
