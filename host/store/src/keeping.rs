@@ -185,8 +185,8 @@ impl Keeping {
             self.begin(look);
             return Ok(Carried::TooMany);
         }
-        self.has_warned = false;
         if batches.is_empty() && is_done {
+            self.has_warned = false;
             return Ok(match self.missed.is_empty() {
                 true => Carried::All,
                 false => Carried::Unreadable,

@@ -529,35 +529,6 @@ fn what_has_a_newer_message_goes_and_tombstones_after_their_time() {
     }
 }
 
-/// What has to stay is more than the log may have: it is not lost, and the log grows to twice as much, no more.
-#[test]
-fn a_log_that_is_too_small_for_its_keys_grows() {
-    let habits = Habits {
-        by_size: true,
-        tombstones: 0,
-    };
-    let (fs, clock) = (SimFs::default(), Arc::new(ManualClock::default()));
-    clock.jump_to(1_700_000_000_000);
-    let mut life = Life::begin(&fs, &clock, habits);
-    let keys = 400;
-    for n in 0..keys {
-        drop(life.submit(COMPACTED, 0, Some(&format!("k{n}")), &"x".repeat(1_000)));
-        life.settle();
-    }
-    let mut sizes = Vec::new();
-    for _ in 0..12 {
-        life.fill(200);
-        life.let_go(&clock);
-        life.let_go(&clock);
-        assert_eq!(life.read(0).len(), keys);
-        let names = fs.list(Path::new("/q/commitlog")).unwrap();
-        sizes.push(names.iter().filter(|it| it.ends_with(".seg")).count());
-    }
-    // 400 of 1.1 KB each are seven segments.
-    let most = sizes.iter().skip(4).max();
-    assert!(most.is_some_and(|it| (8..=19).contains(it)), "{sizes:?}");
-}
-
 /// A tombstone that comes while a copy is under way of what it takes the place of is in the segment before that copy.
 /// It stays for as long as the copy does, though its time is over, or the key would be back.
 #[test]

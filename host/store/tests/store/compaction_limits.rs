@@ -1,11 +1,13 @@
 //! Compacted topics at their bounds, and on disks that do not give all of it: what cannot be kept as it should be
 //! costs itself, and not what is beside it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use quern_protocol::{QueueId, QueueOffset, TopicId};
 use quern_store::Part;
 use quern_store::clock::ManualClock;
+use quern_store::fs::Fs as _;
 use quern_store::sim::{SECTOR, SimFs};
 
 use crate::compaction::{COMPACTED, HOUR, Habits, KEPT, Life, SEGMENT, head};
@@ -65,6 +67,34 @@ fn as_many_as_may_be_kept_are_copied_again_and_again_and_more_keep_the_log_whole
     age(&mut life, &clock);
     assert!(head(&fs) > stays);
     assert_eq!(life.read(0).len(), 320);
+}
+
+/// What has to stay is more than the log may have: it is not lost, and the log grows to twice as much, no more.
+#[test]
+fn a_log_that_is_too_small_for_its_keys_grows() {
+    let habits = Habits {
+        by_size: true,
+        tombstones: 0,
+    };
+    let (fs, clock) = world();
+    let mut life = Life::begin(&fs, &clock, habits);
+    let keys = 400;
+    for n in 0..keys {
+        drop(life.submit(COMPACTED, 0, Some(&format!("k{n}")), &"x".repeat(1_000)));
+        life.settle();
+    }
+    let mut sizes = Vec::new();
+    for _ in 0..12 {
+        life.fill(200);
+        life.let_go(&clock);
+        life.let_go(&clock);
+        assert_eq!(life.read(0).len(), keys);
+        let names = fs.list(Path::new("/q/commitlog")).unwrap();
+        sizes.push(names.iter().filter(|it| it.ends_with(".seg")).count());
+    }
+    // 400 of 1.1 KB each are seven segments.
+    let most = sizes.iter().skip(4).max();
+    assert!(most.is_some_and(|it| (8..=19).contains(it)), "{sizes:?}");
 }
 
 fn file_of(position: u64) -> String {
