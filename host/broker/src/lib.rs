@@ -42,6 +42,7 @@ mod plugin_logs;
 mod plugins;
 mod pool;
 mod pop;
+mod pop_again;
 mod pop_attempts;
 mod pop_gates;
 mod popped;

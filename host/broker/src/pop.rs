@@ -19,18 +19,17 @@ use quern_protocol::{
 use tokio::sync::OwnedMutexGuard;
 
 use crate::filters;
-use crate::pop_attempts::Attempt;
-use crate::pops::{Hidden, PopWhat, Queue};
+use crate::pops::{PopWhat, Queue};
 use crate::scan::{Scan, look};
 use crate::topics::Topic;
-use crate::{Broker, group_settings, limits, popped, reply, retry};
+use crate::{Broker, group_settings, limits, pop_again, popped, reply, retry};
 
-/// What one queue gives.
+/// What is given so far.
 #[derive(Default)]
-struct Given {
-    messages: Vec<Popped>,
-    records: Vec<Bytes>,
-    until: u64,
+pub(crate) struct Given {
+    pub(crate) messages: Vec<Popped>,
+    pub(crate) records: Vec<Bytes>,
+    pub(crate) until: u64,
     stall: Option<Stall>,
 }
 
@@ -78,7 +77,10 @@ pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, 
         }
         is_free(broker, &request.group, &topic)?;
         let mut given = Given::default();
-        for queue in &queues {
+        pop_again::once_more(broker, &request, &topic, &mut given).await?;
+        // What a lost answer gave is all of this one.
+        let is_again = !given.messages.is_empty();
+        for queue in queues.iter().take_while(|_| !is_again) {
             let gives = give(broker, &request, &topic, *queue, &mut given).await;
             match gives {
                 // What other queues gave is hidden already.
@@ -199,14 +201,9 @@ async fn give(
     queue: QueueId,
     given: &mut Given,
 ) -> Result<(), WireError> {
-    let bytes: usize = given.records.iter().map(Bytes::len).sum();
-    let room = Room {
-        messages: request.max_messages as usize - given.messages.len(),
-        bytes: (request.max_bytes.min(wire::PULL_BYTES) as usize).saturating_sub(bytes),
-    };
-    if room.messages == 0 || room.bytes == 0 {
+    let Some(room) = Room::left(request, given) else {
         return Ok(());
-    }
+    };
     let key = (request.group.clone(), topic.id, queue);
     let alone = Arc::new(broker.pop_gates.enter(key).await);
     let turn = Turn {
@@ -218,7 +215,8 @@ async fn give(
         room,
         alone,
     };
-    if turn.once_more(given).await? {
+    // Another request of the same attempt may have been at it just now.
+    if pop_again::held(broker, (request, topic, queue), given).await? {
         return Ok(());
     }
     let mut part = turn.again().await?;
@@ -256,9 +254,22 @@ async fn give(
 }
 
 /// What still fits the answer.
-struct Room {
+pub(crate) struct Room {
     messages: usize,
     bytes: usize,
+}
+
+impl Room {
+    /// `None` = nothing does.
+    pub(crate) fn left(request: &Pop, given: &Given) -> Option<Self> {
+        let bytes: usize = given.records.iter().map(Bytes::len).sum();
+        let most = request.max_bytes.min(wire::PULL_BYTES) as usize;
+        let room = Self {
+            messages: (request.max_messages as usize).saturating_sub(given.messages.len()),
+            bytes: most.saturating_sub(bytes),
+        };
+        (room.messages > 0 && room.bytes > 0).then_some(room)
+    }
 }
 
 /// What one look at a queue brings: messages, each with how often it was given before.
@@ -305,49 +316,12 @@ impl Turn<'_> {
 
     /// What is given with this token is this attempt's. Noted before anything is hidden: who asks may be gone then.
     fn note(&self, token: u64) {
-        if let Some(attempt) = self.attempt() {
+        if let Some(attempt) = pop_again::attempt(self.request, self.topic) {
             let now = self.broker.store.now_ms();
             let until = now + u64::from(self.request.invisible_ms);
             let attempts = &self.broker.pop_attempts;
-            attempts.note(attempt, token, (now, until));
+            attempts.note(attempt, (self.queue, token), (now, until));
         }
-    }
-
-    fn attempt(&self) -> Option<Attempt> {
-        let group = self.request.group.clone();
-        let attempt = self.request.attempt?;
-        Some((group, self.topic.id, self.queue, attempt))
-    }
-
-    /// What an earlier request of the same attempt was given, and is hidden still.
-    async fn once_more(&self, given: &mut Given) -> Result<bool, WireError> {
-        let broker = self.broker;
-        let token = self.attempt().and_then(|it| broker.pop_attempts.token(&it));
-        let Some(token) = token else {
-            return Ok(false);
-        };
-        let now = broker.store.now_ms();
-        let is_held = |it: &Hidden| it.token == token && it.until > now;
-        let before = given.messages.len();
-        for (offset, hidden) in self.known.hidden.iter().filter(|(_, it)| is_held(it)) {
-            let stored = retry::stored(broker, self.topic, self.queue, *offset).await?;
-            // The log may have let it go.
-            let Some(record) = stored else {
-                continue;
-            };
-            if given.messages.is_empty() {
-                given.until = hidden.until;
-            }
-            let receipt = Receipt {
-                queue: self.queue,
-                offset: *offset,
-                token,
-            };
-            let attempts = hidden.times.saturating_sub(1);
-            given.messages.push(Popped { receipt, attempts });
-            given.records.push(record);
-        }
-        Ok(given.messages.len() > before)
     }
 
     /// Hides messages, as the log has it: what it says of each holds, and its receipt is worth something.

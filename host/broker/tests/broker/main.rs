@@ -8,6 +8,7 @@ mod compression;
 mod durability;
 mod failures;
 mod groups;
+mod lost_pops;
 mod plugins;
 mod remembered;
 mod retry;

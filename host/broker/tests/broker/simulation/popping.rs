@@ -113,14 +113,16 @@ impl World {
         let group = usize::from(self.random.u8(0..3) == 0);
         let queue = self.random.bool().then(|| self.a_queue());
         let request = Pop {
-            attempt: queue.map(|_| self.random.u64(..)),
+            attempt: (self.random.u8(0..4) > 0).then(|| self.random.u64(..)),
             ..self.pop_request(group, queue)
         };
         let before = self.popping.resets.clone();
         let asked = request.clone();
         self.ask(&request, Vec::new(), move |world, answer: Answer<Pop>| {
             let (reply, body) = answer.unwrap();
-            let receipts = world.popped(group, (&reply, &body), &before);
+            world.popped(group, (&reply, &body), &before);
+            let receipts: Vec<_> = reply.messages.iter().map(|it| it.receipt).collect();
+            world.fits(&asked, &receipts);
             if asked.attempt.is_some() && !receipts.is_empty() {
                 world.popping.attempted = Some((group, asked, receipts));
             }
@@ -129,19 +131,27 @@ impl World {
 
     /// As if the answer had been lost.
     fn pop_once_more(&mut self) {
-        let Some((group, request, first)) = self.popping.attempted.take() else {
+        let Some((group, mut request, first)) = self.popping.attempted.take() else {
             return self.pop();
         };
+        // Nobody has to want as many as before.
+        let wants = request.max_messages;
+        if self.random.u8(0..4) == 0 {
+            request.max_messages = self.random.u32(1..=wants);
+        }
         let before = self.popping.resets.clone();
         let is_acknowledged = |it: &Receipt| {
-            let given = self.popping.given[&(group, it.queue.0)].get(&it.offset.0);
+            let of_queue = self.popping.given.get(&(group, it.queue.0));
+            let given = of_queue.and_then(|of_queue| of_queue.get(&it.offset.0));
             let by = given.and_then(|given| given.acknowledged);
             by.is_some_and(|token| token >= it.token)
         };
         let acknowledged: Vec<Receipt> = first.iter().copied().filter(is_acknowledged).collect();
+        let asked = request.clone();
         self.ask(&request, Vec::new(), move |world, answer: Answer<Pop>| {
             let (reply, body) = answer.unwrap();
             let receipts: Vec<_> = reply.messages.iter().map(|it| it.receipt).collect();
+            world.fits(&asked, &receipts);
             if !receipts.iter().any(|it| first.contains(it)) {
                 world.nothing_is_held(group, &first, &before);
                 world.popped(group, (&reply, &body), &before);
@@ -158,12 +168,19 @@ impl World {
                     ));
                 }
             }
+            let is_full = receipts.len() as u32 >= asked.max_messages && asked.max_messages < wants;
             let left: Vec<_> = first
                 .into_iter()
-                .filter(|it| !receipts.contains(it))
+                .filter(|it| !receipts.contains(it) && !is_full)
                 .collect();
             world.nothing_is_held(group, &left, &before);
         });
+    }
+
+    fn fits(&self, asked: &Pop, receipts: &[Receipt]) {
+        if receipts.len() as u32 > asked.max_messages {
+            self.fail(&format!("{asked:?} is given {receipts:?}"));
+        }
     }
 
     /// None of these is hidden for who has the receipt, as far as this group's consumers know.
