@@ -338,13 +338,14 @@ impl Broker {
 
     /// What is too old is not served from the first request on.
     async fn begin_queues(self: &Arc<Self>) {
-        let looked = topic_retention::look(self, topic_retention::Beginnings::default()).await;
-        let known = looked.unwrap_or_else(|error| {
+        let mut known = topic_retention::Beginnings::default();
+        let looked = topic_retention::look(self, &mut known).await;
+        if let Err(error) = &looked {
             tracing::warn!(%error, "messages that are too old may be served for a moment");
-            topic_retention::Beginnings::default()
-        });
+        }
         let (broker, alarms) = (Arc::downgrade(self), Arc::clone(&self.alarms));
-        tokio::spawn(topic_retention::advance(broker, known, alarms));
+        let soon = (alarms, looked.is_err());
+        tokio::spawn(topic_retention::advance(broker, known, soon));
     }
 
     /// Keeps this broker registered with its name servers until it drains.

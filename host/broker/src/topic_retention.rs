@@ -34,35 +34,42 @@ impl Beginnings {
     }
 }
 
-/// Looks at all of them; where some cannot be read they begin where they did.
-pub(crate) async fn look(
-    broker: &Arc<Broker>,
-    mut known: Beginnings,
-) -> Result<Beginnings, WireError> {
+/// Looks at all of them. Where some cannot be read they begin where they did, and the first error says why.
+pub(crate) async fn look(broker: &Arc<Broker>, known: &mut Beginnings) -> Result<(), WireError> {
     let topics = broker.state.topics.with_retention();
     if topics.is_empty() && known.0.is_empty() {
-        return Ok(known);
+        return Ok(());
     }
-    let reader = Arc::clone(broker);
-    let work = move || {
-        let mut queues = HashMap::new();
-        for topic in &topics {
-            for queue in 0..topic.read_queues.max(topic.write_queues) {
-                let key = (topic.id, QueueId(queue));
-                if let Some(now) = begin(&reader, topic, QueueId(queue), known.0.get(&key))? {
-                    queues.insert(key, now);
-                }
-            }
-        }
-        for (topic, queue) in known.0.keys().filter(|it| !queues.contains_key(it)) {
-            // It keeps what the log keeps again.
-            reader.store.serve_from(*topic, *queue, QueueOffset(0));
-        }
-        known.0 = queues;
-        Ok(known)
-    };
-    let looked: Result<Beginnings, ReadError> = broker.cold.run(&None, work).await?;
+    let (reader, before) = (Arc::clone(broker), known.0.clone());
+    let work = move || look_at_all(&reader, &topics, before);
+    let (now, looked) = broker.cold.run(&None, work).await?;
+    known.0 = now;
     looked.map_err(|error| reply::read_failed(&error))
+}
+
+fn look_at_all(
+    broker: &Broker,
+    topics: &[Arc<Topic>],
+    before: HashMap<Key, Known>,
+) -> (HashMap<Key, Known>, Result<(), ReadError>) {
+    let mut first_error = None;
+    let mut now = HashMap::new();
+    for topic in topics {
+        for queue in 0..topic.read_queues.max(topic.write_queues) {
+            let key = (topic.id, QueueId(queue));
+            let known = before.get(&key);
+            let begins = begin(broker, topic, QueueId(queue), known).unwrap_or_else(|error| {
+                first_error.get_or_insert(error);
+                known.copied()
+            });
+            now.extend(begins.map(|it| (key, it)));
+        }
+    }
+    for (topic, queue) in before.keys().filter(|it| !now.contains_key(it)) {
+        // It keeps what the log keeps again.
+        broker.store.serve_from(*topic, *queue, QueueOffset(0));
+    }
+    (now, first_error.map_or(Ok(()), Err))
 }
 
 /// Where a queue begins now.
@@ -84,8 +91,9 @@ fn begin(
         None => store.serve_from(topic.id, queue, QueueOffset(0)),
     }
     let first = store.offset_at(topic.id, queue, now.saturating_sub(retention_ms))?;
-    store.serve_from(topic.id, queue, first);
     let oldest = store.stored_at(topic.id, queue, first)?.unwrap_or(now);
+    // Last: where a queue begins that cannot be read is not forgotten.
+    store.serve_from(topic.id, queue, first);
     let rest = (retention_ms / 100).min(limits::RETENTION_REST);
     Ok(Some(Known {
         retention_ms,
@@ -93,25 +101,29 @@ fn begin(
     }))
 }
 
-/// Goes on looking, for as long as the broker is there.
-pub(crate) async fn advance(broker: Weak<Broker>, mut known: Beginnings, alarms: Arc<Alarms>) {
+/// Goes on looking, for as long as the broker is there; the first time soon, if so.
+pub(crate) async fn advance(
+    broker: Weak<Broker>,
+    mut known: Beginnings,
+    (alarms, is_soon): (Arc<Alarms>, bool),
+) {
     let alarm = &alarms.retention;
+    let soon = |there: &Broker| there.store.now_ms() + limits::RETENTION_LOOK;
     let mut next = known.next();
+    if is_soon {
+        next = broker.upgrade().map(|it| soon(&it));
+    }
     while alarm.sleep(&broker, By::Log, next).await {
         let Some(there) = broker.upgrade() else {
             return;
         };
         alarm.awake();
-        let again = there.store.now_ms() + limits::RETENTION_LOOK;
-        (known, next) = match look(&there, known).await {
-            Ok(known) => {
-                let next = known.next().map(|it| it.max(again));
-                (known, next)
-            }
+        let again = soon(&there);
+        next = match look(&there, &mut known).await {
+            Ok(()) => known.next().map(|it| it.max(again)),
             Err(error) => {
                 tracing::warn!(%error, "queues are not looked through for messages that are too old");
-                // All are looked at anew.
-                (Beginnings::default(), Some(again))
+                Some(again)
             }
         };
     }

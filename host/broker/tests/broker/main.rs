@@ -14,6 +14,7 @@ mod remembered;
 mod retry;
 mod simulation;
 mod subscribe;
+mod topic_retention;
 mod topics;
 mod waiting;
 
@@ -57,6 +58,11 @@ async fn connect_in(dir: &Path, config: Config, plugins: &Runtime, env: Env) -> 
         ..StoreConfig::new("/data")
     };
     let (broker, _) = Broker::open(config, store, env, plugins).unwrap();
+    serve(dir, broker).await
+}
+
+/// Has a broker serve, and connects to it.
+async fn serve(dir: &Path, broker: Arc<Broker>) -> Connection {
     let listener = listen(dir);
     let address = listener.local_addr().to_string();
     tokio::spawn(broker.serve(listener));
