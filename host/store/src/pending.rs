@@ -105,14 +105,16 @@ impl Slot {
     }
 
     pub(crate) fn settle(&self, outcome: Outcome) {
-        let (waker, undone, held) = {
+        // Before anybody can see the outcome: who waits for that finds what was held until then let go.
+        let held = self.0.lock().expect(POISONED).held.take();
+        drop(held);
+        let (waker, undone) = {
             let mut state = self.0.lock().expect(POISONED);
             let decides = state.decides.take();
             let undone = decides.filter(|_| outcome.is_err() && !cfg!(zoo = "z25"));
             state.outcome = Some(outcome);
-            (state.waker.take(), undone, state.held.take())
+            (state.waker.take(), undone)
         };
-        drop(held);
         if let Some(Taken { list, position }) = undone {
             list.put_back(position);
         }
