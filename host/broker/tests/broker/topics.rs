@@ -162,7 +162,7 @@ async fn a_compacted_topic_takes_no_message_without_a_key() {
     );
 }
 
-/// Whichever comes first.
+/// Whichever of the two settings comes first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn for_ever_and_for_an_hour_is_a_contradiction() {
     let dir = tempfile::tempdir().unwrap();
