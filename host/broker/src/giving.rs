@@ -10,6 +10,7 @@ use quern_protocol::{GivingBack, Reconsume, ReconsumeReply, RecordView, TopicId,
 use quern_store::{Lookup, Most, ReadError, Search};
 use tokio::sync::Notify;
 
+use crate::to_the_end::to_the_end;
 use crate::{Broker, limits, reply, retry};
 
 #[derive(Debug, Default)]
@@ -82,9 +83,10 @@ pub(crate) async fn once(
     request: Reconsume,
     giving: GivingBack,
 ) -> Result<ReconsumeReply, WireError> {
-    let broker = Arc::clone(broker);
-    // It goes on when nobody waits for it any more, or the same one, coming again, would not see what it does.
-    let given = tokio::spawn(async move {
+    let there = Arc::clone(broker);
+    // Or the same one, coming again, would not see what it does.
+    let give = async move {
+        let broker = there;
         let _under_way = broker.givings.begin(giving.id).await;
         if let Some(reply) = broker.givings.came_again(giving.id) {
             return Ok(reply);
@@ -98,8 +100,8 @@ pub(crate) async fn once(
         };
         broker.givings.remember(giving.id, &reply);
         Ok(reply)
-    });
-    given.await.unwrap_or_else(|_| Err(reply::broke_off()))
+    };
+    to_the_end(broker, give).await
 }
 
 /// What became of one that was heard before. A message without an id cannot be found.

@@ -66,6 +66,7 @@ mod shelf;
 mod state;
 mod status;
 mod subscribe;
+mod to_the_end;
 mod topic_deletion;
 mod topic_retention;
 mod topics;
@@ -174,6 +175,8 @@ pub struct Broker {
     group_gate: Gate,
     plugin_gate: Gate,
     park_gate: Gate,
+    /// Somebody writes the dead letters of what is parked that are missing.
+    mending: AtomicBool,
     /// Counts changes of the topic table, for those who tell name servers.
     topics_version: Arc<watch::Sender<u64>>,
     /// By the address of each name server that knows this broker: the version of the topics it knows.
@@ -281,6 +284,7 @@ impl Broker {
             group_gate: Gate::default(),
             plugin_gate: Gate::default(),
             park_gate: Gate::default(),
+            mending: AtomicBool::new(false),
             topics_version: Arc::new(watch::Sender::new(0)),
             published: watch::Sender::new(BTreeMap::new()),
             draining: AtomicBool::new(false),
@@ -329,7 +333,7 @@ impl Broker {
         tokio::spawn(checks::watch(broker.clone(), Arc::clone(alarms)));
         tokio::spawn(topic_deletion::sweep(broker, Arc::clone(alarms)));
         self.begin_queues().await;
-        tokio::spawn(park::mend(Arc::clone(&self)));
+        park::mend(&self);
         while let Some(connection) = listener.accept().await {
             let broker = Arc::clone(&self);
             tokio::spawn(session::Session::run(broker, connection));

@@ -52,6 +52,10 @@ pub(crate) const BINDINGS: usize = 10_000;
 pub(crate) const FAULTS_OF_A_LOOK: usize = 32;
 /// Messages of a queue parked for a group and not committed beyond.
 pub(crate) const PARKED: usize = 10_000;
+/// A dead letter that could not be written is after this, doubling …
+pub(crate) const PARK_AGAIN: Duration = Duration::from_secs(1);
+/// … up to this.
+pub(crate) const PARK_AGAIN_LAST: Duration = Duration::from_secs(300);
 /// A version that fails on so many messages …
 pub(crate) const QUARANTINE_FAULTS: u64 = 5;
 /// … within this, ms, is quarantined if they are more than one in a thousand …

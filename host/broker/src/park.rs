@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use quern_protocol::block::Pairs;
@@ -18,6 +19,7 @@ use quern_protocol::{
 use crate::gate::Turn;
 use crate::leases::GroupChange;
 use crate::parks::{ParkChange, ParkWhat};
+use crate::to_the_end::to_the_end;
 use crate::topics::Topic;
 use crate::{Broker, limits, reply, retry};
 
@@ -30,14 +32,14 @@ pub(crate) struct Failed {
 }
 
 /// Where messages lie, and whose they are.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) group: &'a GroupName,
-    pub(crate) topic: &'a Topic,
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) group: GroupName,
+    pub(crate) topic: Arc<Topic>,
     pub(crate) queue: QueueId,
 }
 
-impl Place<'_> {
+impl Place {
     fn says(&self, what: ParkWhat) -> GroupChange {
         GroupChange::Parked(ParkChange {
             group: self.group.clone(),
@@ -53,18 +55,31 @@ impl Place<'_> {
     }
 }
 
-/// Durable when this returns; all of them, or what is missing is mended at the next start.
+/// Durable when this returns; all of them, or what is missing is mended soon, or at the next start.
 pub(crate) async fn park(
     broker: &Arc<Broker>,
-    place: Place<'_>,
+    place: Place,
+    messages: Vec<Failed>,
+) -> Result<(), WireError> {
+    let there = Arc::clone(broker);
+    // What is parked and has no dead letter is nowhere.
+    let to_park = async move { park_all(&there, &place, messages).await };
+    to_the_end(broker, to_park).await
+}
+
+async fn park_all(
+    broker: &Arc<Broker>,
+    place: &Place,
     mut messages: Vec<Failed>,
 ) -> Result<(), WireError> {
+    // Such a group can have no dead letters, ever: then delivery waits.
+    retry::topics_of(&place.group)?;
     let one_at_a_time = broker.parking().await;
     // Who looked at the same time may have been faster.
     let known = broker
         .state
         .parks
-        .of(place.group, place.topic.id, place.queue);
+        .of(&place.group, place.topic.id, place.queue);
     messages.retain(|it| !known.contains(&it.offset));
     if messages.is_empty() {
         return Ok(());
@@ -83,16 +98,20 @@ pub(crate) async fn park(
         .await?;
     tracing::warn!(group = %place.group, topic = %place.topic.name, queue = %place.queue,
         messages = messages.len(), why = messages[0].why, "messages a filter fails on are parked");
-    bury(broker, &one_at_a_time, place, messages).await
+    let buried = bury(broker, &one_at_a_time, place, messages).await;
+    if buried.is_err() {
+        mend(broker);
+    }
+    buried
 }
 
 async fn bury(
     broker: &Arc<Broker>,
     turn: &Turn,
-    place: Place<'_>,
+    place: &Place,
     messages: Vec<Failed>,
 ) -> Result<(), WireError> {
-    let target = retry::dead_letters(broker, place.group).await?;
+    let target = retry::dead_letters(broker, &place.group).await?;
     let mut pending = Vec::with_capacity(messages.len());
     for message in &messages {
         let back = Reconsume {
@@ -140,15 +159,40 @@ pub(crate) fn unjudged(record: &Bytes, code: u16) -> Result<Bytes, WireError> {
     Ok(out.into())
 }
 
-/// What a crash has left between parking and burying.
-pub(crate) async fn mend(broker: Arc<Broker>) {
+/// Writes the dead letters that are missing, as soon as that can be: what a crash has left between parking and burying,
+/// or an error.
+pub(crate) fn mend(broker: &Arc<Broker>) {
+    if broker.mending.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let broker = Arc::downgrade(broker);
+    tokio::spawn(async move {
+        let mut rest = limits::PARK_AGAIN;
+        while let Some(there) = broker.upgrade().filter(|it| !it.is_draining()) {
+            if mend_all(&there).await {
+                return;
+            }
+            drop(there);
+            tokio::time::sleep(rest).await;
+            rest = (rest * 2).min(limits::PARK_AGAIN_LAST);
+        }
+    });
+}
+
+/// Whether none is missing any more.
+async fn mend_all(broker: &Arc<Broker>) -> bool {
     let one_at_a_time = broker.parking().await;
+    let mut is_done = true;
     for change in broker.state.parks.unburied() {
         let (group, queue) = (change.group.clone(), change.queue);
-        if let Err(error) = mend_one(&broker, &one_at_a_time, change).await {
+        if let Err(error) = mend_one(broker, &one_at_a_time, change).await {
             tracing::warn!(%group, %queue, %error, "a parked message has no dead letter yet");
+            is_done = false;
         }
     }
+    // Whoever parks next, and fails, says so again.
+    broker.mending.store(!is_done, Ordering::SeqCst);
+    is_done
 }
 
 async fn mend_one(broker: &Arc<Broker>, turn: &Turn, change: ParkChange) -> Result<(), WireError> {
@@ -156,21 +200,21 @@ async fn mend_one(broker: &Arc<Broker>, turn: &Turn, change: ParkChange) -> Resu
         return Ok(());
     };
     let place = Place {
-        group: &change.group,
-        topic: &topic,
+        group: change.group,
+        topic,
         queue: change.queue,
     };
     let ParkWhat::Parked(parked) = change.what else {
         return Ok(());
     };
-    let there = there(broker, place).await?;
-    let (mut missing, mut done) = (Vec::new(), Vec::new());
+    let there = there(broker, &place).await?;
+    let (mut missing, mut done, mut unread) = (Vec::new(), Vec::new(), Ok(()));
     for (offset, why) in parked {
         if there.contains(&offset) {
             done.push(offset);
             continue;
         }
-        match retry::stored(broker, &topic, change.queue, offset).await {
+        match retry::stored(broker, &place.topic, place.queue, offset).await {
             Ok(Some(record)) => missing.push(Failed {
                 offset,
                 record,
@@ -178,21 +222,21 @@ async fn mend_one(broker: &Arc<Broker>, turn: &Turn, change: ParkChange) -> Resu
             }),
             // The log has let it go meanwhile.
             Ok(None) => done.push(offset),
-            Err(error) => return Err(error),
+            Err(error) => unread = Err(error),
         }
     }
     if !done.is_empty() {
         place.log(broker, turn, ParkWhat::Buried(done)).await?;
     }
-    match missing.is_empty() {
-        true => Ok(()),
-        false => bury(broker, turn, place, missing).await,
+    if !missing.is_empty() {
+        bury(broker, turn, &place, missing).await?;
     }
+    unread
 }
 
 /// Messages of this queue among the group's latest dead letters.
-async fn there(broker: &Arc<Broker>, place: Place<'_>) -> Result<BTreeSet<QueueOffset>, WireError> {
-    let name = dead_letter_topic(place.group);
+async fn there(broker: &Arc<Broker>, place: &Place) -> Result<BTreeSet<QueueOffset>, WireError> {
+    let name = dead_letter_topic(&place.group);
     let Some(dead) = name.ok().and_then(|it| broker.state.topics.find(&it)) else {
         return Ok(BTreeSet::new());
     };

@@ -5,8 +5,8 @@
 //! Parked, then the dead letter, then Buried: whatever is interrupted, one of three things is so.
 //! ```
 //!
-//! Nothing, and the message is met again; `Parked` alone, and a start looks whether the dead letter is there;
-//! all. An entry goes when the group has committed beyond it.
+//! Nothing, and the message is met again; `Parked` alone, and a start, or who failed, looks whether the dead letter is
+//! there; all. An entry goes when the group has committed beyond it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard};

@@ -21,6 +21,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::filters;
 use crate::pops::{PopWhat, Queue};
 use crate::scan::{Scan, look};
+use crate::to_the_end::to_the_end;
 use crate::topics::Topic;
 use crate::{Broker, group_settings, limits, pop_again, popped, reply, retry};
 
@@ -35,6 +36,7 @@ pub(crate) struct Given {
 
 pub(crate) async fn pop(broker: &Arc<Broker>, request: Pop) -> Result<Outgoing, WireError> {
     check(&request)?;
+    let request = Arc::new(request);
     group_settings::admit(broker, &request.group)?;
     let topic = broker.topic(&request.topic)?;
     reply::topic_is_open(broker, &topic, "read", Permission::can_read)?;
@@ -196,7 +198,7 @@ fn answer(broker: &Broker, given: Given) -> Result<Outgoing, WireError> {
 /// Adds what a queue has for the group: what is visible again, then what is new.
 async fn give(
     broker: &Arc<Broker>,
-    request: &Pop,
+    request: &Arc<Pop>,
     topic: &Arc<Topic>,
     queue: QueueId,
     given: &mut Given,
@@ -207,11 +209,11 @@ async fn give(
     let key = (request.group.clone(), topic.id, queue);
     let alone = Arc::new(broker.pop_gates.enter(key).await);
     let turn = Turn {
-        broker,
-        request,
-        topic,
+        broker: Arc::clone(broker),
+        request: Arc::clone(request),
+        topic: Arc::clone(topic),
         queue,
-        known: known(broker, request, topic, queue),
+        known: Arc::new(known(broker, request, topic, queue)),
         room,
         alone,
     };
@@ -254,6 +256,7 @@ async fn give(
 }
 
 /// What still fits the answer.
+#[derive(Clone, Copy)]
 pub(crate) struct Room {
     messages: usize,
     bytes: usize,
@@ -295,18 +298,19 @@ fn known(broker: &Broker, request: &Pop, topic: &Topic, queue: QueueId) -> Queue
 }
 
 /// One queue's turn to give.
-struct Turn<'a> {
-    broker: &'a Arc<Broker>,
-    request: &'a Pop,
-    topic: &'a Arc<Topic>,
+#[derive(Clone)]
+struct Turn {
+    broker: Arc<Broker>,
+    request: Arc<Pop>,
+    topic: Arc<Topic>,
     queue: QueueId,
-    known: Queue,
+    known: Arc<Queue>,
     room: Room,
     /// Nobody else gives messages of the queue before the log has what this one gave.
     alone: Arc<OwnedMutexGuard<()>>,
 }
 
-impl Turn<'_> {
+impl Turn {
     /// One that was never given.
     fn token(&self) -> u64 {
         let known = self.broker.state.pops.newest();
@@ -316,7 +320,7 @@ impl Turn<'_> {
 
     /// What is given with this token is this attempt's. Noted before anything is hidden: who asks may be gone then.
     fn note(&self, token: u64) {
-        if let Some(attempt) = pop_again::attempt(self.request, self.topic) {
+        if let Some(attempt) = pop_again::attempt(&self.request, &self.topic) {
             let now = self.broker.store.now_ms();
             let until = now + u64::from(self.request.invisible_ms);
             let attempts = &self.broker.pop_attempts;
@@ -364,7 +368,7 @@ impl Turn<'_> {
     /// Makes dead letters of messages that were given so often. First they are hidden again, so that nobody
     /// acknowledges one meanwhile.
     async fn bury(&self, dead: BTreeMap<QueueOffset, u16>) -> Result<(), WireError> {
-        let (broker, request) = (self.broker, self.request);
+        let (broker, request) = (&self.broker, &self.request);
         let offsets = dead.keys().copied().collect();
         let (receipts, _) = self.hide(offsets, self.known.next, self.token()).await?;
         for receipt in &receipts {
@@ -393,7 +397,7 @@ impl Turn<'_> {
             return Ok(());
         }
         let what = PopWhat::Acknowledged(receipts);
-        popped::log(self.broker, &self.request.group, self.topic.id, what).await
+        popped::log(&self.broker, &self.request.group, self.topic.id, what).await
     }
 
     /// Messages whose time is over: they are given again, or are dead letters when that was often enough.
@@ -447,7 +451,8 @@ impl Turn<'_> {
         }
         self.is_over(over).await?;
         if !dead.is_empty() {
-            self.bury(dead).await?;
+            let turn = self.clone();
+            to_the_end(broker, async move { turn.bury(dead).await }).await?;
         }
         Ok(part)
     }

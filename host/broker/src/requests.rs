@@ -20,14 +20,14 @@ use quern_protocol::{
 use crate::{
     Broker, admin, bindings, checks, delay, durability, explain, find, group_admin, group_settings,
     health, join, lease, offsets, plugin_admin, plugin_logs, pop, popped, pull, questions, replay,
-    replies, retry, select, send, session, status, topic_deletion, transactions, trials, upload,
-    users, wait_figures,
+    replies, retry, select, send, session, status, to_the_end, topic_deletion, transactions,
+    trials, upload, users, wait_figures,
 };
 
 /// Answers one frame.
 pub(crate) async fn handle(broker: &Arc<Broker>, frame: Frame) -> Outgoing {
     let kind = frame.kind;
-    match answer(broker, frame).await {
+    match to_the_end::answer(broker, frame).await {
         Ok(outgoing) => outgoing,
         Err(error) => Outgoing::error(kind, &error),
     }
@@ -37,7 +37,7 @@ pub(crate) async fn handle(broker: &Arc<Broker>, frame: Frame) -> Outgoing {
     clippy::too_many_lines,
     reason = "a line a request, and all of them in one place"
 )]
-async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireError> {
+pub(crate) async fn answer(broker: &Arc<Broker>, frame: Frame) -> Result<Outgoing, WireError> {
     let patience = durability::patience(broker, frame.deadline_ms);
     match Request::decode(&frame)? {
         Request::Hello(hello) => reply::<Hello>(session::hello(broker, &hello)?),

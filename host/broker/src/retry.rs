@@ -19,6 +19,7 @@ use quern_store::{AppendOne, ReadError};
 
 use crate::gate::Turn;
 use crate::offsets::Commit;
+use crate::to_the_end::to_the_end;
 use crate::topics::Topic;
 use crate::{Broker, admin, giving, limits, reply};
 
@@ -177,16 +178,20 @@ fn notes(request: &Reconsume, before: Option<Pairs<'_>>) -> Vec<u8> {
 
 /// Where what a group has given back waits for its members, which are told when there is such a topic at last.
 pub(crate) async fn topic_of_retries(
-    broker: &Broker,
+    broker: &Arc<Broker>,
     group: &GroupName,
     name: TopicName,
 ) -> Result<Arc<Topic>, WireError> {
-    let is_new = broker.state.topics.find(&name).is_none();
-    let topic = system_topic(broker, name).await?;
-    if is_new {
-        broker.groups.look_again(group);
+    if let Some(topic) = broker.state.topics.find(&name) {
+        return Ok(topic);
     }
-    Ok(topic)
+    let (there, group) = (Arc::clone(broker), group.clone());
+    let make = async move {
+        let topic = system_topic(&there, name).await?;
+        there.groups.look_again(&group);
+        Ok(topic)
+    };
+    to_the_end(broker, make).await
 }
 
 /// A topic that only the broker writes to.

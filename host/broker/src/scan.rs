@@ -106,8 +106,8 @@ pub(crate) async fn look(
     std::mem::take(&mut scanned.trouble).act(broker);
     if let (Some(group), false) = (&scan.reader, scanned.to_park.is_empty()) {
         let place = Place {
-            group,
-            topic: &scan.topic,
+            group: group.clone(),
+            topic: Arc::clone(&scan.topic),
             queue,
         };
         park::park(broker, place, std::mem::take(&mut scanned.to_park)).await?;

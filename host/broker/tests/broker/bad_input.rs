@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use fastrand::Rng;
 use quern_broker::Broker;
-use quern_plugins::Runtime;
+use quern_plugins::Runtime as Plugins;
 use quern_protocol::frame::{Frame, Outgoing};
 use quern_protocol::operation::Operation;
 use quern_protocol::{
@@ -20,6 +20,7 @@ use quern_protocol::{
 use quern_store::clock::ManualClock;
 use quern_store::sim::SimFs;
 use quern_store::{Config as StoreConfig, Env, Part, Steps};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::simulation::frame;
 use crate::{config, topic};
@@ -28,11 +29,12 @@ use crate::{config, topic};
 struct Stepped {
     broker: Arc<Broker>,
     steps: Steps,
+    tasks: Runtime,
 }
 
 impl Stepped {
     fn open() -> Self {
-        let plugins = Runtime::new(&quern_plugins::Config::default()).unwrap();
+        let plugins = Plugins::new(&quern_plugins::Config::default()).unwrap();
         let env = Env {
             fs: Arc::new(SimFs::default()),
             clock: Arc::new(ManualClock::default()),
@@ -43,7 +45,12 @@ impl Stepped {
         };
         let opened = Broker::open_in_steps(config(), &store, env, &plugins);
         let (broker, _, steps) = opened.unwrap();
-        let mut stepped = Self { broker, steps };
+        let tasks = Builder::new_current_thread().enable_time().build();
+        let mut stepped = Self {
+            broker,
+            steps,
+            tasks: tasks.unwrap(),
+        };
         let create = Outgoing::request(&CreateTopic::new(topic(), 2), Vec::new()).unwrap();
         stepped.ask(frame(&create)).unwrap().unwrap();
         stepped
@@ -54,8 +61,12 @@ impl Stepped {
         let broker = Arc::clone(&self.broker);
         let mut answer = Box::pin(async move { broker.answer(request).await });
         let mut context = Context::from_waker(Waker::noop());
+        let mut idle = 0;
         loop {
-            if let Poll::Ready(reply) = answer.as_mut().poll(&mut context) {
+            let here = self.tasks.enter();
+            let polled = answer.as_mut().poll(&mut context);
+            drop(here);
+            if let Poll::Ready(reply) = polled {
                 let reply = frame(&reply);
                 return Some(match reply.flags.is_error() {
                     true => Err(WireError::decode(&reply.header).unwrap()),
@@ -63,7 +74,12 @@ impl Stepped {
                 });
             }
             let parts = [Part::Appender, Part::Syncer, Part::Maker];
-            if !parts.iter().any(|it| self.steps.step(*it)) {
+            self.tasks.block_on(tokio::task::yield_now());
+            match parts.iter().any(|it| self.steps.step(*it)) {
+                true => idle = 0,
+                false => idle += 1,
+            }
+            if idle > 2 {
                 return None;
             }
         }
@@ -532,61 +548,48 @@ fn illegal() -> Vec<(Frame, Code)> {
     ]
 }
 
-fn with_timers(test: impl FnOnce()) {
-    let timers = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build();
-    let timers = timers.unwrap();
-    let _here = timers.enter();
-    test();
-}
-
 #[test]
 fn each_illegal_value_gets_its_code() {
-    with_timers(|| {
-        let mut broker = Stepped::open();
-        for (number, (request, code)) in illegal().into_iter().enumerate() {
-            let kind = request.kind;
-            let refused = broker.ask(request).map(|it| it.unwrap_err());
-            let refused = refused.unwrap_or_else(|| panic!("case {number} is held"));
-            assert!(refused.is(code), "case {number}, kind {kind}: {refused:?}");
-            assert!(refused.message.len() > 20, "case {number}: {refused:?}");
-        }
-        broker.goes_on();
-    });
+    let mut broker = Stepped::open();
+    for (number, (request, code)) in illegal().into_iter().enumerate() {
+        let kind = request.kind;
+        let refused = broker.ask(request).map(|it| it.unwrap_err());
+        let refused = refused.unwrap_or_else(|| panic!("case {number} is held"));
+        assert!(refused.is(code), "case {number}, kind {kind}: {refused:?}");
+        assert!(refused.message.len() > 20, "case {number}: {refused:?}");
+    }
+    broker.goes_on();
 }
 
 /// Whatever a header holds, it is refused with a reason or done, and nobody else notices.
 #[test]
 fn no_header_harms_anybody() {
-    with_timers(|| {
-        let mut random = Rng::with_seed(7);
-        let mut broker = Stepped::open();
-        let (mut refused, mut done) = (0, 0);
-        for round in 0..6_000 {
-            let all = sane();
-            let (name, mut request) = all[random.usize(0..all.len())].clone();
-            request.header = mutated(&mut random, &request.header);
-            match broker.ask(request.clone()) {
-                Some(Ok(())) => done += 1,
-                Some(Err(error)) => {
-                    refused += 1;
-                    let is_coded = Code::find(error.code).is_some_and(|it| *it != Code::INTERNAL);
-                    assert!(is_coded, "{name} {:?}: {error:?}", request.header);
-                    assert!(error.message.len() > 10, "{name}: {error:?}");
-                }
-                // It may be said to wait.
-                None => {}
+    let mut random = Rng::with_seed(7);
+    let mut broker = Stepped::open();
+    let (mut refused, mut done) = (0, 0);
+    for round in 0..6_000 {
+        let all = sane();
+        let (name, mut request) = all[random.usize(0..all.len())].clone();
+        request.header = mutated(&mut random, &request.header);
+        match broker.ask(request.clone()) {
+            Some(Ok(())) => done += 1,
+            Some(Err(error)) => {
+                refused += 1;
+                let is_coded = Code::find(error.code).is_some_and(|it| *it != Code::INTERNAL);
+                assert!(is_coded, "{name} {:?}: {error:?}", request.header);
+                assert!(error.message.len() > 10, "{name}: {error:?}");
             }
-            if round % 1_000 == 0 {
-                broker.goes_on();
-            }
+            // It may be said to wait.
+            None => {}
         }
-        assert!(
-            refused > 1_000 && done > 500,
-            "{refused} refused, {done} done"
-        );
-    });
+        if round % 1_000 == 0 {
+            broker.goes_on();
+        }
+    }
+    assert!(
+        refused > 1_000 && done > 500,
+        "{refused} refused, {done} done"
+    );
 }
 
 fn mutated(random: &mut Rng, header: &[u8]) -> Bytes {

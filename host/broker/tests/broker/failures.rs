@@ -16,7 +16,7 @@ use quern_protocol::{
 use quern_quic::Connection;
 use quern_store::sim::SimFs;
 
-use crate::{WITHIN, ask, config, connect, fill, topic};
+use crate::{WITHIN, ask, ask_and_leave, config, connect, fill, topic};
 
 async fn broker(dir: &Path, fs: &SimFs) -> Connection {
     let plugins = Runtime::new(&quern_plugins::Config::default()).unwrap();
@@ -61,8 +61,8 @@ fn filter(text: &str) -> Filter {
     }
 }
 
-async fn pull(connection: &Connection, name: &str, from: u64, how: &str) -> (PullReply, Vec<Seen>) {
-    let pull = Pull {
+fn request(name: &str, from: u64, how: &str) -> Pull {
+    Pull {
         broadcast: false,
         group: Some(group(name)),
         topic: topic(),
@@ -72,7 +72,11 @@ async fn pull(connection: &Connection, name: &str, from: u64, how: &str) -> (Pul
         max_bytes: 1 << 20,
         wait_ms: 0,
         filter: filter(how),
-    };
+    }
+}
+
+async fn pull(connection: &Connection, name: &str, from: u64, how: &str) -> (PullReply, Vec<Seen>) {
+    let pull = request(name, from, how);
     let (reply, body) = connection.call(&pull, Vec::new(), WITHIN).await.unwrap();
     let seen = seen(&body, UNJUDGED);
     (reply, seen)
@@ -251,7 +255,28 @@ async fn all_dead(connection: &Connection) -> Vec<(String, String)> {
         }
     };
     let there = tokio::time::timeout(WITHIN, there).await;
-    there.expect("a start writes the dead letters that are missing")
+    there.expect("the dead letters that are missing are written")
+}
+
+/// Whoever asked goes away while the first record of parking waits for the disk, or once it is there: the dead letters are
+/// written all the same, and no start has to find out that they are missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_goes_away_while_parking_leaves_no_message_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let fs = SimFs::default();
+    let connection = broker(dir.path(), &fs).await;
+    fill(&connection, &SENT).await;
+    set(&connection, "g", FilterFailure::Park).await;
+    let asked = request("g", 0, "poison");
+    ask_and_leave(dir.path(), (&connection, &fs), asked).await;
+    let letters = all_dead(&connection).await;
+    let offsets: Vec<_> = letters.iter().map(|(offset, _)| &offset[..]).collect();
+    assert_eq!(offsets, ["1", "3", "4"]);
+    let (reply, seen) = pull(&connection, "g", 0, "poison").await;
+    assert_eq!(
+        (tags(&seen), reply.next),
+        (vec!["a", "b", "c"], QueueOffset(6))
+    );
 }
 
 /// Images of the disk while the first record of parking waits for its sync. The record may lie in two sectors, and

@@ -7,6 +7,7 @@ mod cold;
 mod compression;
 mod durability;
 mod failures;
+mod going_away;
 mod groups;
 mod lost_pops;
 mod plugins;
@@ -29,7 +30,7 @@ use quern_protocol::operation::Operation;
 use quern_protocol::record::records;
 use quern_protocol::{
     BrokerName, CreateTopic, Filter, Hello, Message, Pull, PullReply, QueueId, QueueOffset,
-    RecordView, Role, Send, SendReply, TopicName,
+    RecordView, Role, Send, SendReply, Status, TopicName,
 };
 use quern_quic::{CallError, Connection, Connector, DevAuthority, Door, ListenConfig, Listener};
 use quern_store::clock::RealClock;
@@ -71,6 +72,36 @@ async fn serve(dir: &Path, broker: Arc<Broker>) -> Connection {
     let connection = connector.connect(&address).await.unwrap();
     connection.hello(&Hello::new(Role::Client)).await.unwrap();
     connection
+}
+
+/// Asks over a connection of its own and goes away while what that writes waits for the disk; the broker has seen it
+/// when this returns.
+async fn ask_and_leave<O: Operation + std::marker::Send + Sync + 'static>(
+    dir: &Path,
+    (connection, fs): (&Connection, &SimFs),
+    request: O,
+) {
+    let authority = DevAuthority::open_in(dir).unwrap();
+    let connector = Connector::new(authority.trust(), None, Door::Client).unwrap();
+    let address = connection.remote_addr().to_string();
+    let other = connector.connect(&address).await.unwrap();
+    other.hello(&Hello::new(Role::Client)).await.unwrap();
+    let held = fs.hold_syncs();
+    let asking = tokio::spawn(async move { drop(other.call(&request, Vec::new(), WITHIN).await) });
+    let held = tokio::task::spawn_blocking(move || {
+        held.wait_for(1);
+        held
+    });
+    let held = held.await.unwrap();
+    asking.abort();
+    let is_alone = async {
+        while ask(connection, &Status {}).await.connections > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let is_alone = tokio::time::timeout(WITHIN, is_alone).await;
+    is_alone.expect("the broker sees that a connection is gone");
+    drop(held);
 }
 
 fn listen(dir: &Path) -> Arc<Listener> {

@@ -45,6 +45,8 @@ pub(super) struct Popping {
     /// How often it was sent somewhere: once when it was asked for, and again when that was answered, since what was
     /// asked for meanwhile may have been done before.
     resets: BTreeMap<Key, u32>,
+    /// How often there was a dead letter of each when the life began.
+    dead: BTreeMap<(usize, u32, u64), usize>,
     /// What an attempt was given.
     attempted: Option<(usize, Pop, Vec<Receipt>)>,
 }
@@ -466,17 +468,42 @@ impl World {
         self.nothing_was_skipped(&taken);
     }
 
-    fn nothing_was_skipped(&mut self, taken: &BTreeSet<(usize, u32, u64)>) {
+    /// How often there is a dead letter of each message: group, queue and offset.
+    fn dead(&mut self) -> BTreeMap<(usize, u32, u64), usize> {
+        let mut dead = BTreeMap::new();
         for (group, name) in groups().iter().enumerate() {
-            let dead = self.contents(&dead_letter_topic(name).unwrap(), 0);
-            let place = |it: &super::world::Read| -> (u32, u64) {
-                let number = |note: &str| match it.notes.get(note).map(|it| it.parse::<u64>()) {
+            for letter in self.contents(&dead_letter_topic(name).unwrap(), 0) {
+                let note = |note: &str| letter.notes.get(note).map(|it| it.parse::<u64>());
+                let number = |name: &str| match note(name) {
                     Some(Ok(number)) => number,
-                    _ => self.fail(&format!("a dead letter without {note}: {it:?}")),
+                    _ => self.fail(&format!("a dead letter without {name}: {letter:?}")),
                 };
-                (number(ORIGIN_QUEUE) as u32, number(ORIGIN_OFFSET))
-            };
-            let dead: BTreeSet<_> = dead.iter().map(place).collect();
+                let place = (group, number(ORIGIN_QUEUE) as u32, number(ORIGIN_OFFSET));
+                *dead.entry(place).or_insert(0) += 1;
+            }
+        }
+        dead
+    }
+
+    pub(super) fn note_the_dead(&mut self) {
+        self.popping.dead = self.dead();
+    }
+
+    /// A crash between the dead letter and its end makes another; nothing else does, unless the group was reset.
+    pub(super) fn nobody_is_buried_twice(&mut self) {
+        for (place, times) in self.dead() {
+            let before = self.popping.dead.get(&place).copied().unwrap_or(0);
+            if times > before + 1 && self.popping.resets((place.0, place.1)) == 0 {
+                self.fail(&format!(
+                    "{place:?} is buried {times} times, {before} before"
+                ));
+            }
+        }
+    }
+
+    fn nothing_was_skipped(&mut self, taken: &BTreeSet<(usize, u32, u64)>) {
+        let all_dead = self.dead();
+        for group in 0..groups().len() {
             for queue in 0..QUEUES {
                 let key = (group, queue);
                 let end = self.contents(&topic(), queue).len() as u64;
@@ -484,7 +511,7 @@ impl World {
                 let was_reset = self.popping.resets(key) > 0;
                 for offset in floor..end {
                     let given = *self.popping.one(key, offset);
-                    let is_dead = dead.contains(&(queue, offset));
+                    let is_dead = all_dead.contains_key(&(group, queue, offset));
                     let is_taken = taken.contains(&(group, queue, offset));
                     let is_done = given.acknowledged.is_some() || given.may_be_done;
                     if !is_dead && !is_taken && !is_done {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fastrand::Rng;
 use quern_broker::{Broker, Config, Transactions};
-use quern_plugins::Runtime;
+use quern_plugins::Runtime as Plugins;
 use quern_protocol::frame::{Frame, Outgoing, Prefix};
 use quern_protocol::message::UNIQUE_KEY;
 use quern_protocol::operation::{Operation, decode_reply};
@@ -24,6 +24,7 @@ use quern_store::clock::{Clock, ManualClock};
 use quern_store::fs::Fs;
 use quern_store::sim::SimFs;
 use quern_store::{Config as StoreConfig, Env, Part, Steps};
+use tokio::runtime::Runtime;
 
 use super::number;
 use super::popping::{Popping, groups};
@@ -92,10 +93,19 @@ pub(crate) fn frame(outgoing: &Outgoing) -> Frame {
     }
 }
 
+/// What a broker of one life does besides answering. It goes on when it is told to.
+fn tasks() -> Runtime {
+    let tasks = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    tasks.unwrap()
+}
+
 pub(super) struct World {
     seed: u64,
     pub(super) random: Rng,
-    plugins: &'static Runtime,
+    plugins: &'static Plugins,
+    tasks: Runtime,
     fs: SimFs,
     clock: Arc<ManualClock>,
     node: Option<(Arc<Broker>, Steps)>,
@@ -112,7 +122,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, plugins: &'static Runtime) -> Self {
+    pub(super) fn new(seed: u64, plugins: &'static Plugins) -> Self {
         fastrand::seed(seed);
         let clock = ManualClock::default();
         clock.jump_to(BEGIN);
@@ -128,6 +138,7 @@ impl World {
             },
             random,
             plugins,
+            tasks: tasks(),
             fs: SimFs::default(),
             clock: Arc::new(clock),
             node: None,
@@ -161,11 +172,6 @@ impl World {
 
     /// All of the lives: a checksum of what reached the disk, and what states were met.
     pub(super) fn run(mut self) -> (u64, BTreeMap<&'static str, u64>) {
-        let timers = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build();
-        let timers = timers.unwrap();
-        let _here = timers.enter();
         self.open();
         self.prepare();
         for _ in 0..self.random.u32(1..4) {
@@ -173,6 +179,7 @@ impl World {
             self.end();
             self.open();
             self.check_contents();
+            self.note_the_dead();
         }
         // The last life ends well.
         self.live();
@@ -222,6 +229,7 @@ impl World {
         let Some((broker, _)) = &self.node else {
             return 0;
         };
+        let _here = self.tasks.enter();
         let time = frame(&Outgoing::request(&quern_protocol::Status {}, Vec::new()).unwrap());
         let mut answer = Box::pin(broker.answer(time));
         match answer
@@ -274,14 +282,20 @@ impl World {
         let asked = frame(&Outgoing::request(&request, body).unwrap());
         let mut answer = Box::pin(broker.answer(asked));
         let mut context = Context::from_waker(Waker::noop());
+        let mut idle = 0;
         let reply = loop {
+            let here = self.tasks.enter();
             if let Poll::Ready(reply) = answer.as_mut().poll(&mut context) {
                 break frame(&reply);
             }
-            if ![Part::Appender, Part::Syncer, Part::Maker]
-                .iter()
-                .any(|it| steps.step(*it))
-            {
+            drop(here);
+            self.go_on();
+            let parts = [Part::Appender, Part::Syncer, Part::Maker];
+            match parts.iter().any(|it| steps.step(*it)) {
+                true => idle = 0,
+                false => idle += 1,
+            }
+            if idle > 10 {
                 self.fail("a request is not answered, and nothing moves");
             }
         };
@@ -351,6 +365,9 @@ impl World {
 
     /// Some of what is under way goes on, in any order.
     fn poll_some(&mut self) {
+        if self.random.bool() {
+            self.go_on();
+        }
         let mut order: Vec<Call> = std::mem::take(&mut self.calls);
         self.random.shuffle(&mut order);
         for call in order {
@@ -362,9 +379,17 @@ impl World {
         }
     }
 
+    /// What goes on though nobody waits for it.
+    fn go_on(&self) {
+        self.tasks.block_on(tokio::task::yield_now());
+    }
+
     fn poll(&mut self, mut call: Call) {
         let mut context = Context::from_waker(Waker::noop());
-        match (call.future.as_mut().poll(&mut context), call.then) {
+        let here = self.tasks.enter();
+        let polled = call.future.as_mut().poll(&mut context);
+        drop(here);
+        match (polled, call.then) {
             (Poll::Pending, then) => self.calls.push(Call { then, ..call }),
             (Poll::Ready(Some(frame)), Some(then)) => then(self, frame),
             (Poll::Ready(_), _) => self.chores = false,
@@ -377,6 +402,7 @@ impl World {
             for part in [Part::Appender, Part::Syncer, Part::Maker] {
                 self.step(part);
             }
+            self.go_on();
             for call in std::mem::take(&mut self.calls) {
                 self.poll(call);
             }
@@ -434,6 +460,7 @@ impl World {
             }
         }
         self.chores = false;
+        self.tasks = tasks();
         if self.random.u8(0..4) == 0 {
             for dir in ["", "consumequeue", "index"] {
                 let dir = Path::new(DIR).join(dir);
@@ -492,6 +519,7 @@ impl World {
         self.check_contents();
         self.check_transactions();
         self.drain_pops();
+        self.nobody_is_buried_twice();
         self.check_contents();
     }
 }
