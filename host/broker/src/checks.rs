@@ -293,8 +293,13 @@ async fn put_aside(broker: &Arc<Broker>, now: u64) -> Result<(), WireError> {
     // A broker that was away for so long, or whose clock leapt, asks first.
     let is_over = |it: &LogPosition| broker.checks.had_its_chance(*it, now, settings.pause(1));
     hopeless.extend(too_old.map(|it| it.position).filter(is_over));
+    let halves = read(broker, hopeless.clone()).await?;
+    // Decided meanwhile, or lost, or of a topic that was deleted: nothing is to be done about it any more.
+    let is_there = |it: &LogPosition| halves.iter().any(|half| half.position == *it);
+    hopeless.retain(|it| !is_there(it));
+    hopeless.into_iter().for_each(|it| broker.checks.forget(it));
     let mut outcome = Ok(());
-    for half in read(broker, hopeless).await? {
+    for half in halves {
         outcome = outcome.and(park(broker, half).await);
     }
     outcome
@@ -303,6 +308,7 @@ async fn put_aside(broker: &Arc<Broker>, now: u64) -> Result<(), WireError> {
 /// Sets a message aside whose transaction nobody can decide.
 async fn park(broker: &Arc<Broker>, half: Half) -> Result<(), WireError> {
     let Some(topic) = broker.state.topics.by_id(half.message.topic) else {
+        broker.checks.forget(half.position);
         return Ok(());
     };
     let parked = retry::system_topic(broker, parked_topic()).await?;
