@@ -1,5 +1,6 @@
 //! `AckPopped` and `HidePopped`: what becomes of messages that were given by [`crate::pop`], and their records.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quern_protocol::{
@@ -38,14 +39,7 @@ pub(crate) async fn acknowledge(
 ) -> Result<AckPoppedReply, WireError> {
     let topic = checked(broker, &request.topic, &request.receipts)?;
     let (pops, group) = (&broker.state.pops, &request.group);
-    // Nobody makes dead letters of them meanwhile, which are acknowledged, too.
-    let soon_over = broker.store.now_ms() + limits::SOON_OVER;
-    let late = pops.over(group, topic.id, &request.receipts, soon_over);
-    let mut held: Held = Box::new(());
-    if !late.is_empty() {
-        let queues = queues_of(&late).into_iter();
-        held = Box::new(broker.pop_gates.close(group, topic.id, queues).await);
-    }
+    let held = keep_from_others(broker, group, topic.id, &request.receipts).await;
     let (current, mut stale) = pops.sort(group, topic.id, request.receipts);
     if !current.is_empty() {
         let queues = queues_of(&current);
@@ -89,6 +83,30 @@ pub(crate) async fn hide(
         invisible_until: until,
         stale,
     })
+}
+
+/// Nobody makes dead letters of those meanwhile whose time is over soon, or they would be acknowledged, too.
+async fn keep_from_others(
+    broker: &Broker,
+    group: &GroupName,
+    topic: TopicId,
+    receipts: &[Receipt],
+) -> Held {
+    let mut closed = BTreeSet::new();
+    let mut held = Vec::new();
+    loop {
+        let soon_over = broker.store.now_ms() + limits::SOON_OVER;
+        let late = broker.state.pops.over(group, topic, receipts, soon_over);
+        let before = closed.len();
+        closed.extend(queues_of(&late));
+        if closed.len() == before {
+            return Box::new(held);
+        }
+        // The time of others may be over when these are closed at last. In an order, or two might wait for each other.
+        drop(held);
+        let queues = closed.iter().copied();
+        held = broker.pop_gates.close(group, topic, queues).await;
+    }
 }
 
 fn queues_of(receipts: &[Receipt]) -> Vec<QueueId> {
