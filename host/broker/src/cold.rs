@@ -5,7 +5,7 @@
 use quern_protocol::{GroupName, WireError};
 
 use crate::limits;
-use crate::pool::{Bounds, Pool, Who};
+use crate::pool::{self, Bounds, Pool, Who};
 
 /// Threads that read; `None` = whoever asks reads at once.
 #[derive(Debug)]
@@ -13,12 +13,13 @@ pub(crate) struct ColdReads(Option<Pool<()>>);
 
 impl ColdReads {
     pub(crate) fn start() -> std::io::Result<Self> {
-        let nothing_kept = [(); limits::COLD_THREADS];
         let bounds = Bounds {
             all: limits::COLD_QUEUE,
             each: limits::COLD_SHARE,
         };
-        let pool = Pool::start("quern-cold", nothing_kept, bounds, |()| {})?;
+        let threads = limits::COLD_THREADS;
+        // Who waits for a disk uses no processor, and a thread all the same.
+        let pool = Pool::start("quern-cold", threads, bounds, |()| {}, pool::of_the_thread)?;
         Ok(Self(Some(pool)))
     }
 

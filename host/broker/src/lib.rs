@@ -254,13 +254,18 @@ impl Broker {
         }
         store.retain_topics(|id| state.topics.exists(id));
         state.leases.begin(store.steady_ms());
-        let workers = (0..threads).map(|_| plugins.worker());
         let bounds = Bounds {
             all: limits::SCAN_QUEUE,
             each: limits::SCAN_SHARE,
         };
         let broker = Self {
-            delivery: Delivery::start("quern-deliver", workers, bounds, Worker::sweep)?,
+            delivery: Delivery::start(
+                "quern-deliver",
+                threads,
+                bounds,
+                Worker::sweep,
+                pool::of_the_processor,
+            )?,
             cold,
             shelf: Shelf::new(plugins, &config.filters),
             filters: Filters::default(),

@@ -2,9 +2,11 @@
 //! keeps something that its jobs use one after the other.
 //!
 //! A job is done in steps. When those of a turn have taken a while, the next turn is of whoever has used the least time
-//! ([`crate::line`]), so nobody is held up by what others do for longer than a step of each thread takes.
+//! ([`crate::line`]), so nobody is held up by what others do for longer than a step of each thread takes. A job that
+//! panics breaks off, and the thread goes on with another.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -60,10 +62,14 @@ pub(crate) struct Bounds {
     pub(crate) each: usize,
 }
 
+/// What a thread's turns cost, by two readings of it, ns.
+pub(crate) type Clock = fn() -> u64;
+
 /// What the threads share.
 struct Waiting<T> {
     state: Mutex<State<T>>,
     came: Condvar,
+    clock: Clock,
 }
 
 struct State<T> {
@@ -77,13 +83,14 @@ impl<T> std::fmt::Debug for Waiting<T> {
     }
 }
 
-impl<T: Send + 'static> Pool<T> {
-    /// One thread for each of what is kept; each job finds it as `before` leaves it. Threads end when the pool is gone.
+impl<T: Default + Send + 'static> Pool<T> {
+    /// Each job finds what its thread keeps as `before` leaves it. Threads end when the pool is gone.
     pub(crate) fn start(
         name: &str,
-        kept: impl IntoIterator<Item = T>,
+        threads: usize,
         bounds: Bounds,
         before: fn(&mut T),
+        clock: Clock,
     ) -> std::io::Result<Self> {
         let pool = Self {
             waiting: Arc::new(Waiting {
@@ -92,15 +99,16 @@ impl<T: Send + 'static> Pool<T> {
                     is_over: false,
                 }),
                 came: Condvar::new(),
+                clock,
             }),
             room: Arc::new(Semaphore::new(bounds.all)),
             shares: Shares::new(bounds.each),
         };
-        for (number, mut kept) in kept.into_iter().enumerate() {
+        for number in 0..threads {
             let waiting = Arc::clone(&pool.waiting);
             thread::Builder::new()
                 .name(format!("{name}-{number}"))
-                .spawn(move || waiting.work(&mut kept, before))?;
+                .spawn(move || waiting.work(before))?;
         }
         Ok(pool)
     }
@@ -150,7 +158,7 @@ impl<T: Send + 'static> Pool<T> {
         });
         self.waiting.lock().line.put(who, job);
         self.waiting.came.notify_one();
-        answered.await.map_err(|_| reply::delivery_stopped())
+        answered.await.map_err(|_| reply::broke_off())
     }
 }
 
@@ -161,31 +169,40 @@ impl<T> Drop for Pool<T> {
     }
 }
 
+impl<T: Default> Waiting<T> {
+    /// A thread's life.
+    fn work(&self, before: fn(&mut T)) {
+        let mut kept = T::default();
+        let mut turn = self.next(self.lock());
+        while let Some((who, mut job)) = turn {
+            let begins = (self.clock)();
+            let turned = catch_unwind(AssertUnwindSafe(|| {
+                before(&mut kept);
+                loop {
+                    let is_done = job(&mut kept).is_break();
+                    if is_done || (self.clock)().saturating_sub(begins) >= SLICE {
+                        return is_done;
+                    }
+                }
+            }));
+            let is_done = turned.unwrap_or_else(|_| {
+                // It may be anything by now.
+                kept = T::default();
+                true
+            });
+            // What it holds is given back before another is waited for.
+            let rest = (!is_done).then_some(job);
+            let took = (self.clock)().saturating_sub(begins);
+            let mut state = self.lock();
+            state.line.over(who, took, rest);
+            turn = self.next(state);
+        }
+    }
+}
+
 impl<T> Waiting<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A thread's life.
-    fn work(&self, kept: &mut T, before: fn(&mut T)) {
-        let mut begins = spent();
-        let mut turn = self.next(self.lock());
-        while let Some((who, mut job)) = turn {
-            before(kept);
-            let (is_done, ends) = loop {
-                let is_done = job(kept).is_break();
-                let ends = spent();
-                if is_done || ends.saturating_sub(begins) >= SLICE {
-                    break (is_done, ends);
-                }
-            };
-            // What it holds is given back before another is waited for.
-            let rest = (!is_done).then_some(job);
-            let mut state = self.lock();
-            state.line.over(who, ends.saturating_sub(begins), rest);
-            turn = self.next(state);
-            begins = ends;
-        }
     }
 
     /// Waits for a job; `None` = there will be none.
@@ -203,8 +220,79 @@ impl<T> Waiting<T> {
     }
 }
 
-/// Processor time of this thread, ns: who shares a busy machine pays for what it does and not for what others do.
-fn spent() -> u64 {
-    let spent = clock_gettime(ClockId::ThreadCPUTime);
-    spent.tv_sec as u64 * 1_000_000_000 + spent.tv_nsec as u64
+/// Processor time of this thread: who shares a busy machine pays for what it does and not for what others do.
+pub(crate) fn of_the_processor() -> u64 {
+    read(ClockId::ThreadCPUTime)
+}
+
+/// For how long the thread is taken, whether it works or waits for a disk.
+pub(crate) fn of_the_thread() -> u64 {
+    read(ClockId::Monotonic)
+}
+
+fn read(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { all: 64, each: 64 };
+
+    thread_local! {
+        /// So much is said to have been spent, ns.
+        static SPENT: Cell<u64> = const { Cell::new(0) };
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_takes_no_thread_with_it_and_leaves_nothing_behind() {
+        let pool = Pool::<u32>::start("test", 1, BOUNDS, |_| {}, of_the_thread).unwrap();
+        let count = |kept: &mut u32| {
+            *kept += 1;
+            *kept
+        };
+        for _ in 0..3 {
+            assert_eq!(pool.run(Who::NoGroup, count).await, Ok(1));
+            assert_eq!(pool.run(Who::Others, count).await, Ok(2));
+            let broken = pool.run(Who::NoGroup, |kept: &mut u32| {
+                *kept = 77;
+                panic!("a bug");
+            });
+            let broken: Result<(), _> = broken.await;
+            assert_eq!(broken, Err(reply::broke_off()));
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_has_used_more_by_the_clock_of_the_pool_waits_for_others() {
+        let clock = || SPENT.get();
+        let pool = Pool::<()>::start("test", 1, BOUNDS, |()| {}, clock).unwrap();
+        let who = |name: &str| Who::Group(GroupName::new(name).unwrap());
+        let (go_on, wait) = channel::<()>();
+        let (did, order) = channel();
+        let job = |name: &'static str| {
+            let did = did.clone();
+            let work = move |(): &mut ()| {
+                SPENT.set(SPENT.get() + 20 * SLICE);
+                did.send(name).unwrap();
+            };
+            pool.run(who(name), work)
+        };
+        let hold = pool.run(Who::NoGroup, move |()| wait.recv().is_err());
+        // In line one after the other, while the thread is held up.
+        let release = async {
+            tokio::task::yield_now().await;
+            drop(go_on);
+        };
+        let (_, a, b, c, d, ()) =
+            tokio::join!(hold, job("a"), job("a"), job("a"), job("b"), release);
+        assert!([a, b, c, d].iter().all(Result::is_ok));
+        drop(did);
+        assert_eq!(order.iter().collect::<Vec<_>>(), ["a", "b", "a", "a"]);
+    }
 }
