@@ -31,6 +31,8 @@ struct Member {
     gone_at: u64,
     /// Of its last request to join.
     ticket: u64,
+    /// The news of the group it was last answered with.
+    news: u64,
 }
 
 /// A request to join that was let in.
@@ -56,6 +58,7 @@ impl Member {
             heard: now,
             gone_at: now + limits::SESSION,
             ticket: 0,
+            news: 0,
         }
     }
 
@@ -121,7 +124,9 @@ pub(crate) struct Standing {
     pub(crate) members: u32,
     pub(crate) strategy: String,
     pub(crate) shares: Vec<Share>,
-    /// Another one: the member is to look for what there is.
+    /// The member is to look for what there is, for it was last told …
+    pub(crate) has_news: bool,
+    /// … other than these.
     pub(crate) news: u64,
 }
 
@@ -243,7 +248,9 @@ impl Groups {
         }
         let group = groups.entry(request.group.clone()).or_default();
         let id = request.member.clone();
-        let member = Member::new(now, request);
+        let mut member = Member::new(now, request);
+        // It has just looked.
+        member.news = group.news;
         if let Some(conflict) = group.conflict(&id, &member) {
             return Err(conflict);
         }
@@ -288,6 +295,15 @@ impl Groups {
         let group = groups.get_mut(group);
         if let Some(member) = group.and_then(|it| it.members.get_mut(member)) {
             member.hear(now);
+        }
+    }
+
+    /// A member is answered with these news.
+    pub(crate) fn told(&self, group: &GroupName, member: &str, news: u64) {
+        let mut groups = self.0.lock().expect(POISONED);
+        let group = groups.get_mut(group);
+        if let Some(member) = group.and_then(|it| it.members.get_mut(member)) {
+            member.news = news;
         }
     }
 
@@ -414,9 +430,9 @@ impl Groups {
         };
         // The plan there is may not know this member.
         let is_known = !group.is_stale && !group.is_being_planned;
-        if !is_known || !group.members.contains_key(member) {
+        let Some(its) = group.members.get(member).filter(|_| is_known) else {
             return Ok(None);
-        }
+        };
         let plan = group.plan.as_ref().map_err(Clone::clone)?;
         let mut shares: Vec<Share> = Vec::new();
         for ((topic, broker, queue), owner) in &plan.owners {
@@ -439,6 +455,7 @@ impl Groups {
             members: group.members.len() as u32,
             strategy: plan.strategy.clone(),
             shares,
+            has_news: its.news != group.news,
             news: group.news,
         }))
     }

@@ -48,7 +48,6 @@ pub(crate) async fn join(
         ticket,
         is_answered: false,
     };
-    let mut news = None;
     loop {
         let mut rung = pin!(bell.notified());
         rung.as_mut().enable();
@@ -56,10 +55,9 @@ pub(crate) async fn join(
         let standing = broker.groups.standing(&here.group, &here.member);
         let is_over = over.is_elapsed() || broker.is_draining();
         match standing {
-            Ok(Some(it))
-                if is_over || it.generation != known || *news.get_or_insert(it.news) != it.news =>
-            {
+            Ok(Some(it)) if is_over || it.generation != known || it.has_news => {
                 here.is_answered = true;
+                broker.groups.told(&here.group, &here.member, it.news);
                 return Ok(JoinGroupReply {
                     generation: it.generation,
                     members: it.members,

@@ -16,7 +16,7 @@ use quern_protocol::{
 use quern_quic::{Connection, Lane};
 use quern_store::sim::SimFs;
 
-use crate::{WITHIN, ask, config, connect, create, send_one, topic};
+use crate::{WITHIN, ask, config, connect, create, fill, send_one, topic};
 
 const QUEUES: u32 = 8;
 
@@ -383,4 +383,39 @@ async fn who_is_held_hears_when_the_group_gives_back_its_first_message() {
     lane.call(&back, Vec::new(), WITHIN).await.unwrap();
     let (a, _) = a.await.unwrap();
     assert_eq!(a.generation, generation, "it looks for itself");
+}
+
+/// A group's first message that was given back makes a topic its members have to look for: also the one whose request
+/// came a moment later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_asks_after_there_is_news_hears_it_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = broker(dir.path(), &SimFs::default()).await;
+    fill(&connection, &["a"]).await;
+    let joined = ask(&connection, &joining("a", 0, None)).await;
+    let waits = JoinGroup {
+        wait_ms: 30_000,
+        ..joining("a", joined.generation, None)
+    };
+    let back = Reconsume {
+        group: group(),
+        topic: topic(),
+        queue: QueueId(0),
+        offset: QueueOffset(0),
+        delay_ms: 1,
+        reason: String::new(),
+        dead_after: None,
+        giving: None,
+    };
+    ask(&connection, &back).await;
+    let heard = ask(&connection, &waits).await;
+    assert_eq!(heard.generation, joined.generation);
+    // It is told once.
+    let soon = JoinGroup {
+        wait_ms: 50,
+        ..waits.clone()
+    };
+    let asked = std::time::Instant::now();
+    ask(&connection, &soon).await;
+    assert!(asked.elapsed() >= Duration::from_millis(50));
 }
