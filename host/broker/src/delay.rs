@@ -139,6 +139,7 @@ fn about(position: LogPosition, message: &AppendOne) -> DelayedMessage {
 /// Delivers messages whose time has come, for as long as the broker is there.
 pub(crate) async fn deliver(broker: Weak<Broker>, alarms: Arc<Alarms>) {
     let alarm = &alarms.timers;
+    let mut rest = limits::TIMER_REST;
     loop {
         let Some(there) = broker.upgrade().filter(|it| !it.is_draining()) else {
             return;
@@ -147,8 +148,10 @@ pub(crate) async fn deliver(broker: Weak<Broker>, alarms: Arc<Alarms>) {
         let delivered = deliver_due(&there).await;
         let now = there.store.now_ms();
         let next = match delivered {
-            Ok(true) => continue,
-            // One that is due and was not delivered is on its way somewhere else.
+            Ok(true) => {
+                rest = limits::TIMER_REST;
+                continue;
+            }
             Ok(false) => there.store.next_due(),
             Err(error) => {
                 tracing::warn!(%error, "messages whose time has come wait longer");
@@ -156,7 +159,12 @@ pub(crate) async fn deliver(broker: Weak<Broker>, alarms: Arc<Alarms>) {
             }
         };
         drop(there);
-        let next = next.map(|it| it.max(now + limits::TIMER_REST));
+        // One that is due and was not delivered is on its way somewhere else, which may wait long for the disk.
+        let next = next.map(|it| it.max(now + rest));
+        rest = match next == Some(now + rest) {
+            true => (2 * rest).min(limits::TIMER_AGAIN),
+            false => limits::TIMER_REST,
+        };
         if !alarm.sleep(&broker, By::Log, next).await {
             return;
         }

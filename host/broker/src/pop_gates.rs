@@ -14,8 +14,15 @@ type Key = (GroupName, TopicId, QueueId);
 /// Whoever gives messages of a queue to a group does it alone.
 #[derive(Debug, Default)]
 pub(crate) struct Gates {
-    gates: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
+    known: Mutex<Known>,
     tokens: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    gates: HashMap<Key, Arc<tokio::sync::Mutex<()>>>,
+    /// So many were in use when it was last looked which are.
+    in_use: usize,
 }
 
 impl Gates {
@@ -41,12 +48,14 @@ impl Gates {
     }
 
     fn of(&self, key: Key) -> Arc<tokio::sync::Mutex<()>> {
-        let gates = self.gates.lock();
-        let mut gates = gates.expect("no code that can panic runs under the gates lock");
-        if gates.len() >= limits::POP_GATES {
-            gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+        let known = self.known.lock();
+        let mut known = known.expect("no code that can panic runs under the gates lock");
+        // Not at each that comes, however many are in use.
+        if known.gates.len() >= limits::POP_GATES.max(2 * known.in_use) {
+            known.gates.retain(|_, it| Arc::strong_count(it) > 1);
+            known.in_use = known.gates.len();
         }
-        Arc::clone(gates.entry(key).or_default())
+        Arc::clone(known.gates.entry(key).or_default())
     }
 
     /// One that was never given, across restarts too: later than the newest that the log knows.

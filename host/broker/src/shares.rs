@@ -12,7 +12,14 @@ use crate::pool::Who;
 #[derive(Debug)]
 pub(crate) struct Shares {
     each: usize,
-    known: Mutex<HashMap<Who, Arc<Semaphore>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    shares: HashMap<Who, Arc<Semaphore>>,
+    /// When there are so many, those nobody uses go.
+    most: usize,
 }
 
 const POISONED: &str = "no code that can panic runs under the lock of the shares";
@@ -21,7 +28,10 @@ impl Shares {
     pub(crate) fn new(each: usize) -> Self {
         Self {
             each,
-            known: Mutex::default(),
+            known: Mutex::new(Known {
+                shares: HashMap::new(),
+                most: limits::SHARES,
+            }),
         }
     }
 
@@ -33,14 +43,43 @@ impl Shares {
 
     fn of(&self, who: &Who) -> Arc<Semaphore> {
         let mut known = self.known.lock().expect(POISONED);
-        if let Some(share) = known.get(who) {
+        if let Some(share) = known.shares.get(who) {
             return Arc::clone(share);
         }
-        if known.len() >= limits::SHARES {
-            known.retain(|_, share| Arc::strong_count(share) > 1);
+        if known.shares.len() >= known.most {
+            known.shares.retain(|_, it| Arc::strong_count(it) > 1);
+            // Not all of them are looked at for each that comes, however many are in use.
+            known.most = limits::SHARES.max(2 * known.shares.len());
         }
         let share = Arc::new(Semaphore::new(self.each));
-        known.insert(who.clone(), Arc::clone(&share));
+        known.shares.insert(who.clone(), Arc::clone(&share));
         share
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quern_protocol::TopicId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn shares_nobody_uses_are_forgotten_and_others_are_kept() {
+        let shares = Shares::new(1);
+        let count = || shares.known.lock().unwrap().shares.len();
+        let who = |n: usize| Who::Senders(TopicId(n as u32));
+        let mut held = Vec::new();
+        for n in 0..limits::SHARES {
+            held.push(shares.one(&who(n)).await);
+        }
+        for n in 0..10 * limits::SHARES {
+            drop(shares.one(&who(limits::SHARES + n)).await);
+            assert!((limits::SHARES..=2 * limits::SHARES).contains(&count()));
+        }
+        drop(held);
+        for n in 0..2 * limits::SHARES {
+            drop(shares.one(&who(20 * limits::SHARES + n)).await);
+        }
+        assert!(count() <= limits::SHARES, "{}", count());
     }
 }
