@@ -1,5 +1,5 @@
-//! Answers that never arrive: a relay before the broker lets none through to a client, until that client begins a new
-//! connection.
+//! Answers that never arrive: a relay before a broker or a name server lets none through to a client, until that client
+//! begins a new connection.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,31 +8,31 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use quern_client::{Filter, SimpleConsumer};
+use anyhow::{Context as _, Result, bail, ensure};
+use quern_client::{Client, Filter, SimpleConsumer, Trust};
 use quern_harness::{Node, World};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use crate::QUERN;
 use crate::sdk::connect;
+use crate::{QUERN, world_with_node};
 
 /// By client: whether answers to it are lost.
 type Lost = Arc<Mutex<HashMap<SocketAddr, bool>>>;
 
-/// Carries datagrams between clients and a broker.
+/// Carries datagrams between clients and a server.
 struct Relay {
     address: SocketAddr,
     lost: Lost,
 }
 
 impl Relay {
-    fn start(broker: &str) -> Result<Self> {
+    fn start(server: &str) -> Result<Self> {
         let front = Arc::new(UdpSocket::bind("127.0.0.1:0")?);
-        let (address, broker) = (front.local_addr()?, broker.parse()?);
+        let (address, server) = (front.local_addr()?, server.parse()?);
         let lost = Lost::default();
         let known = Arc::clone(&lost);
-        thread::spawn(move || to_broker(&front, broker, &known));
+        thread::spawn(move || to_server(&front, server, &known));
         Ok(Self { address, lost })
     }
 
@@ -48,7 +48,7 @@ fn begins(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|first| first & 0xf0 == 0xc0)
 }
 
-fn to_broker(front: &Arc<UdpSocket>, broker: SocketAddr, lost: &Lost) -> Option<()> {
+fn to_server(front: &Arc<UdpSocket>, server: SocketAddr, lost: &Lost) -> Option<()> {
     let mut backs: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
     let mut datagram = [0; 65_536];
     loop {
@@ -61,14 +61,14 @@ fn to_broker(front: &Arc<UdpSocket>, broker: SocketAddr, lost: &Lost) -> Option<
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
                 let back = Arc::new(UdpSocket::bind("127.0.0.1:0").ok()?);
-                back.connect(broker).ok()?;
+                back.connect(server).ok()?;
                 let (front, lost) = (Arc::clone(front), Arc::clone(lost));
                 let theirs = Arc::clone(&back);
                 thread::spawn(move || to_client(&theirs, &front, client, &lost));
                 place.insert(back)
             }
         };
-        // A broker that is not there is the client's business.
+        // A server that is not there is the client's business.
         let _ = back.send(datagram);
     }
 }
@@ -115,5 +115,31 @@ fn what_a_lost_answer_gave_is_given_to_who_asks_again() -> Result<()> {
         ensure!(next(&mut consumer).await? == "not heard");
         ensure!(next(&mut consumer).await? == "behind it");
         Ok(())
+    })
+}
+
+/// Its connection would count as lost after 90 s, and nothing asked over it is answered until then.
+#[test]
+fn a_name_server_that_stops_answering_is_asked_over_another_connection() -> Result<()> {
+    let (world, node) = world_with_node(&[])?;
+    let relay = Relay::start(&node.namesrv)?;
+    let authority = world.path(".local/share/quern/dev-ca/ca.pem");
+    Runtime::new()?.block_on(async {
+        let client = Client::builder()
+            .namesrv([relay.address.to_string()])
+            .trust(Trust::ca_file(&authority)?)
+            .request_timeout(Duration::from_secs(3));
+        let admin = client.build().await?.admin();
+        ensure!(admin.brokers().await?.len() == 1);
+        relay.lose_answers();
+        let error = admin.brokers().await.err().context("nobody answers")?;
+        ensure!(error.is_retryable(), "{error}");
+        // A machine that does much else may take longer than that once.
+        for _ in 0..5 {
+            if admin.brokers().await.is_ok() {
+                return Ok(());
+            }
+        }
+        bail!("it is asked over the connection that is silent")
     })
 }

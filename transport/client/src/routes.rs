@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use quern_protocol::{
     BrokerEntry, BrokerName, BrokerRoute, Brokers, Code, Operation, QueueId, Route, TopicName,
 };
+use quern_quic::CallError;
 use tokio::time::Instant;
 
 use crate::connections::{Connections, again_if_lost};
@@ -155,16 +156,22 @@ impl Routes {
 
     async fn ask_one<O: Operation + Sync>(&self, index: usize, question: &O) -> Result<O::Reply> {
         let until = Instant::now() + self.within;
-        let ask = again_if_lost(|| async {
+        again_if_lost(|| async {
             let address = &self.name_servers[index];
-            let live = self.connections.to_name_server(address).await?;
-            let call = live.connection.call(question, Vec::new(), self.within);
-            let asked = tokio::time::timeout_at(until, call).await;
-            let answer = asked.inspect_err(|_| live.give_up());
-            Ok(answer.map_err(|_| self.silent())??.0)
-        });
-        let answer = tokio::time::timeout_at(until, ask).await;
-        answer.unwrap_or_else(|_| Err(self.silent()))
+            let connecting = self.connections.to_name_server(address);
+            let connected = tokio::time::timeout_at(until, connecting).await;
+            let live = connected.map_err(|_| self.silent())??;
+            // No other end of this time may come before the call's own: that is what gives the connection up.
+            let left = until.saturating_duration_since(Instant::now());
+            match live.connection.call(question, Vec::new(), left).await {
+                Err(CallError::Deadline(_)) => {
+                    live.give_up();
+                    Err(self.silent())
+                }
+                answer => Ok(answer?.0),
+            }
+        })
+        .await
     }
 
     fn silent(&self) -> Error {
