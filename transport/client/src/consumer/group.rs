@@ -14,8 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::broadcast::Broadcast;
+use super::give_back::Giving;
 use super::local::LocalOffsets;
-use super::membership::{Giving, Membership, Presence, Shared};
+use super::membership::{Membership, Presence, Shared};
 use super::progress::{Hold, Progress, Threshold};
 use super::puller::{Batch, survives};
 use super::ready::Waiting;

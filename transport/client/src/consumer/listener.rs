@@ -15,8 +15,9 @@ use quern_quic::Backoff;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::give_back::Giving;
 use super::group::{Consumer, Ready};
-use super::membership::{Giving, Shared};
+use super::membership::Shared;
 use crate::consumer::MessageView;
 use crate::error::Result;
 use crate::limits;

@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use quern_protocol::retry::{is_retry_topic, retry_topic};
+use quern_protocol::retry::retry_topic;
 use quern_protocol::{
-    BrokerEntry, BrokerName, BrokerRoute, Code, CommitOffsets, Filter, GivingBack, GroupName,
-    GroupSetting, JoinGroup, JoinGroupReply, LeaseQueues, LeaseQueuesReply, LeaveGroup, Operation,
-    QueueOffset, QueuePosition, ReadQueues, Reconsume, ReconsumeReply, Selector, Share,
-    Subscription, TopicName, group, limits as wire,
+    BrokerEntry, BrokerName, BrokerRoute, Code, CommitOffsets, Filter, GroupName, GroupSetting,
+    JoinGroup, JoinGroupReply, LeaseQueues, LeaseQueuesReply, LeaveGroup, Operation, QueueOffset,
+    QueuePosition, ReadQueues, Selector, Share, Subscription, TopicName, group,
 };
 use quern_quic::Backoff;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -32,29 +31,6 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::routes::MessageQueue;
 use crate::tracer::{HandOut, Receiver};
-
-/// One time that a message is given back, however often that has to be said.
-#[derive(Debug)]
-pub(super) struct Giving {
-    id: u64,
-    is_said: AtomicBool,
-}
-
-impl Giving {
-    pub(super) fn new() -> Self {
-        Self {
-            id: fastrand::u64(..),
-            is_said: AtomicBool::new(false),
-        }
-    }
-
-    fn say(&self) -> GivingBack {
-        GivingBack {
-            id: self.id,
-            is_again: self.is_said.swap(true, Ordering::Relaxed),
-        }
-    }
-}
 
 /// What all tasks of one consumer share.
 #[derive(Debug)]
@@ -159,37 +135,6 @@ impl Shared {
             let text = format!("broker \"{broker}\" does not serve topic \"{topic}\" any more");
             Error::new(Code::NO_ROUTE, text)
         })
-    }
-
-    /// Says once that a message is given back.
-    pub(super) async fn give_back(
-        &self,
-        message: &MessageView,
-        (reason, dead_after): (&str, Option<u16>),
-        giving: &Giving,
-    ) -> Result<ReconsumeReply> {
-        if self.local.is_some() {
-            let why = "what is broadcast is given back to nobody: every consumer has its own";
-            return Err(Error::new(Code::NOT_FOUND, why));
-        }
-        let queue = message.queue();
-        let request = Reconsume {
-            group: self.group.clone(),
-            topic: queue.topic.clone(),
-            queue: queue.queue,
-            offset: message.offset(),
-            delay_ms: 0,
-            reason: reason[..reason.floor_char_boundary(wire::REASON)].to_owned(),
-            dead_after,
-            giving: Some(giving.say()),
-        };
-        let broker = self.client.0.routes.broker(queue).await?;
-        let given = self.client.call(&broker.address, &request).await?;
-        // The first that a group gives back brings about the topic it comes from.
-        if is_retry_topic(&given.topic) && !self.has_retries.load(Ordering::Relaxed) {
-            self.anew.notify_one();
-        }
-        Ok(given)
     }
 
     /// How often a message is tried again before it is a dead letter, as the brokers have it.

@@ -5,6 +5,7 @@
 //! bounded channel.
 
 mod broadcast;
+mod give_back;
 mod group;
 mod holder;
 mod listener;
