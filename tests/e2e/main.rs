@@ -23,6 +23,7 @@ mod lost_answer;
 mod members;
 mod msg;
 mod orderly;
+mod outage;
 mod plugin_author;
 mod plugin_binding;
 mod plugin_bound;

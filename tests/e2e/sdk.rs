@@ -12,9 +12,13 @@ use tokio::runtime::Runtime;
 use crate::world_with_node;
 
 pub(crate) async fn connect(world: &World, node: &Node) -> Result<Client> {
+    connect_to(world, &node.namesrv).await
+}
+
+pub(crate) async fn connect_to(world: &World, namesrv: &str) -> Result<Client> {
     let authority = world.path(".local/share/quern/dev-ca/ca.pem");
     Ok(Client::builder()
-        .namesrv([&node.namesrv])
+        .namesrv([namesrv])
         .trust(Trust::ca_file(&authority)?)
         .request_timeout(Duration::from_secs(5))
         .build()

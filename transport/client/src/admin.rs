@@ -154,7 +154,7 @@ impl Admin {
             ..CreateTopic::new(TopicName::new(name)?, queues)
         };
         let created = self.ask_all_but(Code::ALREADY_EXISTS, &request).await;
-        self.0.0.routes.forget(&request.topic);
+        self.0.0.routes.doubt(&request.topic);
         Ok(created?.into_iter().map(|(broker, _)| broker).collect())
     }
 
@@ -170,7 +170,7 @@ impl Admin {
             settings,
         };
         let set = self.ask_those_who_have_it(&request).await;
-        self.0.0.routes.forget(&request.topic);
+        self.0.0.routes.doubt(&request.topic);
         let set = set?.into_iter();
         Ok(set.map(|(broker, it)| (broker, it.settings)).collect())
     }
@@ -343,7 +343,7 @@ impl Admin {
             grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
         };
         let deleted = self.ask_those_who_have_it(&request).await;
-        self.0.0.routes.forget(&request.topic);
+        self.0.0.routes.doubt(&request.topic);
         Ok(deleted?.iter().map(|(_, reply)| reply.messages).sum())
     }
 
@@ -354,7 +354,7 @@ impl Admin {
             topic: TopicName::new(name)?,
         };
         let restored = self.ask_those_who_have_it(&request).await;
-        self.0.0.routes.forget(&request.topic);
+        self.0.0.routes.doubt(&request.topic);
         Ok(restored?.iter().map(|(_, reply)| reply.messages).sum())
     }
 
@@ -431,9 +431,7 @@ impl Admin {
     /// Who serves a topic.
     pub async fn route(&self, name: &str) -> Result<Vec<BrokerRoute>> {
         let topic = TopicName::new(name)?;
-        self.0.0.routes.forget(&topic);
-        let route = self.0.0.routes.of(&topic, false).await?;
-        Ok(route.to_vec())
+        Ok(self.0.0.routes.now(&topic).await?.to_vec())
     }
 
     /// What the broker at an address says of itself.

@@ -44,8 +44,13 @@ pub(crate) const PULL_BYTES: u32 = 1024 * 1024;
 pub(crate) const PULL_MESSAGES: u32 = 1_024;
 /// Bytes of a queue that may be on their way to a consumer at once.
 pub(crate) const GRANTED_BYTES: i64 = 2 * 1024 * 1024;
-/// A route is asked for again after this long.
+/// A route is asked for again after this long, …
 pub(crate) const ROUTE_AGE: Duration = Duration::from_secs(30);
+/// … after this long if no name server answered, …
+pub(crate) const ROUTE_AGAIN: Duration = Duration::from_secs(10);
+/// … which one that is asked again has so long for. Leases are renewed meanwhile: so long, behind half of their term, is
+/// less than the term.
+pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// The next name server is asked too when one has not answered for this long.
 pub(crate) const NEXT_NAME_SERVER: Duration = Duration::from_millis(250);
 /// A pull is held this long by the broker.

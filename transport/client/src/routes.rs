@@ -15,7 +15,7 @@ use quern_quic::CallError;
 use tokio::time::Instant;
 
 use crate::connections::{Connections, again_if_lost};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
 /// One queue of a topic, on one broker.
@@ -30,7 +30,14 @@ pub struct MessageQueue {
 }
 
 type Key = (TopicName, bool);
-type Known = (Instant, Arc<Vec<BrokerRoute>>);
+
+/// What a name server said last.
+#[derive(Debug)]
+struct Known {
+    route: Arc<Vec<BrokerRoute>>,
+    /// From then on it holds only if nobody says otherwise.
+    asked_again_at: Instant,
+}
 
 /// The routes one client knows.
 #[derive(Debug)]
@@ -65,39 +72,86 @@ impl Routes {
         &self.name_servers
     }
 
-    /// Brokers that serve a topic; `to_produce` includes those that would create it.
+    /// Brokers that serve a topic; `to_produce` includes those that would create it. Brokers outlive name servers: while
+    /// none of these answers, what was known last holds.
     pub(crate) async fn of(
         &self,
         topic: &TopicName,
         to_produce: bool,
     ) -> Result<Arc<Vec<BrokerRoute>>> {
         let key = (topic.clone(), to_produce);
-        if let Some((asked, route)) = self.known.lock().expect(POISONED).get(&key)
-            && asked.elapsed() < limits::ROUTE_AGE
-        {
-            return Ok(Arc::clone(route));
-        }
-        let ask = Route {
-            topic: topic.clone(),
-            to_produce,
+        let is_known = match self.known.lock().expect(POISONED).get(&key) {
+            Some(known) if Instant::now() < known.asked_again_at => {
+                return Ok(Arc::clone(&known.route));
+            }
+            known => known.is_some(),
         };
-        let route = Arc::new(self.ask(&ask).await?.brokers);
-        let known = (Instant::now(), Arc::clone(&route));
-        self.known.lock().expect(POISONED).insert(key, known);
-        Ok(route)
+        match self.ask_for_route(&key, is_known).await {
+            Err(error) if error.coded() == Code::NO_NAME_SERVER => {
+                let mut known = self.known.lock().expect(POISONED);
+                let known = known.get_mut(&key).ok_or(error)?;
+                let again_at = Instant::now() + limits::ROUTE_AGAIN;
+                known.asked_again_at = known.asked_again_at.max(again_at);
+                Ok(Arc::clone(&known.route))
+            }
+            answer => answer,
+        }
+    }
+
+    /// The same as a name server has it now.
+    pub(crate) async fn now(&self, topic: &TopicName) -> Result<Arc<Vec<BrokerRoute>>> {
+        self.ask_for_route(&(topic.clone(), false), false).await
+    }
+
+    async fn ask_for_route(&self, key: &Key, is_known: bool) -> Result<Arc<Vec<BrokerRoute>>> {
+        let ask = Route {
+            topic: key.0.clone(),
+            to_produce: key.1,
+        };
+        let answer = self.ask(&ask, self.patience(is_known)).await;
+        let mut known = self.known.lock().expect(POISONED);
+        match answer {
+            Ok(reply) => {
+                let route = Arc::new(reply.brokers);
+                let now = Known {
+                    route: Arc::clone(&route),
+                    asked_again_at: Instant::now() + limits::ROUTE_AGE,
+                };
+                known.insert(key.clone(), now);
+                Ok(route)
+            }
+            Err(error) => {
+                if error.kind() == ErrorKind::NotFound {
+                    known.remove(key);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// How long an answer is waited for: not for long by who knows an older one.
+    fn patience(&self, is_known: bool) -> Duration {
+        match is_known {
+            true => self.within.min(limits::ASK_AGAIN),
+            false => self.within,
+        }
     }
 
     /// Write queues of a topic, as far as is known without asking.
     pub(crate) fn write_queues(&self, topic: &TopicName) -> Option<usize> {
         let known = self.known.lock().expect(POISONED);
-        let (_, route) = known.get(&(topic.clone(), true))?;
-        Some(route.iter().map(|it| it.write_queues as usize).sum())
+        let known = known.get(&(topic.clone(), true))?;
+        Some(known.route.iter().map(|it| it.write_queues as usize).sum())
     }
 
-    /// What is known of a topic was wrong.
-    pub(crate) fn forget(&self, topic: &TopicName) {
-        let mut known = self.known.lock().expect(POISONED);
-        known.retain(|(of, _), _| of != topic);
+    /// What is known of a topic may be wrong: it is asked for before it is used again.
+    pub(crate) fn doubt(&self, topic: &TopicName) {
+        let (now, mut known) = (Instant::now(), self.known.lock().expect(POISONED));
+        for to_produce in [false, true] {
+            if let Some(known) = known.get_mut(&(topic.clone(), to_produce)) {
+                known.asked_again_at = now;
+            }
+        }
     }
 
     /// The broker of a name that serves a topic.
@@ -124,12 +178,18 @@ impl Routes {
     }
 
     pub(crate) async fn brokers(&self) -> Result<Vec<BrokerEntry>> {
-        Ok(self.ask(&Brokers {}).await?.brokers)
+        Ok(self.ask(&Brokers {}, self.within).await?.brokers)
+    }
+
+    /// The same for who goes on with those it knows if nobody answers soon.
+    pub(crate) async fn brokers_again(&self) -> Result<Vec<BrokerEntry>> {
+        let within = self.patience(true);
+        Ok(self.ask(&Brokers {}, within).await?.brokers)
     }
 
     /// Asks the preferred name server, and the next ones too as soon as it fails or hesitates: any
     /// one of them is enough.
-    async fn ask<O: Operation + Sync>(&self, question: &O) -> Result<O::Reply> {
+    async fn ask<O: Operation + Sync>(&self, question: &O, within: Duration) -> Result<O::Reply> {
         let first = self.preferred.load(Ordering::Relaxed);
         let count = self.name_servers.len();
         let mut waiting = (0..count).map(|n| (first + n) % count);
@@ -137,7 +197,7 @@ impl Routes {
         let mut failures = Vec::new();
         loop {
             if let Some(index) = waiting.next() {
-                asked.push(async move { (index, self.ask_one(index, question).await) });
+                asked.push(async move { (index, self.ask_one(index, question, within).await) });
             }
             let hesitation = tokio::time::sleep(limits::NEXT_NAME_SERVER);
             tokio::select! {
@@ -154,31 +214,29 @@ impl Routes {
         }
     }
 
-    async fn ask_one<O: Operation + Sync>(&self, index: usize, question: &O) -> Result<O::Reply> {
-        let until = Instant::now() + self.within;
+    async fn ask_one<O: Operation + Sync>(
+        &self,
+        index: usize,
+        question: &O,
+        within: Duration,
+    ) -> Result<O::Reply> {
+        let until = Instant::now() + within;
         again_if_lost(|| async {
             let address = &self.name_servers[index];
             let connecting = self.connections.to_name_server(address);
             let connected = tokio::time::timeout_at(until, connecting).await;
-            let live = connected.map_err(|_| self.silent())??;
+            let live = connected.map_err(|_| no_answer(within))??;
             // No other end of this time may come before the call's own: that is what gives the connection up.
             let left = until.saturating_duration_since(Instant::now());
             match live.connection.call(question, Vec::new(), left).await {
                 Err(CallError::Deadline(_)) => {
                     live.give_up();
-                    Err(self.silent())
+                    Err(no_answer(within))
                 }
                 answer => Ok(answer?.0),
             }
         })
         .await
-    }
-
-    fn silent(&self) -> Error {
-        Error::new(
-            Code::DEADLINE,
-            format!("no answer within {} ms", self.within.as_millis()),
-        )
     }
 
     /// An answer that is a "no" counts more than silence.
@@ -198,4 +256,9 @@ impl Routes {
             format!("no name server answered ({})", reasons.join("; ")),
         )
     }
+}
+
+fn no_answer(within: Duration) -> Error {
+    let text = format!("no answer within {} ms", within.as_millis());
+    Error::new(Code::DEADLINE, text)
 }

@@ -382,7 +382,7 @@ async fn end_until(
         if is_over || !(error.is_retryable() || error.is_worth_another_route()) {
             return Err(error);
         }
-        client.0.routes.forget(&request.topic);
+        client.0.routes.doubt(&request.topic);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(limits::AGAIN);
     }

@@ -285,6 +285,7 @@ impl ConsumerBuilder {
             suspended: watch::Sender::new(false),
             listener: Mutex::new(None),
             started_at: now_ms(),
+            coordinator: Mutex::default(),
             has_retries: AtomicBool::new(false),
             anew: Notify::new(),
         });
@@ -524,7 +525,7 @@ impl Consumer {
             if !survives(&error) || Instant::now() >= until {
                 return Err(error);
             }
-            self.shared.pull.forget_route(&message.queue().topic);
+            self.shared.pull.doubt_route(&message.queue().topic);
             tokio::time::sleep(backoff.next(fastrand::f64())).await;
         };
         match at_work {

@@ -15,7 +15,6 @@ use tokio::time::Instant;
 
 use super::membership::Shared;
 use super::puller::Puller;
-use crate::error::ErrorKind;
 use crate::limits;
 use crate::routes::MessageQueue;
 
@@ -181,11 +180,8 @@ impl Holder {
             }
             Err(error) => {
                 tracing::debug!(topic = %self.topic, broker = %self.broker, %error, "no leases; trying again");
-                self.shared.pull.forget_route(&self.topic);
-                if matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout) {
-                    // It may be the coordinator that does not answer.
-                    self.shared.anew.notify_one();
-                }
+                self.shared.pull.doubt_route(&self.topic);
+                self.shared.coordinator_failed(&self.broker, &error);
                 limits::AGAIN
             }
         }

@@ -162,7 +162,7 @@ impl Work {
                 }
                 Err(error) => {
                     tracing::warn!(%error, why, "not given back; trying again");
-                    self.shared.pull.forget_route(&message.queue().topic);
+                    self.shared.pull.doubt_route(&message.queue().topic);
                     tokio::time::sleep(backoff.next(fastrand::f64())).await;
                 }
             }

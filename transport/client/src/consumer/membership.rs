@@ -27,10 +27,13 @@ use super::questions::{Answering, Listening};
 use super::{From, MessageView, PullConsumer};
 use crate::client::Client;
 use crate::connections::again_if_lost;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::routes::MessageQueue;
 use crate::tracer::{HandOut, Receiver};
+
+const POISONED: &str =
+    "no code that can panic runs under the locks of what a consumer's tasks share";
 
 /// What all tasks of one consumer share.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub(super) struct Shared {
     pub(super) listener: Mutex<Option<Listening>>,
     /// ms since 1970.
     pub(super) started_at: u64,
+    /// The broker that coordinates the group, as far as this member knows.
+    pub(super) coordinator: Mutex<Option<BrokerName>>,
     /// What the group has given back is among what this member consumes.
     pub(super) has_retries: AtomicBool,
     /// Rings when the coordinator is to be asked now: it may not be there any more, or there is more to consume.
@@ -135,6 +140,18 @@ impl Shared {
             let text = format!("broker \"{broker}\" does not serve topic \"{topic}\" any more");
             Error::new(Code::NO_ROUTE, text)
         })
+    }
+
+    /// Has the coordinator asked anew if it was this broker that failed, and not the way to it.
+    pub(super) fn coordinator_failed(&self, broker: &BrokerName, error: &Error) {
+        let is_silent = matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout);
+        let coordinator = self.coordinator.lock().expect(POISONED);
+        if is_silent
+            && error.coded() != Code::NO_NAME_SERVER
+            && coordinator.as_ref() == Some(broker)
+        {
+            self.anew.notify_one();
+        }
     }
 
     /// How often a message is tried again before it is a dead letter, as the brokers have it.
@@ -223,8 +240,10 @@ pub(super) struct Membership {
     shared: Arc<Shared>,
     presence: Presence,
     generation: u64,
-    brokers: Option<(Instant, Vec<BrokerEntry>)>,
-    /// As last known: a name server that is away does not end a membership.
+    /// As last known, and so the routes: name servers that are away do not end a membership.
+    brokers: Vec<BrokerEntry>,
+    /// When they were told; `None` = they may be others by now.
+    brokers_at: Option<Instant>,
     routes: HashMap<TopicName, Vec<ReadQueues>>,
     coordinator: Option<BrokerEntry>,
     /// It leases queues to this member, and hears it by that.
@@ -252,7 +271,8 @@ impl Membership {
             shared,
             presence,
             generation: 0,
-            brokers: None,
+            brokers: Vec::new(),
+            brokers_at: None,
             routes: HashMap::new(),
             coordinator: None,
             leases_here: false,
@@ -283,7 +303,7 @@ impl Membership {
                 _ = &mut stop => break,
             };
             let Some(joined) = joined else {
-                self.brokers = None;
+                self.brokers_at = None;
                 continue;
             };
             let pause = match joined {
@@ -302,7 +322,7 @@ impl Membership {
                         return;
                     }
                     tracing::warn!(group = %self.shared.group, %error, "not heard by the group's coordinator; trying again");
-                    self.brokers = None;
+                    self.brokers_at = None;
                     self.generation = 0;
                     self.said = None;
                     backoff.next(fastrand::f64())
@@ -391,12 +411,14 @@ impl Membership {
     async fn learn(&mut self) -> Result<()> {
         let (shared, now) = (Arc::clone(&self.shared), Instant::now());
         let routes = &shared.client.0.routes;
-        let is_fresh = |(at, _): &(Instant, _)| now - *at < limits::BROKERS_AGE;
-        let has_fresh = self.brokers.as_ref().is_some_and(is_fresh);
+        let is_fresh = |at: Instant| now - at < limits::BROKERS_AGE;
+        let is_fresh = self.brokers_at.is_some_and(is_fresh);
+        let is_first = self.brokers.is_empty();
         let brokers = async {
-            match has_fresh {
+            match is_fresh {
                 true => None,
-                false => Some(routes.brokers().await),
+                false if is_first => Some(routes.brokers().await),
+                false => Some(routes.brokers_again().await),
             }
         };
         let retries = retry_topic(&shared.group).ok();
@@ -405,8 +427,8 @@ impl Membership {
         let asked = asked.map(|topic| async move { (topic, routes.of(topic, false).await) });
         let (brokers, found) = tokio::join!(brokers, join_all(asked));
         match brokers {
-            Some(Ok(brokers)) => self.brokers = Some((now, brokers)),
-            Some(Err(error)) if self.brokers.is_none() => return Err(error),
+            Some(Ok(brokers)) => (self.brokers, self.brokers_at) = (brokers, Some(now)),
+            Some(Err(error)) if is_first => return Err(error),
             Some(Err(_)) | None => {}
         }
         for (topic, route) in found {
@@ -423,14 +445,15 @@ impl Membership {
 
     /// Address of the coordinator among the brokers there are.
     async fn coordinator(&mut self) -> Result<String> {
-        let brokers = self.brokers.iter().flat_map(|(_, brokers)| brokers);
-        let names = brokers.clone().map(|it| &it.broker);
+        let names = self.brokers.iter().map(|it| &it.broker);
         let chosen = group::coordinator(&self.shared.group, names);
-        let chosen = brokers.clone().find(|it| Some(&it.broker) == chosen);
+        let mut brokers = self.brokers.iter();
+        let chosen = brokers.find(|it| Some(&it.broker) == chosen);
         let chosen = chosen.cloned().ok_or_else(|| {
             let text = "no broker is registered with this name server";
             Error::new(Code::NO_ROUTE, text)
         })?;
+        *self.shared.coordinator.lock().expect(POISONED) = Some(chosen.broker.clone());
         let before = self.coordinator.replace(chosen.clone());
         if let Some(before) = before.filter(|it| it.broker != chosen.broker) {
             // It may be gone, and if not it would miss this member by itself.

@@ -237,8 +237,8 @@ impl PullConsumer {
         Ok(())
     }
 
-    pub(crate) fn forget_route(&self, topic: &TopicName) {
-        self.0.0.routes.forget(topic);
+    pub(crate) fn doubt_route(&self, topic: &TopicName) {
+        self.0.0.routes.doubt(topic);
     }
 }
 

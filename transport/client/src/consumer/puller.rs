@@ -76,7 +76,7 @@ impl Puller {
                         let _ = self.shared.batches.send(Err(error)).await;
                         return;
                     }
-                    self.shared.pull.forget_route(&self.queue.topic);
+                    self.shared.pull.doubt_route(&self.queue.topic);
                     tracing::debug!(queue = ?self.queue, %error, "not read; trying again");
                     tokio::time::sleep(backoff.next(fastrand::f64())).await;
                 }

@@ -294,7 +294,7 @@ impl Delivery {
                 return Err(error);
             }
             is_again = true;
-            self.client.0.routes.forget(&queue.topic);
+            self.client.0.routes.doubt(&queue.topic);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(limits::AGAIN);
         }
@@ -362,7 +362,7 @@ impl Taker {
                 }
                 Err(error) if error.is_retryable() || error.is_worth_another_route() => {
                     tracing::debug!(%error, %broker, "nothing is taken; trying again");
-                    self.client.0.routes.forget(&self.pop.topic);
+                    self.client.0.routes.doubt(&self.pop.topic);
                     continue;
                 }
                 // A broker of an earlier release knows no attempts.

@@ -168,7 +168,7 @@ impl Frame<'_> {
     /// The broker as it is known now: one that started again may have another address.
     async fn broker(&self, known: BrokerRoute) -> BrokerRoute {
         let routes = &self.client.0.routes;
-        routes.forget(self.topic);
+        routes.doubt(self.topic);
         let route = timeout_at(self.until, routes.of(self.topic, true)).await;
         let route = route.ok().and_then(Result::ok);
         let mut brokers = route.iter().flat_map(|route| route.iter());

@@ -335,7 +335,7 @@ async fn send(
         Ok(Outcome::Placed(outcomes)) => {
             let is_again = |it: &selected::Outcome| matches!(it, selected::Outcome::Again(_));
             if outcomes.iter().any(is_again) {
-                client.0.routes.forget(topic);
+                client.0.routes.doubt(topic);
                 tokio::time::sleep(pause).await;
             }
             Outcome::Placed(outcomes)
@@ -343,7 +343,7 @@ async fn send(
         Ok(outcome) => outcome,
         Err(error) if error.is_worth_another_route() => {
             let is_refused = error.is_refusal() && !has_another(&client, topic).await;
-            client.0.routes.forget(topic);
+            client.0.routes.doubt(topic);
             // An unknown topic is asked for twice: the first answer may have come from a memory. One that
             // had a route may only lack it until its broker is back.
             let hopeless = match error.coded() {
