@@ -10,9 +10,11 @@ use quern_harness::{Node, PATIENCE, World, wait_until};
 use rustix::process::{Pid, Signal};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
-use crate::sdk::lag;
-use crate::world_with_node;
+use crate::plugins::two_brokers;
+use crate::sdk::{connect_to, lag};
+use crate::{QUERN, world_with_node};
 
 /// A client that gives up soon.
 async fn hasty(world: &World, node: &Node) -> Result<Client> {
@@ -75,6 +77,39 @@ fn an_answer_that_comes_too_late_does_not_give_a_message_back_twice() -> Result<
         tokio::time::timeout(PATIENCE, heard).await?;
         let ids = [sent.message_id().to_owned()];
         ensure!(copies(&patient, &ids).await? == [1]);
+        Ok(())
+    })
+}
+
+/// It would be there with the next look at the routes, up to a minute later.
+const AS_SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn what_is_given_back_on_a_second_broker_comes_as_soon() -> Result<()> {
+    let world = World::new(QUERN)?;
+    let (namesrv, _processes) = two_brokers(&world)?;
+    let set = ["group", "set", "g", "--retry-delays", "1s"];
+    world.ok(&[&set[..], &["--namesrv", &namesrv]].concat())?;
+    Runtime::new()?.block_on(async {
+        let client = connect_to(&world, &namesrv).await?;
+        let producer = client.producer("p").start().await?;
+        let consumer = client.consumer("g").subscribe("orders", Filter::All);
+        let mut consumer = consumer.start().await?;
+        let mut of_brokers = HashMap::new();
+        while of_brokers.len() < 2 {
+            producer.send(Message::new("orders", "x")).await?;
+            let message = timeout(PATIENCE, consumer.recv()).await??;
+            of_brokers.insert(message.queue().broker.clone(), message);
+        }
+        for message in of_brokers.into_values() {
+            consumer.give_back(&message, "not yet").await?;
+            let again = async {
+                while consumer.recv().await?.message_id() != message.message_id() {}
+                anyhow::Ok(())
+            };
+            let again = timeout(AS_SOON, again).await;
+            again.with_context(|| format!("not again: {:?}", message.queue()))??;
+        }
         Ok(())
     })
 }

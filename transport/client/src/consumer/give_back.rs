@@ -57,8 +57,9 @@ impl Shared {
         };
         let broker = self.client.0.routes.broker(queue).await?;
         let given = self.client.call(&broker.address, &request).await?;
-        // The first that a group gives back brings about the topic it comes from.
-        if is_retry_topic(&given.topic) && !self.has_retries.load(Ordering::Relaxed) {
+        // The first that a group gives back on a broker brings about the topic it comes from, there.
+        if is_retry_topic(&given.topic) && !self.has_retries_at(&queue.broker) {
+            self.client.0.routes.doubt(&given.topic);
             self.anew.notify_one();
         }
         Ok(given)

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -286,7 +285,7 @@ impl ConsumerBuilder {
             listener: Mutex::new(None),
             started_at: now_ms(),
             coordinator: Mutex::default(),
-            has_retries: AtomicBool::new(false),
+            retries_at: Mutex::default(),
             anew: Notify::new(),
         });
         let (started, start) = oneshot::channel();

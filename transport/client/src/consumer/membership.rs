@@ -1,8 +1,7 @@
 //! A member's life with its group: it joins at the coordinator, hears which queues it shall have, and has a
 //! [`Holder`] for each broker see to their leases. When it ends, it gives everything back and leaves.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -61,8 +60,8 @@ pub(super) struct Shared {
     pub(super) started_at: u64,
     /// The broker that coordinates the group, as far as this member knows.
     pub(super) coordinator: Mutex<Option<BrokerName>>,
-    /// What the group has given back is among what this member consumes.
-    pub(super) has_retries: AtomicBool,
+    /// Of these brokers, what the group has given back is among what this member consumes.
+    pub(super) retries_at: Mutex<HashSet<BrokerName>>,
     /// Rings when the coordinator is to be asked now: it may not be there any more, or there is more to consume.
     pub(super) anew: Notify,
 }
@@ -140,6 +139,10 @@ impl Shared {
             let text = format!("broker \"{broker}\" does not serve topic \"{topic}\" any more");
             Error::new(Code::NO_ROUTE, text)
         })
+    }
+
+    pub(super) fn has_retries_at(&self, broker: &BrokerName) -> bool {
+        self.retries_at.lock().expect(POISONED).contains(broker)
     }
 
     /// Has the coordinator asked anew if it was this broker that failed, and not the way to it.
@@ -355,8 +358,28 @@ impl Membership {
             coordinator,
             fingerprint,
         };
+        let asked = Instant::now();
+        let wait = Duration::from_millis(request.wait_ms.into());
+        let joined = self.say(said, &request).await?;
+        if request.generation != 0 && asked.elapsed() < wait {
+            self.doubt_routes();
+        }
+        Ok(joined)
+    }
+
+    /// There is news of the group: others may know more of its topics than this member.
+    fn doubt_routes(&self) {
+        let shared = &self.shared;
+        let topics = shared.subscriptions.iter().map(|(topic, _)| topic);
+        for topic in topics.chain(&retry_topic(&shared.group).ok()) {
+            shared.client.0.routes.doubt(topic);
+        }
+    }
+
+    /// Says it by its fingerprint alone, if it was said in full before.
+    async fn say(&mut self, said: Said, request: &JoinGroup) -> Result<JoinGroupReply> {
         if self.said.as_ref() == Some(&said) {
-            match self.join_again(&said, &request).await {
+            match self.join_again(&said, request).await {
                 // It has forgotten this member, or is of a release that remembers none.
                 Err(error) if is_to_say_all(&error) => self.said = None,
                 joined => return joined,
@@ -365,7 +388,7 @@ impl Membership {
         let wait_ms = request.wait_ms;
         let joined = self
             .shared
-            .held(&said.coordinator, &request, wait_ms)
+            .held(&said.coordinator, request, wait_ms)
             .await?;
         self.joined.send_if_modified(|known| {
             let is_other = known.as_ref() != Some(&said.coordinator);
@@ -438,8 +461,10 @@ impl Membership {
                 Err(error) => return Err(error),
             }
         }
-        let has_retries = retries.is_some_and(|it| self.routes.contains_key(&it));
-        shared.has_retries.store(has_retries, Ordering::Relaxed);
+        let retries = retries.and_then(|it| self.routes.get(&it));
+        let retries_at = retries.iter().flat_map(|it| it.iter());
+        let retries_at = retries_at.map(|it| it.broker.clone()).collect();
+        *shared.retries_at.lock().expect(POISONED) = retries_at;
         Ok(())
     }
 
