@@ -1,5 +1,7 @@
 //! A node that has nothing to do sleeps.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -13,14 +15,19 @@ const WAKES_A_SECOND: f64 = 20.0;
 /// So long, and again, until it has been calm once: what comes with a start takes a moment.
 const LOOKED_FOR: Duration = Duration::from_secs(2);
 
-/// How often the threads of a process have gone to sleep.
-fn sleeps(pid: u32) -> Result<u64> {
-    let mut sleeps = 0;
+/// How often each thread of a process has gone to sleep.
+fn sleeps(pid: u32) -> Result<HashMap<OsString, u64>> {
+    let mut sleeps = HashMap::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let status = fs::read_to_string(thread?.path().join("status"))?;
+        let thread = thread?;
+        // One that waited for work may have ended meanwhile.
+        let Ok(status) = fs::read_to_string(thread.path().join("status")) else {
+            continue;
+        };
         let mut lines = status.lines();
         let count = lines.find_map(|it| it.strip_prefix("voluntary_ctxt_switches:"));
-        sleeps += count.context("Linux counts them")?.trim().parse::<u64>()?;
+        let count = count.context("Linux counts them")?.trim().parse()?;
+        sleeps.insert(thread.file_name(), count);
     }
     Ok(sleeps)
 }
@@ -39,7 +46,9 @@ fn a_node_that_has_nothing_to_do_wakes_up_for_next_to_nothing() -> Result<()> {
             return Ok(false);
         }
         let now = sleeps(pid)?;
-        let rate = (now - before) as f64 / since.elapsed().as_secs_f64();
+        let more = |(thread, now): (_, &u64)| Some(now.saturating_sub(*before.get(thread)?));
+        let more: u64 = now.iter().filter_map(more).sum();
+        let rate = more as f64 / since.elapsed().as_secs_f64();
         (since, before) = (Instant::now(), now);
         Ok(rate < WAKES_A_SECOND)
     })
