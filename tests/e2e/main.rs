@@ -34,6 +34,7 @@ mod plugin_failures;
 mod plugin_go;
 mod plugin_hostile;
 mod plugin_javascript;
+mod plugin_languages;
 mod plugin_life;
 mod plugin_python;
 mod plugin_replay;

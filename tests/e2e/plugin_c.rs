@@ -5,14 +5,14 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use quern_harness::{World, said};
 
 use crate::plugin_author::Author;
 use crate::plugin_javascript::{runs, skip};
+use crate::plugin_languages::{Misdeed, Orders, are_noticed, judges_as_all_do, rows};
 use crate::{QUERN, world_with_node};
 
-const CASES: &str = include_str!("cases/languages.ndjson");
 const KINDS: [&str; 4] = ["filter", "body-filter", "selector", "allocation"];
 
 /// A clang that links WebAssembly, by the name it has here.
@@ -44,22 +44,6 @@ fn begin(author: &Author<'_>, name: &str, kind: &str, compiler: Option<&str>) ->
     );
     ensure!(manifest.contains(compiler));
     std::fs::write(&file, manifest)?;
-    Ok(())
-}
-
-fn rows(author: &Author<'_>, name: &str, more: &[&str]) -> Result<Vec<serde_json::Value>> {
-    let tested = author.run(name, &[&["plugin", "test", "-o", "json"], more].concat())?;
-    serde_json::from_slice(&tested.stdout).with_context(|| said(&tested))
-}
-
-/// Judges what all languages judge alike, with the plugin built anew.
-fn judges_as_all_do(author: &Author<'_>, name: &str) -> Result<()> {
-    let file = author.folder.join("languages.ndjson");
-    std::fs::write(&file, CASES)?;
-    let rows = rows(author, name, &["--cases", &file.to_string_lossy()])?;
-    ensure!(rows.len() == 6 + CASES.lines().count(), "{rows:?}");
-    let failed: Vec<_> = rows.iter().filter(|row| row["passed"] != true).collect();
-    ensure!(failed.is_empty(), "{failed:?}");
     Ok(())
 }
 
@@ -119,73 +103,35 @@ fn from_an_empty_directory_to_messages_that_are_let_through() -> Result<()> {
     };
     let (world, node) = world_with_node(&[])?;
     let author = Author::new(&world)?;
-    let at = ["--namesrv", node.namesrv.as_str()];
     begin(&author, "eu-filter", "filter", Some(&clang))?;
     let built = said(&author.run("eu-filter", &["plugin", "build"])?);
     ensure!(
         built.contains(&format!("compiled by {clang}: ")) && built.contains("; clang "),
         "{built}"
     );
-    judges_as_all_do(&author, "eu-filter")?;
+    judges_as_all_do(&author, "eu-filter", &[])?;
 
-    world.ok(&["topic", "create", "orders", at[0], at[1]])?;
-    let regions = ["eu", "us", "eu😀"];
-    let line = |n: usize| {
-        let properties = serde_json::json!({"region": regions[n % 3], "amount": n.to_string()});
-        format!("{{\"body\":\"{n}\",\"properties\":{properties}}}\n")
-    };
-    let lines: String = (0..1_200).map(line).collect();
-    let produce = ["produce", "orders", "--ndjson", "-", at[0], at[1]];
-    world.ok_with_input(&produce, lines.as_bytes())?;
-    author.ok(
-        "eu-filter",
-        &["plugin", "upload", "--activate", at[0], at[1]],
-    )?;
-    let found = |args: &[&str]| -> Result<Vec<usize>> {
-        let printed = world.ok(&[&["consume", "orders", at[0], at[1]], args].concat())?;
-        let mut found: Vec<usize> = printed.lines().map(str::parse).collect::<Result<_, _>>()?;
-        found.sort_unstable();
-        Ok(found)
-    };
-    for (place, from) in regions.iter().enumerate() {
-        let found = found(&["--plugin", "eu-filter", "--param", &format!("from={from}")])?;
-        let wanted: Vec<usize> = (100..1_200).filter(|n| n % 3 == place).collect();
-        ensure!(found == wanted, "{from}: {found:?}");
-    }
+    let orders = Orders::send(&world, &node, 1_200)?;
+    orders.upload(&author, "eu-filter", &[])?;
+    orders.come_by_param("eu-filter")?;
 
     begin(&author, "by-prefix", "filter", Some(&clang))?;
     let folder = author.folder.join("by-prefix");
     std::fs::write(folder.join("src/plugin.c"), BY_PREFIX)?;
     std::fs::remove_file(folder.join("cases.ndjson"))?;
-    author.ok(
-        "by-prefix",
-        &["plugin", "upload", "--activate", at[0], at[1]],
-    )?;
+    orders.upload(&author, "by-prefix", &[])?;
     for expression in ["eu", "eu😀", ""] {
-        let found = found(&["--plugin", "by-prefix", "--expression", expression])?;
-        let begins = |n: &usize| regions[n % 3].starts_with(expression);
-        let wanted: Vec<usize> = (100..1_200).filter(begins).collect();
-        ensure!(found == wanted, "{expression}: {found:?}");
+        let args = ["--plugin", "by-prefix", "--expression", expression];
+        orders.come(&args, |it| it.starts_with(expression))?;
     }
-    let refused = [
-        "consume",
-        "orders",
-        "--plugin",
-        "by-prefix",
-        "--expression",
-        "eu west",
-        at[0],
-        at[1],
-    ];
-    let told = said(&world.run(&refused)?);
+    let told = orders.refusal("by-prefix", "eu west")?;
     for text in ["a blank at byte 2", "\n  eu west\n    ^\n", "leave it out"] {
         ensure!(told.contains(text), "{text}: {told}");
     }
     Ok(())
 }
 
-/// What a plugin does that it should not, and what is said of it.
-const MISDEEDS: [(&str, &str, &str); 8] = [
+const MISDEEDS: [Misdeed; 8] = [
     (
         "loop",
         "for (volatile int n = 0;; n++);",
@@ -232,7 +178,7 @@ fn what_it_does_is_noticed() -> Result<()> {
     let world = World::new(QUERN)?;
     let author = Author::new(&world)?;
     begin(&author, "my-filter", "filter", Some(&clang))?;
-    let does = |(region, code, _): (&str, &str, &str)| {
+    let does = |(region, code, _): Misdeed| {
         format!("    if (quern_is(region, \"{region}\")) {{ {code} }}\n")
     };
     let code = format!(
@@ -243,21 +189,8 @@ fn what_it_does_is_noticed() -> Result<()> {
          const struct quern_filter quern_filter = {{.reads = {{\"region\"}}, .matches = matches}};\n",
         MISDEEDS.map(does).concat()
     );
-    let region = |region: &str| {
-        format!("{{\"message\":{{\"properties\":{{\"region\":\"{region}\"}}}},\"expect\":true}}\n")
-    };
-    let cases: String = MISDEEDS.iter().map(|(it, ..)| region(it)).collect();
-    let folder = author.folder.join("my-filter");
-    std::fs::write(folder.join("src/plugin.c"), &code)?;
-    // One more, behind all that went before.
-    std::fs::write(folder.join("cases.ndjson"), cases + &region("eu"))?;
-    let rows = rows(&author, "my-filter", &[])?;
-    ensure!(rows.len() == MISDEEDS.len() + 1, "{rows:?}");
-    for (row, (region, _, text)) in rows.iter().zip(MISDEEDS) {
-        let says = row["said"].as_str().is_some_and(|it| it.contains(text));
-        ensure!(says && row["passed"] == false, "{region}: {row}");
-    }
-    ensure!(rows[MISDEEDS.len()]["passed"] == true, "{rows:?}");
+    std::fs::write(author.folder.join("my-filter/src/plugin.c"), &code)?;
+    are_noticed(&author, "my-filter", &MISDEEDS)?;
     what_is_none_is_noticed(&author, &code)
 }
 
@@ -515,7 +448,7 @@ fn pip_fetches_what_builds_it() -> Result<()> {
         told.contains("compiled by the clang in ziglang") && told.contains("pip install "),
         "{told}"
     );
-    judges_as_all_do(&author, "eu-filter")
+    judges_as_all_do(&author, "eu-filter", &[])
 }
 
 /// Where neither clang nor Python is, the error says what is missing and where it comes from.

@@ -8,9 +8,8 @@ use quern_harness::{Node, World, said};
 
 use crate::plugin_author::Author;
 use crate::plugin_javascript::skip;
+use crate::plugin_languages::{Misdeed, Orders, are_noticed, judges_as_all_do};
 use crate::{QUERN, world_with_node};
-
-const CASES: &str = include_str!("cases/languages.ndjson");
 
 /// Whether Go is here, and new enough to export functions.
 fn has_go(test: &str) -> bool {
@@ -39,11 +38,6 @@ fn new(author: &Author<'_>, name: &str, kind: &str) -> Result<()> {
         .map(|_| ())
 }
 
-fn rows(author: &Author<'_>, name: &str, more: &[&str]) -> Result<Vec<serde_json::Value>> {
-    let tested = author.run(name, &[&["plugin", "test", "-o", "json"], more].concat())?;
-    Ok(serde_json::from_slice(&tested.stdout)?)
-}
-
 #[test]
 fn from_an_empty_directory_to_messages_that_are_let_through() -> Result<()> {
     if !has_go("from_an_empty_directory_to_messages_that_are_let_through") {
@@ -52,12 +46,7 @@ fn from_an_empty_directory_to_messages_that_are_let_through() -> Result<()> {
     let (world, node) = world_with_node(&[])?;
     let author = Author::new(&world)?;
     new(&author, "eu-filter", "filter")?;
-    let file = author.folder.join("languages.ndjson");
-    std::fs::write(&file, CASES)?;
-    let rows = rows(&author, "eu-filter", &["--cases", &file.to_string_lossy()])?;
-    ensure!(rows.len() == 6 + CASES.lines().count(), "{rows:?}");
-    let failed: Vec<_> = rows.iter().filter(|row| row["passed"] != true).collect();
-    ensure!(failed.is_empty(), "{failed:?}");
+    judges_as_all_do(&author, "eu-filter", &[])?;
     delivered(&world, &node, &author)
 }
 
@@ -93,61 +82,24 @@ func main() {}
 "#;
 
 fn delivered(world: &World, node: &Node, author: &Author<'_>) -> Result<()> {
-    let at = ["--namesrv", node.namesrv.as_str()];
-    world.ok(&["topic", "create", "orders", at[0], at[1]])?;
-    let regions = ["eu", "us", "eu😀"];
-    let line = |n: usize| {
-        let properties = serde_json::json!({"region": regions[n % 3], "amount": n.to_string()});
-        format!("{{\"body\":\"{n}\",\"properties\":{properties}}}\n")
-    };
-    let lines: String = (0..600).map(line).collect();
-    let produce = ["produce", "orders", "--ndjson", "-", at[0], at[1]];
-    world.ok_with_input(&produce, lines.as_bytes())?;
-    author.ok(
-        "eu-filter",
-        &["plugin", "upload", "--activate", at[0], at[1]],
-    )?;
-    let found = |args: &[&str]| -> Result<Vec<usize>> {
-        let printed = world.ok(&[&["consume", "orders", at[0], at[1]], args].concat())?;
-        let mut found: Vec<usize> = printed.lines().map(str::parse).collect::<Result<_, _>>()?;
-        found.sort_unstable();
-        Ok(found)
-    };
-    for (place, from) in regions.iter().enumerate() {
-        let found = found(&["--plugin", "eu-filter", "--param", &format!("from={from}")])?;
-        let wanted: Vec<usize> = (100..600).filter(|n| n % 3 == place).collect();
-        ensure!(found == wanted, "{from}: {found:?}");
-    }
+    let orders = Orders::send(world, node, 600)?;
+    orders.upload(author, "eu-filter", &[])?;
+    orders.come_by_param("eu-filter")?;
     new(author, "wasteful", "filter")?;
     let folder = author.folder.join("wasteful");
     std::fs::write(folder.join("plugin.go"), WASTEFUL)?;
     std::fs::remove_file(folder.join("cases.ndjson"))?;
-    author.ok(
-        "wasteful",
-        &["plugin", "upload", "--activate", at[0], at[1]],
-    )?;
-    let asked = found(&["--plugin", "wasteful", "--expression", "us"])?;
-    let wanted: Vec<usize> = (100..600).filter(|n| n % 3 == 1).collect();
-    ensure!(asked == wanted, "{asked:?}");
-    let refused = [
-        "consume",
-        "orders",
-        "--plugin",
-        "wasteful",
-        "--expression",
-        "eu-west",
-        at[0],
-        at[1],
-    ];
-    let told = said(&world.run(&refused)?);
+    orders.upload(author, "wasteful", &[])?;
+    let args = ["--plugin", "wasteful", "--expression", "us"];
+    orders.come(&args, |it| it == "us")?;
+    let told = orders.refusal("wasteful", "eu-west")?;
     for text in ["too long", "\n  eu-west\n    ^\n", "write two letters"] {
         ensure!(told.contains(text), "{text}: {told}");
     }
     Ok(())
 }
 
-/// What a plugin does that it should not, and what is said of it.
-const MISDEEDS: [(&str, &str, &str); 8] = [
+const MISDEEDS: [Misdeed; 8] = [
     (
         "panic",
         "panic(\"no idea\")",
@@ -190,7 +142,7 @@ fn what_it_does_is_noticed() -> Result<()> {
     let world = World::new(QUERN)?;
     let author = Author::new(&world)?;
     new(&author, "my-filter", "filter")?;
-    let does = |(region, code, _): (&str, &str, &str)| format!("case \"{region}\":\n{code}\n");
+    let does = |(region, code, _): Misdeed| format!("case \"{region}\":\n{code}\n");
     let code = format!(
         "package main\nimport (\"errors\"; \"time\"; \"quernplugin/quern\")\nvar all [][]byte\n\
          func deep(of string) string {{ return deep(of + \"x\") + of }}\n\
@@ -200,21 +152,9 @@ fn what_it_does_is_noticed() -> Result<()> {
          func main() {{}}\n",
         MISDEEDS.map(does).concat()
     );
-    let region = |region: &str| {
-        format!("{{\"message\":{{\"properties\":{{\"region\":\"{region}\"}}}},\"expect\":true}}\n")
-    };
-    let cases: String = MISDEEDS.iter().map(|(it, ..)| region(it)).collect();
     let folder = author.folder.join("my-filter");
     std::fs::write(folder.join("plugin.go"), &code)?;
-    // One more, behind all that went before.
-    std::fs::write(folder.join("cases.ndjson"), cases + &region("eu"))?;
-    let rows = rows(&author, "my-filter", &[])?;
-    ensure!(rows.len() == MISDEEDS.len() + 1, "{rows:?}");
-    for (row, (region, _, text)) in rows.iter().zip(MISDEEDS) {
-        let says = row["said"].as_str().is_some_and(|it| it.contains(text));
-        ensure!(says && row["passed"] == false, "{region}: {row}");
-    }
-    ensure!(rows[MISDEEDS.len()]["passed"] == true, "{rows:?}");
+    are_noticed(&author, "my-filter", &MISDEEDS)?;
     for (from, to, command, exit, text) in [
         ("return true", "return tru", "build", 1, "undefined: tru"),
         (

@@ -11,9 +11,8 @@ use anyhow::{Result, ensure};
 use quern_harness::{Node, World, said};
 
 use crate::plugin_author::Author;
+use crate::plugin_languages::{CASES, Misdeed, OWN_CASES, are_noticed};
 use crate::{QUERN, world_with_node};
-
-const CASES: &str = include_str!("cases/languages.ndjson");
 
 /// What npm says when it is the network that fails.
 const UNREACHABLE: [&str; 8] = [
@@ -113,8 +112,7 @@ fn delivered(world: &World, node: &Node, author: &Author<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What a plugin does that it should not, and what is said of it.
-const MISDEEDS: [(&str, &str, &str); 6] = [
+const MISDEEDS: [Misdeed; 6] = [
     ("type", "return m.region.nothing.at.all", "TypeError"),
     ("clock", "return Date.now() > 0", "a plugin has no clock"),
     (
@@ -132,32 +130,14 @@ const MISDEEDS: [(&str, &str, &str); 6] = [
 ];
 
 fn what_it_does_is_noticed(author: &Author<'_>) -> Result<()> {
-    let does = |(region, code, _): (&str, &str, &str)| format!("case '{region}': {code};");
+    let does = |(region, code, _): Misdeed| format!("case '{region}': {code};");
     let code = format!(
         "import {{ filter }} from 'quern-plugin';\nexport default filter({{ reads: ['region'], accept: (m) => {{\n\
          switch (m.region) {{ {} }} return true; }} }});\n",
         MISDEEDS.map(does).concat()
     );
-    let region = |region: &str| {
-        format!("{{\"message\":{{\"properties\":{{\"region\":\"{region}\"}}}},\"expect\":true}}\n")
-    };
-    let cases: String = MISDEEDS.iter().map(|(it, ..)| region(it)).collect();
-    let folder = author.folder.join("eu-filter");
-    std::fs::write(folder.join("src/plugin.js"), code)?;
-    // One more, behind all that went before.
-    std::fs::write(folder.join("cases.ndjson"), cases + &region("eu"))?;
-    let tested = author.run("eu-filter", &["plugin", "test", "-o", "json"])?;
-    let rows: Vec<serde_json::Value> = serde_json::from_slice(&tested.stdout)?;
-    ensure!(
-        tested.status.code() == Some(9) && rows.len() == 7,
-        "{rows:?}"
-    );
-    for (row, (region, _, text)) in rows.iter().zip(MISDEEDS) {
-        let says = row["said"].as_str().is_some_and(|it| it.contains(text));
-        ensure!(says && row["passed"] == false, "{region}: {row}");
-    }
-    ensure!(rows[6]["passed"] == true, "{rows:?}");
-    Ok(())
+    std::fs::write(author.folder.join("eu-filter/src/plugin.js"), code)?;
+    are_noticed(author, "eu-filter", &MISDEEDS)
 }
 
 /// What is no plugin is told when it is built.
@@ -212,7 +192,10 @@ fn languages_judge_alike(author: &Author<'_>) -> Result<()> {
             "plugin", "test", &component, "--cases", &cases, "-o", "json",
         ];
         let rows: Vec<serde_json::Value> = serde_json::from_str(&author.ok(name, &args)?)?;
-        ensure!(rows.len() == 6 + 2 * CASES.lines().count(), "{rows:?}");
+        ensure!(
+            rows.len() == OWN_CASES + 2 * CASES.lines().count(),
+            "{rows:?}"
+        );
         let failed: Vec<_> = rows.iter().filter(|row| row["passed"] != true).collect();
         ensure!(failed.is_empty(), "{name}: {failed:?}");
     }
