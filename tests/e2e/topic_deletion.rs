@@ -2,7 +2,7 @@
 //! grace is over. All of it is in the log.
 
 use anyhow::{Result, ensure};
-use quern_harness::wait_until;
+use quern_harness::{Broker, said, wait_until};
 
 use crate::bench::Bench;
 use crate::world_with_node;
@@ -66,6 +66,36 @@ fn a_deleted_topic_is_closed_and_comes_back_with_messages_and_offsets() -> Resul
     quern(&["topic", "restore", "t"])?;
     assert_eq!(deleted()?, "");
     quern(&["produce", "t", "x"])?;
+    Ok(())
+}
+
+/// One broker does not hear that a topic is deleted, and the other does not let it go yet.
+#[test]
+fn a_group_is_described_while_one_of_two_brokers_has_its_topic() -> Result<()> {
+    let (world, node) = world_with_node(&[])?;
+    let at = ["--namesrv", node.namesrv.as_str()];
+    let quern = |args: &[&str]| world.ok(&[args, &at].concat());
+    let broker = Broker::new(&world, "broker-b", at[1])?;
+    let running = broker.start(&world)?;
+    wait_until("the topic to be on both", || {
+        world.run(&["topic", "create", "t", "--queues", "1", at[0], at[1]])?;
+        Ok(quern(&["topic", "route", "t"])?.contains("broker-b"))
+    })?;
+    quern(&["produce", "t", "--count", "100", "x"])?;
+    quern(&["consume", "t", "--group", "g"])?;
+    assert_eq!(running.terminate()?, Some(0));
+    quern(&["topic", "rm", "t", "--yes"])?;
+    let _running = broker.start(&world)?;
+    for ask in ["describe", "lag", "members"] {
+        wait_until("the broker to tell of the group", || {
+            let asked = ["group", ask, "g", "-o", "ndjson"];
+            let asked = world.run(&[&asked[..], &at].concat())?;
+            let told = said(&asked);
+            // Until it is registered, nobody knows the group.
+            ensure!(asked.status.success() || told.contains("Q-2001"), "{told}");
+            Ok(asked.status.success() && (ask == "members" || told.contains("\"t\"")))
+        })?;
+    }
     Ok(())
 }
 

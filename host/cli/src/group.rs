@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use clap::{Args, Subcommand};
+use futures_util::future::try_join_all;
 use quern_client::{
     Admin, BrokerName, DescribeGroupReply, GroupMember, GroupQueue, MessageQueue, PullConsumer,
     QueueOffset, TopicName,
@@ -213,8 +214,12 @@ impl QueueRow {
             queue: it.queue.0,
             committed: it.committed.map(|at| at.0),
             end: it.max.0,
-            // Not all there ever were need be there still, and only the broker knows.
-            lag: counted.unwrap_or_else(|| it.max.0.saturating_sub(next.0)),
+            // Not all there ever were need be there still, and only the broker knows. What came since is none of this.
+            lag: it
+                .max
+                .0
+                .saturating_sub(next.0)
+                .min(counted.unwrap_or(u64::MAX)),
             behind_ms: it.behind_ms,
             owner: it.owner.clone(),
         }
@@ -233,12 +238,17 @@ async fn queue_rows(
         all.flat_map(|(broker, it)| it.queues.iter().map(move |queue| (broker, queue)))
     };
     let topics: BTreeSet<&TopicName> = all().map(|(_, it)| &it.topic).collect();
-    let mut counted = HashMap::new();
-    for topic in topics {
-        for (broker, it) in admin.count_messages(topic.as_str(), Some(group)).await? {
-            counted.insert((topic, broker, it.queue), it.messages);
-        }
-    }
+    let counts = topics.into_iter().map(|topic| async move {
+        let counts = admin.count_messages(topic.as_str(), Some(group)).await?;
+        Ok::<_, Failure>((topic, counts))
+    });
+    let counts = try_join_all(counts).await?.into_iter();
+    let counted: HashMap<_, _> = counts
+        .flat_map(|(topic, counts)| {
+            let counts = counts.into_iter();
+            counts.map(move |(broker, it)| ((topic, broker, it.queue), it.messages))
+        })
+        .collect();
     let row = |(broker, it): (&BrokerName, &GroupQueue)| {
         let counted = counted.get(&(&it.topic, broker.clone(), it.queue));
         QueueRow::new(broker, it, counted.copied())

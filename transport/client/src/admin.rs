@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use quern_protocol::{
     BrokerEntry, BrokerName, BrokerRoute, Code, ConfigEntry, CountMessages, CreateTopic,
     DelayedMessage, DeleteGroup, DeleteTopic, DeletedTopic, DescribeConfig, DescribeGroup,
@@ -122,18 +123,18 @@ impl Admin {
         Ok(by_broker(answers, items))
     }
 
-    /// What brokers list that know the question, and what it is about.
+    /// What brokers list that know the question, and have what it is about; all are asked at once.
     pub(crate) async fn listed_by_newer<O: Operation + Sync, T>(
         &self,
         request: &O,
         items: impl Fn(O::Reply) -> Vec<T>,
     ) -> Result<Vec<(BrokerName, T)>> {
-        let (brokers, excused) = (
-            self.some_broker().await?,
-            [Code::UNSUPPORTED, Code::NOT_FOUND],
-        );
-        let (answers, _) = self.asked(brokers, &excused, request).await?;
-        Ok(by_broker(answers, items))
+        let excused = [Code::UNSUPPORTED, Code::NOT_FOUND, Code::TOPIC_DELETED];
+        let brokers = self.some_broker().await?.into_iter();
+        let asked = brokers.map(|broker| self.asked(vec![broker], &excused, request));
+        let asked = try_join_all(asked).await?;
+        let answers = asked.into_iter().flat_map(|(answers, _)| answers);
+        Ok(by_broker(answers.collect(), items))
     }
 
     /// Creates a topic with this many queues on every broker. Returns the brokers that have it now;
