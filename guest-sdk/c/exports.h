@@ -82,9 +82,9 @@ static list described_params(void) {
     described_param *all = quern_scratch(len * sizeof *all + 1, 8);
     for (size_t index = 0; index < len; index++) {
         const struct quern_param *param = &quern_the_plugin->params[index];
-        list *choices = quern_scratch(sizeof(list) * QUERN_CHOICES, 8);
-        size_t count = 0;
-        for (; param->choices[count]; count++) choices[count] = list_of(param->choices[count]);
+        size_t count = quern_choices_len(param);
+        list *choices = quern_scratch(sizeof(list) * count + 1, 8);
+        for (size_t n = 0; n < count; n++) choices[n] = list_of(param->choices[n]);
         all[index] = (described_param){
             .name = list_of(param->name),
             .type = type_of(param->type),
@@ -98,7 +98,7 @@ static list described_params(void) {
 }
 
 static void be_whole(void) {
-    for (size_t index = 0; index < quern_reads(); index++) quern_need_of(index);
+    quern_reads_describable();
 #if defined QUERN_KIND_FILTER
     if (!THE_PLUGIN.matches && !THE_PLUGIN.judge) quern_panic("quern_filter has no .matches and no .judge");
 #elif defined QUERN_KIND_BODY_FILTER

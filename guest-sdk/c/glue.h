@@ -27,6 +27,8 @@ typedef struct quern_need {
 /* What reads[index] asks for; panics if it asks for what no message has. */
 quern_need quern_need_of(size_t index);
 size_t quern_reads(void);
+/* Panics if the plugin reads what no message has, or more than it may. */
+void quern_reads_describable(void);
 
 /* A parameter as the broker gives it. */
 typedef struct quern_pair {
@@ -37,6 +39,7 @@ typedef struct quern_pair {
 /* Checks what was given and adds the defaults of what was not; false = refused. */
 bool quern_params_check(quern_params *params, const quern_pair *given, size_t len, quern_refusal *refusal);
 size_t quern_params_len(void);
+size_t quern_choices_len(const struct quern_param *param);
 /* Panics if the plugin describes what it cannot have. */
 void quern_params_describable(void);
 

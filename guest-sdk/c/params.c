@@ -6,20 +6,26 @@
 
 size_t quern_params_len(void) {
     size_t len = 0;
-    while (quern_the_plugin->params[len].name) len++;
+    while (len < QUERN_PARAMS && quern_the_plugin->params[len].name) len++;
+    return len;
+}
+
+size_t quern_choices_len(const struct quern_param *param) {
+    size_t len = 0;
+    while (len < QUERN_CHOICES && param->choices[len]) len++;
     return len;
 }
 
 size_t quern_place_of_param(const char *name) {
     const struct quern_param *params = quern_the_plugin->params;
-    for (size_t index = 0; params[index].name; index++) {
+    for (size_t index = 0; index < quern_params_len(); index++) {
         if (strcmp(params[index].name, name) == 0) return index;
     }
     quern_panic("the parameter %s is read, and is not in .params", name);
 }
 
 static bool is_choice(const struct quern_param *param, quern_text value) {
-    for (size_t index = 0; param->choices[index]; index++) {
+    for (size_t index = 0; index < quern_choices_len(param); index++) {
         if (quern_equal(quern_text_of(param->choices[index]), value)) return true;
     }
     return false;
@@ -56,7 +62,7 @@ static const char *wanted(const struct quern_param *param) {
     case QUERN_BOOLEAN:
         return "true or false";
     case QUERN_CHOICE:
-        for (size_t index = 0; param->choices[index]; index++) {
+        for (size_t index = 0; index < quern_choices_len(param); index++) {
             either = quern_format("%s%s%s", either, index ? " or " : "", param->choices[index]);
         }
         return either;
@@ -68,9 +74,14 @@ static const char *wanted(const struct quern_param *param) {
 
 void quern_params_describable(void) {
     const struct quern_param *params = quern_the_plugin->params;
-    for (size_t index = 0; params[index].name; index++) {
+    const char *beyond = params[QUERN_PARAMS].name;
+    if (beyond) quern_panic("there are at most %d .params, and %s is one more", QUERN_PARAMS, beyond);
+    for (size_t index = 0; index < quern_params_len(); index++) {
         const struct quern_param *param = &params[index];
         struct quern_value value;
+        if (param->choices[QUERN_CHOICES]) {
+            quern_panic("parameter %s has at most %d .choices", param->name, QUERN_CHOICES);
+        }
         if (param->by_default && !is_fit(param, quern_text_of(param->by_default), &value)) {
             quern_panic("the default of parameter %s is not %s", param->name, wanted(param));
         }
@@ -83,7 +94,7 @@ void quern_params_describable(void) {
 static const char *names(void) {
     const struct quern_param *params = quern_the_plugin->params;
     const char *all = params[0].name ? "" : "no parameters";
-    for (size_t index = 0; params[index].name; index++) {
+    for (size_t index = 0; index < quern_params_len(); index++) {
         all = quern_format("%s%s%s", all, index ? ", " : "", params[index].name);
     }
     return all;

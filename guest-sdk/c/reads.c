@@ -22,8 +22,14 @@ static uint32_t find(const char *const *list, size_t len, const char *name) {
 
 size_t quern_reads(void) {
     size_t len = 0;
-    while (quern_the_plugin->reads[len]) len++;
+    while (len < QUERN_READS && quern_the_plugin->reads[len]) len++;
     return len;
+}
+
+void quern_reads_describable(void) {
+    const char *beyond = quern_the_plugin->reads[QUERN_READS];
+    if (beyond) quern_panic(".reads names at most %d, and %s is one more", QUERN_READS, beyond);
+    for (size_t index = 0; index < quern_reads(); index++) quern_need_of(index);
 }
 
 quern_need quern_need_of(size_t index) {

@@ -63,7 +63,7 @@ const char *quern_test_failure(void) {
 void quern_test_about(const struct quern_about *about) {
     quern_the_plugin = about;
     quern_params_describable();
-    for (size_t index = 0; index < quern_reads(); index++) quern_need_of(index);
+    quern_reads_describable();
 }
 
 static size_t pairs_of(const char *const *given, quern_pair **pairs) {

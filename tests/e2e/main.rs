@@ -29,6 +29,7 @@ mod plugin_binding;
 mod plugin_bound;
 mod plugin_breaker;
 mod plugin_c;
+mod plugin_c_limits;
 mod plugin_deciders;
 mod plugin_failures;
 mod plugin_go;

@@ -238,6 +238,11 @@ fn what_is_none_is_noticed(author: &Author<'_>, code: &str) -> Result<()> {
             ".params = {{\"n\", QUERN_INTEGER, .by_default = \"x\"}}, .reads",
             "the default of parameter n is not",
         ),
+        (
+            ".reads = {\"region\"}",
+            &format!(".reads = {{\"region\"{}}}", ", \"@tag\"".repeat(16)),
+            ".reads names at most 16, and @tag is one more",
+        ),
     ] {
         edit(from, to)?;
         author.fails("my-filter", &["plugin", "test"], 2, text)?;
