@@ -169,6 +169,33 @@ static void free_params(quern_params *params) {
     for (size_t place = 0; place < QUERN_PARAMS; place++) free((void *)params->values[place].text.at);
 }
 
+#ifndef QUERN_KIND_ALLOCATION
+
+/* What `compile` or `open` has returned goes the way the plugin says. */
+static void release(void *compiled) {
+    if (!compiled) return;
+    if (THE_PLUGIN.release) {
+        THE_PLUGIN.release(compiled);
+    } else {
+        free(compiled);
+    }
+}
+
+static void outlive(const char **text) {
+    if (*text) *text = quern_format("%s", *text);
+}
+
+/* What was returned beside a refusal, whose texts may lie in it. */
+static void release_refused(void *compiled, quern_refusal *why) {
+    if (!compiled) return;
+    outlive(&why->reason);
+    outlive(&why->param);
+    outlive(&why->help);
+    release(compiled);
+}
+
+#endif
+
 /* ---------------------------------------------------------------- batches */
 
 /* result<list<u32>, string> */
@@ -242,6 +269,7 @@ const opened *quern_export_compile(const char *at, size_t len, const quern_pair 
     bool is_fit = quern_params_check(params, given, given_len, &why);
     if (is_fit && THE_PLUGIN.compile) params->compiled = THE_PLUGIN.compile(expression, params, &why);
     if (why.reason) {
+        release_refused(params->compiled, &why);
         free_params(params);
         free(params);
         return refused(&why, expression, given, given_len);
@@ -253,11 +281,7 @@ const opened *quern_export_compile(const char *at, size_t len, const quern_pair 
 
 EXPORT(INTERFACE "#[dtor]subscription") void quern_export_subscription_drop(quern_params *params) {
     quern_begin(false);
-    if (THE_PLUGIN.release) {
-        THE_PLUGIN.release(params->compiled);
-    } else {
-        free(params->compiled);
-    }
+    release(params->compiled);
     free_params(params);
     free(params);
     quern_end();
@@ -349,6 +373,7 @@ EXPORT(INTERFACE "#[static]selector.open") const opened *quern_export_selector_o
     bool is_fit = quern_params_check(&it->params, given, given_len, &why);
     if (is_fit && THE_PLUGIN.open) it->params.compiled = THE_PLUGIN.open(&it->params, &why);
     if (why.reason) {
+        release_refused(it->params.compiled, &why);
         free_params(&it->params);
         free(it);
         return refused(&why, QUERN_TEXT(""), given, given_len);
@@ -360,11 +385,7 @@ EXPORT(INTERFACE "#[static]selector.open") const opened *quern_export_selector_o
 
 EXPORT(INTERFACE "#[dtor]selector") void quern_export_selector_drop(selector *it) {
     quern_begin(false);
-    if (THE_PLUGIN.release) {
-        THE_PLUGIN.release(it->params.compiled);
-    } else {
-        free(it->params.compiled);
-    }
+    release(it->params.compiled);
     free_params(&it->params);
     free((void *)it->queues.at);
     free(it);

@@ -187,7 +187,7 @@ struct quern_filter {
     /* Once for each consumer, if it is there: what it returns is params->compiled. A filter with a `language`
      * takes expressions. */
     void *(*compile)(quern_text expression, const quern_params *params, quern_refusal *refusal);
-    /* Gives back what `compile` has returned; without, free does. */
+    /* Gives back what `compile` has returned, also beside a refusal, unless that is NULL; without, free does. */
     void (*release)(void *compiled);
 };
 

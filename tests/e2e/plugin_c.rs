@@ -357,6 +357,72 @@ fn memory_is_given_once_and_taken_back() -> Result<()> {
     Ok(())
 }
 
+/// What it returns beside a refusal is 500 kB, and what that says lies in there.
+const REFUSING: &str = r#"
+#include "quern.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct piece { char why[500000]; };
+static struct piece *given;
+
+static void *compile(quern_text expression, const quern_params *p, quern_refusal *refusal) {
+    (void)p;
+    struct piece *it = malloc(sizeof *it);
+    assert(it && !given);
+    memset(it, 0, sizeof *it);
+    given = it;
+    memcpy(it->why, "it says ", 8);
+    memcpy(it->why + 8, expression.at, expression.len);
+    *refusal = (quern_refusal){it->why, .help = it->why};
+    return it;
+}
+
+static void release(void *compiled) {
+    struct piece *it = compiled;
+    assert(it == given);
+    given = NULL;
+    memset(it, 'x', sizeof *it);
+    free(it);
+}
+
+static bool matches(const quern_message *m, const quern_params *p) {
+    (void)m, (void)p;
+    return true;
+}
+
+const struct quern_filter quern_filter = {
+    .language = "NONE", .compile = compile, .release = release, .matches = matches};
+"#;
+
+#[test]
+fn what_is_returned_beside_a_refusal_is_given_back() -> Result<()> {
+    let Some(clang) = clang() else {
+        skip(
+            "what_is_returned_beside_a_refusal_is_given_back",
+            "there is no clang that knows WebAssembly",
+        );
+        return Ok(());
+    };
+    let world = World::new(QUERN)?;
+    let author = Author::new(&world)?;
+    begin(&author, "my-filter", "filter", Some(&clang))?;
+    let folder = author.folder.join("my-filter");
+    let case = "{\"message\":{},\"expression\":\"no\",\"refused\":\"it says no\"}\n";
+    std::fs::write(folder.join("cases.ndjson"), case.repeat(200))?;
+    let by_free = REFUSING
+        .replace(".release = release, ", "")
+        .replace("it && !given", "it");
+    for code in [REFUSING, &by_free] {
+        std::fs::write(folder.join("src/plugin.c"), code)?;
+        let rows = rows(&author, "my-filter", &[])?;
+        let failed = rows.iter().find(|row| row["passed"] != true);
+        ensure!(rows.len() == 200 && failed.is_none(), "{failed:?}");
+    }
+    Ok(())
+}
+
 /// On this machine's own compiler, as the README of each plugin says, and if it has one for WebAssembly, with that.
 #[test]
 fn every_kind_of_plugin_begins_with_cases_and_tests_it_passes() -> Result<()> {
