@@ -25,7 +25,13 @@ type Refusal struct {
 	Help    string
 }
 
-func (it *Refusal) Error() string { return it.Reason }
+func (it *Refusal) Error() string {
+	if it == nil {
+		// Nothing was to be said, but an error that holds it is one.
+		return "the error is a *Refusal that is nil: where nothing is refused, return nil itself"
+	}
+	return it.Reason
+}
 
 // whole is the refusal with its code, and its length.
 func (it Refusal) whole(expression string, given []pair) Refusal {
@@ -51,7 +57,7 @@ func (it Refusal) whole(expression string, given []pair) Refusal {
 }
 
 func refusalOf(err error) *Refusal {
-	if it, is := err.(*Refusal); is {
+	if it, is := err.(*Refusal); is && it != nil {
 		return it
 	}
 	return &Refusal{Reason: err.Error()}

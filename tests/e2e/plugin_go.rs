@@ -61,6 +61,10 @@ func init() {
 	quern.Export(quern.Filter{
 		About: quern.About{Language: "WASTE", Reads: []string{"region", "amount:int"}},
 		Compile: func(expression string, _ *quern.Params) (any, error) {
+			if expression == "no" {
+				var none *quern.Refusal
+				return nil, none
+			}
 			if len(expression) > 2 {
 				return nil, &quern.Refusal{Reason: "too long", At: 2, Len: 1, Help: "write two letters"}
 			}
@@ -88,11 +92,17 @@ fn delivered(world: &World, node: &Node, author: &Author<'_>) -> Result<()> {
     new(author, "wasteful", "filter")?;
     let folder = author.folder.join("wasteful");
     std::fs::write(folder.join("plugin.go"), WASTEFUL)?;
+    let module = std::fs::read_to_string(folder.join("go.mod"))?;
+    let module = module.replacen("module quernplugin", "module \"quernplugin\" // mine", 1);
+    ensure!(module.contains("// mine"), "{module}");
+    std::fs::write(folder.join("go.mod"), module)?;
     std::fs::remove_file(folder.join("cases.ndjson"))?;
     orders.upload(author, "wasteful", &[])?;
     let args = ["--plugin", "wasteful", "--expression", "us"];
     orders.come(&args, |it| it == "us")?;
     let told = orders.refusal("wasteful", "eu-west")?;
+    let refused = orders.refusal("wasteful", "no")?;
+    ensure!(refused.contains("a *Refusal that is nil"), "{refused}");
     for text in ["too long", "\n  eu-west\n    ^\n", "write two letters"] {
         ensure!(told.contains(text), "{text}: {told}");
     }

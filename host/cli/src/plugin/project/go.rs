@@ -19,12 +19,12 @@ const GO: Tool<'_> = Tool {
 pub(super) fn build() -> Result<Built, Failure> {
     let package = plugin_toml()?;
     let module = fs::read_to_string(MANIFEST)?;
-    let module = module.lines().find_map(|it| it.strip_prefix("module "));
+    let module = module_of(&module);
     let module = module.ok_or_else(|| Failure::usage("go.mod has no line: module NAME"))?;
     fs::create_dir_all("build")?;
     let mut spent = Spent::default();
     let tag = format!("quern_{}", package.kind.name().replace('-', "_"));
-    let said = said(&package, module.trim());
+    let said = said(&package, module);
     let args = [
         &["build", "-buildmode=c-shared", "-trimpath", "-tags", &tag],
         &["-ldflags", &said, "-o", MODULE, "."][..],
@@ -43,6 +43,16 @@ pub(super) fn build() -> Result<Built, Failure> {
         name: package.name,
         module: COMPONENT.into(),
         spent,
+    })
+}
+
+/// The module's path, as `go.mod` names it: it may stand in quotes, and a comment behind it.
+fn module_of(manifest: &str) -> Option<&str> {
+    manifest.lines().find_map(|line| {
+        let line = line.split("//").next()?.trim();
+        let path = line.strip_prefix("module")?;
+        let name = path.trim().trim_matches(['"', '`']);
+        (path.starts_with(char::is_whitespace) && !name.is_empty()).then_some(name)
     })
 }
 
@@ -67,6 +77,19 @@ fn said(package: &Package, module: &str) -> String {
 mod tests {
     use super::*;
     use crate::plugin::kind::Kind;
+
+    #[test]
+    fn the_module_is_named_as_go_reads_it() {
+        for (manifest, name) in [
+            ("module quernplugin\n\ngo 1.24\n", Some("quernplugin")),
+            ("// of mine\n  module\tmine // it is\r\n", Some("mine")),
+            ("module \"example.com/mine\"//\n", Some("example.com/mine")),
+            ("module `mine`\n", Some("mine")),
+            ("modules mine\n// module mine\nmodule // mine\n", None),
+        ] {
+            assert_eq!(module_of(manifest), name, "{manifest}");
+        }
+    }
 
     #[test]
     fn what_the_manifest_says_reaches_the_linker_as_one_word_each() {
