@@ -89,10 +89,11 @@ pub(crate) struct Export {
     /// Only of this queue.
     #[arg(long)]
     queue: Option<u32>,
-    /// From this log position on.
+    /// From this log position on. What has outlived its segment is copied behind it, so it may come again though an
+    /// earlier export has had it.
     #[arg(long, default_value_t = 0, value_name = "POSITION")]
     from: u64,
-    /// Up to this log position, not included.
+    /// Up to this log position, not included: of the log as it was then.
     #[arg(long, default_value_t = u64::MAX, hide_default_value = true, value_name = "POSITION")]
     to: u64,
 }
@@ -422,7 +423,7 @@ fn export(args: &Export) -> Result<(), Failure> {
 }
 
 impl Export {
-    /// All records of the topic's messages, in log order.
+    /// All records of the topic's messages up to where it is to end, in log order.
     fn visit(
         &self,
         mut each: impl FnMut(&RecordHeader, &Block<'_>) -> Result<(), Failure>,
@@ -437,6 +438,9 @@ impl Export {
             else {
                 return ControlFlow::Continue(());
             };
+            if header.position.0 >= self.to {
+                return ControlFlow::Break(());
+            }
             if topic == Some(&self.topic) {
                 visited = each(&header, &block);
             }
