@@ -71,6 +71,11 @@ impl Connection {
         }))
     }
 
+    /// Whether both are handles of one connection.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub fn door(&self) -> Door {
         self.0.door
     }

@@ -12,7 +12,7 @@ use quern_protocol::{
     AckPopped, BrokerName, Code, Filter, GroupName, HidePopped, Pop, PopReply, Receipt,
     RecordHeader, TopicName,
 };
-use quern_quic::Backoff;
+use quern_quic::{Backoff, CallError, Connection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -308,6 +308,28 @@ struct Taken {
     _room: OwnedSemaphorePermit,
 }
 
+/// Under which number messages are asked for.
+struct Attempt {
+    number: u64,
+    /// A broker of an earlier release, which knows no attempts. Behind another connection may be a later one.
+    is_unknown_over: Option<Connection>,
+}
+
+impl Attempt {
+    fn new() -> Self {
+        Self {
+            number: fastrand::u64(..),
+            is_unknown_over: None,
+        }
+    }
+
+    fn over(&self, connection: &Connection) -> Option<u64> {
+        let unknown = self.is_unknown_over.as_ref();
+        let is_known = !unknown.is_some_and(|it| it.is(connection));
+        is_known.then_some(self.number)
+    }
+}
+
 /// Takes messages of one topic from the brokers that have it.
 struct Taker {
     client: Client,
@@ -345,16 +367,16 @@ impl Taker {
 
     /// Takes from one broker while it has the topic.
     async fn of_broker(self: Arc<Self>, broker: BrokerName) -> BrokerName {
-        let (mut backoff, mut attempt) = (Backoff::new(), Some(fastrand::u64(..)));
+        let (mut backoff, mut attempt) = (Backoff::new(), Attempt::new());
         let room = Arc::new(Semaphore::new(1));
         // What waits here is hidden from the others, so it is no more than one batch.
         while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
             tokio::time::sleep(backoff.next(fastrand::f64())).await;
-            let batch = match self.take(&broker, attempt).await {
+            let batch = match self.take(&broker, &mut attempt).await {
                 Ok(None) => return broker,
                 Ok(Some(taken)) => {
                     backoff = Backoff::new();
-                    attempt = attempt.map(|_| fastrand::u64(..));
+                    attempt.number = fastrand::u64(..);
                     if taken.is_empty() {
                         continue;
                     }
@@ -363,11 +385,6 @@ impl Taker {
                 Err(error) if error.is_retryable() || error.is_worth_another_route() => {
                     tracing::debug!(%error, %broker, "nothing is taken; trying again");
                     self.client.0.routes.doubt(&self.pop.topic);
-                    continue;
-                }
-                // A broker of an earlier release knows no attempts.
-                Err(error) if error.coded() == Code::UNSUPPORTED && attempt.is_some() => {
-                    attempt = None;
                     continue;
                 }
                 Err(error) => Err(error),
@@ -388,7 +405,7 @@ impl Taker {
     async fn take(
         &self,
         broker: &BrokerName,
-        attempt: Option<u64>,
+        attempt: &mut Attempt,
     ) -> Result<Option<Vec<Delivery>>> {
         let route = self.client.0.routes.of(&self.pop.topic, false).await?;
         let Some(route) = route.iter().find(|it| it.broker == *broker).cloned() else {
@@ -396,11 +413,19 @@ impl Taker {
         };
         let live = self.client.live(&route).await?;
         let within = limits::POLL + self.client.0.within.max(limits::POLL_SLACK);
-        let pop = Pop {
-            attempt,
+        let mut pop = Pop {
+            attempt: attempt.over(&live.connection),
             ..self.pop.clone()
         };
-        let (reply, body) = live.polls.call(&pop, Vec::new(), within).await?;
+        let mut answer = live.polls.call(&pop, Vec::new(), within).await;
+        if let (Err(CallError::Remote(error)), Some(_)) = (&answer, pop.attempt)
+            && error.is(Code::UNSUPPORTED)
+        {
+            attempt.is_unknown_over = Some(live.connection.clone());
+            pop.attempt = None;
+            answer = live.polls.call(&pop, Vec::new(), within).await;
+        }
+        let (reply, body) = answer?;
         if let (Some(stall), true) = (&reply.stall, reply.messages.is_empty()) {
             let why = format!("{} at offset {}", stall.message, stall.offset);
             let code = Code::find(stall.code).copied().unwrap_or(Code::INTERNAL);
