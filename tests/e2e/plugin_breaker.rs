@@ -91,18 +91,14 @@ fn what_stands_in_decides_where_a_bound_filter_fails_and_while_it_is_not_asked()
     bench.produce("t", &lines(14..20, "a"))?;
     are(&bench, (0..10).chain(even(10..14)).chain(14..20).collect())?;
     ensure!(bench.open()? == 0 && bench.listed("p")?["health"]["instead"] == 4);
-    // Too many: it is not asked for a while, and nobody waits for it.
+    // Too many: it is not asked for a while, and nobody waits for it. Good for long, it is not quarantined.
     bench.produce("t", &lines(20..60, "poison"))?;
     are(&bench, even(20..60).collect())?;
-    ensure!(bench.open()? == 1);
+    ensure!(bench.open()? == 1 && bench.states("p")? == ["active"]);
     let shown = bench.quern(&["plugin", "ls"])?;
     ensure!(
         shown.contains(" decided instead, 1 not asked now"),
         "{shown}"
-    );
-    ensure!(
-        bench.states("p")? == ["active"],
-        "good for long, it is not quarantined"
     );
     // Then it is asked again, about what it can decide.
     let mut sent = 60;
