@@ -172,7 +172,8 @@ impl Keeper {
         let mut all = Ok(());
         for base in self.keys.unwritten() {
             if let Some(segment) = self.segments.holding(LogPosition(base)) {
-                all = all.and(self.write_index_of(&segment));
+                let one = self.write_index_of(&segment);
+                all = all.and(one);
             }
         }
         all
