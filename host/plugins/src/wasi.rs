@@ -178,7 +178,7 @@ mod tests {
     fn it_is_a_valid_module_and_its_names_are_sorted() {
         assert!(FUNCTIONS.is_sorted_by_key(|it| it.0));
         // Its bodies, too, are well typed.
-        let valid = wasmparser::Validator::new().validate_all(&adapter());
-        assert!(valid.is_ok(), "{valid:?}");
+        let flaw = wasmparser::Validator::new().validate_all(&adapter());
+        assert_eq!(flaw.err().map(|it| it.to_string()), None);
     }
 }
