@@ -1,14 +1,15 @@
 //! `quern store`: the data directory of a node that does not run. Only `repair` writes to it.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use quern_client::TopicName;
-use quern_node::offline::{self, Audit, Damage, Entry, OpenError};
+use quern_node::offline::{self, Audit, Damage, Entry, OpenError, TopicNames};
 use quern_protocol::message::is_reserved;
-use quern_protocol::{Block, RecordHeader, RecordKind};
+use quern_protocol::{Block, RecordHeader, RecordKind, TopicId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -404,66 +405,78 @@ fn body(block: &Block<'_>) -> Map<String, Value> {
 }
 
 fn export(args: &Export) -> Result<(), Failure> {
-    let mut standing = Standing::default();
-    let mut known = false;
-    args.visit(|header, _| {
-        known = true;
-        standing.see(header);
-        Ok(())
-    })?;
-    if !known {
+    let standing = args.standing()?;
+    if standing.is_empty() {
         let text = format!("the log holds no message of topic \"{}\"", args.topic);
         return Err(Failure::new(3, text));
     }
     // A copy stands behind messages that are newer than it is.
-    if standing.has_copies() {
-        args.print(|it| it.extensions.carried && standing.stands(it))?;
+    if standing.values().any(Standing::has_copies) {
+        args.print(&standing, |it, standing| {
+            it.extensions.carried && standing.stands(it)
+        })?;
     }
-    args.print(|it| !it.extensions.carried)
+    args.print(&standing, |it, _| !it.extensions.carried)
 }
 
 impl Export {
-    /// All records of the topic's messages up to where it is to end, in log order.
-    fn visit(
+    /// Which records stand for messages, of each topic that ever had the name. Where the log begins, messages may
+    /// precede the record that names their topic.
+    fn standing(&self) -> Result<HashMap<TopicId, Standing>, Failure> {
+        let mut all: HashMap<TopicId, Standing> = HashMap::new();
+        let (mut names, mut is_named) = (TopicNames::default(), true);
+        let mut see = |entry: Entry<'_>| {
+            let Entry::Record { header, topic, .. } = entry else {
+                return ControlFlow::Continue(());
+            };
+            let is_within = header.position.0 < self.to;
+            let may_be_it = topic.is_none_or(|it| *it == self.topic);
+            if is_within && may_be_it && header.kind == RecordKind::Message {
+                is_named &= topic.is_some();
+                all.entry(header.topic).or_default().see(&header);
+            }
+            match is_within || !is_named {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        };
+        offline::read_naming(&self.dir, &mut names, &mut see).map_err(|error| failed(&error))?;
+        all.retain(|id, _| names.of(*id) == Some(&self.topic));
+        Ok(all)
+    }
+
+    /// Those that are wanted, and meant, in log order.
+    fn print(
         &self,
-        mut each: impl FnMut(&RecordHeader, &Block<'_>) -> Result<(), Failure>,
+        standing: &HashMap<TopicId, Standing>,
+        is_meant: impl Fn(&RecordHeader, &Standing) -> bool,
     ) -> Result<(), Failure> {
-        let mut visited = Ok(());
+        let mut printed = Ok(());
         read(&self.dir, |entry| {
-            let Entry::Record {
-                header,
-                topic,
-                block,
-            } = entry
-            else {
+            let Entry::Record { header, block, .. } = entry else {
                 return ControlFlow::Continue(());
             };
             if header.position.0 >= self.to {
                 return ControlFlow::Break(());
             }
-            if topic == Some(&self.topic) {
-                visited = each(&header, &block);
+            let is_wanted = header.kind == RecordKind::Message
+                && header.position.0 >= self.from
+                && self.queue.is_none_or(|queue| queue == header.queue.0);
+            let of_topic = standing.get(&header.topic).filter(|_| is_wanted);
+            if of_topic.is_some_and(|standing| is_meant(&header, standing)) {
+                printed = print_message(&block);
             }
-            match visited.is_err() {
+            match printed.is_err() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
         })?;
-        visited
+        printed
     }
+}
 
-    /// Those that are wanted, and meant.
-    fn print(&self, is_meant: impl Fn(&RecordHeader) -> bool) -> Result<(), Failure> {
-        let range = self.from..self.to;
-        self.visit(|header, block| {
-            let is_wanted = self.queue.is_none_or(|queue| queue == header.queue.0)
-                && range.contains(&header.position.0);
-            if !is_wanted || !is_meant(header) {
-                return Ok(());
-            }
-            output::print(&(output::line(&message(block))? + "\n"))
-        })
-    }
+fn print_message(block: &Block<'_>) -> Result<(), Failure> {
+    output::print(&(output::line(&message(block))? + "\n"))
 }
 
 /// A line of `produce --ndjson`.

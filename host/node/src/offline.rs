@@ -6,13 +6,13 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use quern_broker::TopicNames;
 use quern_protocol::{
     Block, LogPosition, RecordHeader, RecordKind, RecordView, TopicId, TopicName,
 };
 use quern_store::audit::{Item, audit};
 use quern_store::fs::{Fs, RealFs};
 
+pub use quern_broker::TopicNames;
 pub use quern_store::OpenError;
 pub use quern_store::audit::{Audit, Damage};
 pub use quern_store::repair::{Lost, Mode, Repair};
@@ -48,7 +48,16 @@ pub fn read(
     dir: &Path,
     visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
 ) -> Result<Audit, OpenError> {
-    let mut names = TopicNames::default();
+    read_naming(dir, &mut TopicNames::default(), visit)
+}
+
+/// The same, and the names of topics in the end: a log that has let its beginning go may name one only behind messages
+/// of it.
+pub fn read_naming(
+    dir: &Path,
+    names: &mut TopicNames,
+    visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
+) -> Result<Audit, OpenError> {
     audit(dir, &RealFs, &mut |item| match item {
         Item::Segment { file, base, size } => visit(Entry::Segment { file, base, size }),
         Item::Group {
@@ -69,7 +78,7 @@ pub fn read(
         }),
         Item::Recalled { kind, body } => {
             if kind == RecordKind::Topic {
-                learn(&mut names, body);
+                learn(names, body);
             }
             ControlFlow::Continue(())
         }
@@ -79,7 +88,7 @@ pub fn read(
                 return ControlFlow::Continue(());
             };
             if header.kind == RecordKind::Topic {
-                learn(&mut names, block.stored_body());
+                learn(names, block.stored_body());
             }
             let is_message = header.kind == RecordKind::Message;
             let topic = names.of(header.topic).filter(|_| is_message);
