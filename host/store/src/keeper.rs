@@ -29,7 +29,7 @@ use crate::snapshot::{Item, StateFile, chunks};
 use crate::steps::Turn;
 use crate::syncer::Dispatcher;
 use crate::wait_list::WaitList;
-use crate::{limits, state_batch};
+use crate::{limits, quarantine, state_batch};
 
 /// See the module.
 pub(crate) struct Keeper {
@@ -318,7 +318,13 @@ impl Keeper {
         self.keys.forget_before(head)?;
         let log_dir = self.dir.join("commitlog");
         for segment in self.segments.retire(head) {
-            self.env.fs.remove(&Segment::path(&log_dir, segment.base))?;
+            let path = Segment::path(&log_dir, segment.base);
+            if self.keeping.gave_up_in(segment.base..segment.end(), now) {
+                let kept_in = quarantine::put_aside(&*self.env.fs, &self.dir, &path)?;
+                tracing::error!(code = "Q-4002", %kept_in, "a segment is put aside for what could not be read of it");
+                continue;
+            }
+            self.env.fs.remove(&path)?;
             tracing::info!(base = segment.base, "a segment of the log was let go");
         }
         self.env.fs.sync_dir(&log_dir)?;

@@ -7,6 +7,7 @@
 //! message of each key, whatever a segment goes for.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 use quern_protocol::block::Pairs;
 use quern_protocol::{LogPosition, QueueOffset, RecordView, TopicId};
@@ -209,6 +210,12 @@ impl Keeping {
         kept + copies.iter().filter(is_new).count() > self.most
     }
 
+    /// Whether something in this range of the log was to be kept, and is given up.
+    pub(crate) fn gave_up_in(&self, range: Range<u64>, now: u64) -> bool {
+        let mut there = self.unreadable.iter();
+        there.any(|(position, it)| range.contains(&position.0) && it.is_lost(now))
+    }
+
     /// From the beginning: those that are there are seen to be.
     fn begin(&mut self, look: &Look<'_>) {
         self.head = look.head;
@@ -273,7 +280,7 @@ impl Keeping {
         });
         known.tries = known.tries.saturating_add(1);
         if known.is_lost(now) {
-            tracing::error!(code = "Q-4002", %error, "a message that was to be kept is given up: its segment goes");
+            tracing::error!(code = "Q-4002", %error, "a message that was to be kept is given up: its segment is put into quarantine");
             return;
         }
         if known.tries == 1 {

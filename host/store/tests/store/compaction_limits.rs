@@ -151,7 +151,8 @@ fn what_cannot_be_compared_stays_and_all_else_goes() {
     }
 }
 
-/// It is tried for an hour and more, and what can be read goes with the log meanwhile and afterwards.
+/// It is tried for an hour and more, and what can be read goes with the log meanwhile and afterwards. What is given up
+/// is put aside with its segment, for whoever can read it.
 #[test]
 fn what_the_disk_does_not_give_is_given_up_after_a_while() {
     for topic in [COMPACTED, KEPT] {
@@ -177,5 +178,7 @@ fn what_the_disk_does_not_give_is_given_up_after_a_while() {
         }
         assert!(head(&fs) > lost, "the log goes on");
         assert_eq!(offsets(&life, topic), [0, 2]);
+        let aside = fs.list(Path::new("/q/quarantine")).unwrap();
+        assert_eq!(aside, ["00000000000000000000.seg"]);
     }
 }
