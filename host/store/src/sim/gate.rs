@@ -1,6 +1,9 @@
 //! A gate that calls go through; a test can shut it, and sees who waits before it.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct State {
@@ -51,10 +54,18 @@ pub struct HeldUp(Gate);
 
 impl HeldUp {
     /// Blocks until so many calls wait.
+    ///
+    /// # Panics
+    ///
+    /// If they do not come within a minute: they will not.
     pub fn wait_for(&self, count: usize) {
         let (state, changed) = &*self.0.0;
         let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(changed.wait_while(state, |state| state.waiting < count));
+        let waited = changed.wait_timeout_while(state, A_MINUTE, |state| state.waiting < count);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let waiting = state.waiting;
+        drop(state);
+        assert!(waiting >= count, "{waiting} calls wait, not {count}");
     }
 }
 

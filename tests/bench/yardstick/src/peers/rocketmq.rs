@@ -44,11 +44,9 @@ pub(super) fn durability(class: Class) -> &'static str {
     }
 }
 
-/// Files of settings of a name server and a broker, in the names that its port to Rust knows, too.
-pub(super) fn settings(site: &Site<'_>) -> Result<(PathBuf, PathBuf)> {
+/// A file of settings of a broker, in names that its port to Rust knows, too.
+pub(super) fn settings(site: &Site<'_>) -> Result<PathBuf> {
     let ports = &site.ports;
-    let names = [("listenPort", ports.name_server.to_string())];
-    let names = properties(site.dir.join("namesrv.conf"), &names)?;
     let store = site.dir.join("data");
     let flush = durability(site.class).split_once('=');
     let broker = [
@@ -67,8 +65,7 @@ pub(super) fn settings(site: &Site<'_>) -> Result<(PathBuf, PathBuf)> {
         ("enablePropertyFilter", "true".to_owned()),
         ("flushDiskType", flush.map_or("", |(_, it)| it).to_owned()),
     ];
-    let broker = properties(site.dir.join("broker.conf"), &broker)?;
-    Ok((names, broker))
+    properties(site.dir.join("broker.conf"), &broker)
 }
 
 impl Peer for RocketMq {
@@ -108,7 +105,9 @@ impl Peer for RocketMq {
         let jars = self.jars()?;
         let ports = &site.ports;
         let home = site.dir.join("home");
-        let (names, broker) = settings(site)?;
+        let names = [("listenPort", ports.name_server.to_string())];
+        let names = properties(site.dir.join("namesrv.conf"), &names)?;
+        let broker = settings(site)?;
         let mut name_server = jars.java(site.place, &home, &NAME_SERVER)?;
         name_server
             .arg("org.apache.rocketmq.namesrv.NamesrvStartup")

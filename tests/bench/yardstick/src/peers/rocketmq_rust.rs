@@ -29,7 +29,11 @@ impl Peer for RocketMqRust {
     }
 
     fn can(&self, work: Work) -> bool {
-        work != Work::Drain(Filter::Own)
+        // By SQL92 it let nothing through within a minute.
+        !matches!(
+            work,
+            Work::Drain(Filter::Sql | Filter::SqlHalf | Filter::Own)
+        )
     }
 
     fn greeting(&self) -> Option<Vec<u8>> {
@@ -57,21 +61,18 @@ impl Peer for RocketMqRust {
     }
 
     fn servers(&self, site: &Site<'_>) -> Result<Vec<Server>> {
-        let (names, broker) = settings(site)?;
         let home = site.dir.join("home");
         std::fs::create_dir_all(home.join("conf"))?;
         let of = |binary: &str| {
             let mut command = Command::new(site.place.cache.join(NAME).join("bin").join(binary));
-            command
-                .env("ROCKETMQ_HOME", &home)
-                .current_dir(&home)
-                .arg("-c");
+            command.env("ROCKETMQ_HOME", &home).current_dir(&home);
             command
         };
         let mut name_server = of("rocketmq-namesrv-rust");
-        name_server.arg(names);
+        let port = site.ports.name_server.to_string();
+        name_server.args(["--listenPort", &port]);
         let mut server = of("rocketmq-broker-rust");
-        server.arg(broker);
+        server.arg("-c").arg(settings(site)?);
         Ok(vec![
             Server {
                 name: "namesrv",
