@@ -27,6 +27,7 @@ mod group_settings;
 mod groups;
 mod health;
 mod hold;
+mod in_use;
 mod join;
 mod lease;
 mod leases;

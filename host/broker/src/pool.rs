@@ -180,19 +180,19 @@ impl<T: Default> Waiting<T> {
                 before(&mut kept);
                 loop {
                     let is_done = job(&mut kept).is_break();
-                    if is_done || (self.clock)().saturating_sub(begins) >= SLICE {
-                        return is_done;
+                    let took = (self.clock)().saturating_sub(begins);
+                    if is_done || took >= SLICE {
+                        return (is_done, took);
                     }
                 }
             }));
-            let is_done = turned.unwrap_or_else(|_| {
+            let (is_done, took) = turned.unwrap_or_else(|_| {
                 // It may be anything by now.
                 kept = T::default();
-                true
+                (true, (self.clock)().saturating_sub(begins))
             });
             // What it holds is given back before another is waited for.
             let rest = (!is_done).then_some(job);
-            let took = (self.clock)().saturating_sub(begins);
             let mut state = self.lock();
             state.line.over(who, took, rest);
             turn = self.next(state);

@@ -36,7 +36,8 @@ pub(crate) async fn once_more(
             Err(error) if !given.messages.is_empty() => {
                 tracing::warn!(%error, topic = %topic.name, %queue, "a queue gives nothing once more");
             }
-            held => drop(held?),
+            Err(error) => return Err(error),
+            Ok(_) => {}
         }
     }
     Ok(())

@@ -1,34 +1,37 @@
 //! Who gives messages of a queue to a group by pop does it alone, and gives each time a token of its own.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use quern_protocol::{GroupName, QueueId, TopicId};
 use tokio::sync::OwnedMutexGuard;
 
+use crate::in_use::InUse;
 use crate::limits;
 
 type Key = (GroupName, TopicId, QueueId);
 
 /// Whoever gives messages of a queue to a group does it alone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gates {
-    known: Mutex<Known>,
+    known: Mutex<InUse<Key, tokio::sync::Mutex<()>>>,
     tokens: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    gates: HashMap<Key, Arc<tokio::sync::Mutex<()>>>,
-    /// So many were in use when it was last looked which are.
-    in_use: usize,
+impl Default for Gates {
+    fn default() -> Self {
+        Self {
+            known: Mutex::new(InUse::new(limits::POP_GATES)),
+            tokens: AtomicU64::default(),
+        }
+    }
 }
 
 impl Gates {
     /// Keeps everybody else from giving messages of a queue.
     pub(crate) async fn enter(&self, key: Key) -> OwnedMutexGuard<()> {
-        self.of(key).lock_owned().await
+        self.of(&key).lock_owned().await
     }
 
     /// The same of some queues: whoever says where a group goes on must not meet one who gives what came before.
@@ -47,15 +50,10 @@ impl Gates {
         closed
     }
 
-    fn of(&self, key: Key) -> Arc<tokio::sync::Mutex<()>> {
+    fn of(&self, key: &Key) -> Arc<tokio::sync::Mutex<()>> {
         let known = self.known.lock();
         let mut known = known.expect("no code that can panic runs under the gates lock");
-        // Not at each that comes, however many are in use.
-        if known.gates.len() >= limits::POP_GATES.max(2 * known.in_use) {
-            known.gates.retain(|_, it| Arc::strong_count(it) > 1);
-            known.in_use = known.gates.len();
-        }
-        Arc::clone(known.gates.entry(key).or_default())
+        known.of(key, tokio::sync::Mutex::default)
     }
 
     /// One that was never given, across restarts too: later than the newest that the log knows.

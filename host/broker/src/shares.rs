@@ -1,10 +1,10 @@
 //! Shares: each may have so much under way, and waits for itself when it wants more.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::in_use::InUse;
 use crate::limits;
 use crate::pool::Who;
 
@@ -12,14 +12,7 @@ use crate::pool::Who;
 #[derive(Debug)]
 pub(crate) struct Shares {
     each: usize,
-    known: Mutex<Known>,
-}
-
-#[derive(Debug)]
-struct Known {
-    shares: HashMap<Who, Arc<Semaphore>>,
-    /// When there are so many, those nobody uses go.
-    most: usize,
+    known: Mutex<InUse<Who, Semaphore>>,
 }
 
 const POISONED: &str = "no code that can panic runs under the lock of the shares";
@@ -28,10 +21,7 @@ impl Shares {
     pub(crate) fn new(each: usize) -> Self {
         Self {
             each,
-            known: Mutex::new(Known {
-                shares: HashMap::new(),
-                most: limits::SHARES,
-            }),
+            known: Mutex::new(InUse::new(limits::SHARES)),
         }
     }
 
@@ -43,17 +33,7 @@ impl Shares {
 
     fn of(&self, who: &Who) -> Arc<Semaphore> {
         let mut known = self.known.lock().expect(POISONED);
-        if let Some(share) = known.shares.get(who) {
-            return Arc::clone(share);
-        }
-        if known.shares.len() >= known.most {
-            known.shares.retain(|_, it| Arc::strong_count(it) > 1);
-            // Not all of them are looked at for each that comes, however many are in use.
-            known.most = limits::SHARES.max(2 * known.shares.len());
-        }
-        let share = Arc::new(Semaphore::new(self.each));
-        known.shares.insert(who.clone(), Arc::clone(&share));
-        share
+        known.of(who, || Semaphore::new(self.each))
     }
 }
 
@@ -66,7 +46,7 @@ mod tests {
     #[tokio::test]
     async fn shares_nobody_uses_are_forgotten_and_others_are_kept() {
         let shares = Shares::new(1);
-        let count = || shares.known.lock().unwrap().shares.len();
+        let count = || shares.known.lock().unwrap().len();
         let who = |n: usize| Who::Senders(TopicId(n as u32));
         let mut held = Vec::new();
         for n in 0..limits::SHARES {
