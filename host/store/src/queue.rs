@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -126,6 +127,16 @@ impl Batch {
     /// Bytes it takes in the log.
     pub(crate) fn stored_len(&self) -> usize {
         self.blocks.len() + self.facts.len() * self.head_len() as usize
+    }
+}
+
+/// One that is lost in a panic is not waited for.
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if thread::panicking() && !self.slot.is_settled() {
+            let why = "a thread of the log panicked".to_owned();
+            self.slot.settle(Err(AppendError::Failed(why)));
+        }
     }
 }
 

@@ -159,6 +159,7 @@ struct Waits<'a> {
 
 impl Waits<'_> {
     fn run(&self, queue: &Queue, mut turn: impl FnMut() -> Turn) {
+        let _alarm = Alarm(queue);
         loop {
             match turn() {
                 Turn::Moved => {}
@@ -180,6 +181,20 @@ impl Waits<'_> {
     }
 }
 
+/// Should the thread panic, the log has failed: no other waits for it, and nobody is left without an answer.
+struct Alarm<'a>(&'a Queue);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let name = thread::current().name().unwrap_or("of no name").to_owned();
+            let why = format!("its thread {name} panicked");
+            tracing::error!(code = "Q-4002", why, "the log cannot be written any more");
+            self.0.fail(&why);
+        }
+    }
+}
+
 /// The threads of a store.
 pub(crate) struct Running {
     queue: Arc<Queue>,
@@ -197,9 +212,8 @@ impl Running {
         let appender = self.appender.join();
         let others = (self.syncer.join(), self.maker.join(), self.keeper.join());
         let (Ok(appender), (Ok(()), Ok(()), Ok(mut keeper))) = (appender, others) else {
-            return Err(CloseError::Failed(
-                "a thread of the log panicked".to_owned(),
-            ));
+            let why = self.queue.lock().failed.clone();
+            return Err(CloseError::Failed(why.unwrap_or_default()));
         };
         closed(&self.queue, &mut keeper, &appender, clean)
     }

@@ -14,6 +14,7 @@ mod gathering;
 mod halves;
 mod keeping;
 mod last_offset;
+mod panics;
 mod reads;
 mod repair;
 mod search;
