@@ -1,7 +1,9 @@
 //! Memory for one call. What the broker hands over, and what a plugin makes of it while it decides, is gone when
 //! the call is over; so it is laid side by side in a space of its own, which is empty again when the last piece
-//! of it is given back. What a plugin keeps (compiled expressions, routes) is made while it is *not* deciding and
+//! of it is given back. What a plugin keeps (compiled expressions, routes) is made while [`Keeping`] says so, and
 //! comes from the usual allocator, as does what the space has no room for.
+//!
+//! So an instance that decides once, as strategies' do, never asks its host for more memory.
 //!
 //! A plugin that keeps something it has made while deciding may do so: the space is then never quite empty, fills
 //! up, and the usual allocator serves it from then on.
@@ -26,8 +28,8 @@ struct Arena {
     top: Cell<usize>,
     /// Pieces not given back.
     pieces: Cell<usize>,
-    /// Whether a plugin decides just now.
-    is_deciding: Cell<bool>,
+    /// Whether a plugin makes something it keeps just now.
+    is_keeping: Cell<bool>,
 }
 
 // SAFETY: a guest has one thread; a component of this contract cannot make another.
@@ -38,7 +40,7 @@ static ARENA: Arena = Arena {
     space: Space(UnsafeCell::new([0; SPACE])),
     top: Cell::new(0),
     pieces: Cell::new(0),
-    is_deciding: Cell::new(false),
+    is_keeping: Cell::new(false),
 };
 
 impl Arena {
@@ -86,7 +88,7 @@ impl Arena {
 unsafe impl GlobalAlloc for Arena {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if self.is_deciding.get()
+        if !self.is_keeping.get()
             && layout.align() <= align_of::<Space>()
             && let Some(piece) = self.piece(layout.size(), layout.align())
         {
@@ -132,21 +134,19 @@ unsafe impl GlobalAlloc for Arena {
     }
 }
 
-/// While it lives, what is allocated is thought to be gone when the call is over.
-pub(crate) struct Deciding;
+/// While it lives, what is allocated is thought to outlive the call.
+pub(crate) struct Keeping;
 
-impl Deciding {
-    #[inline]
+impl Keeping {
     pub(crate) fn begin() -> Self {
-        ARENA.is_deciding.set(true);
+        ARENA.is_keeping.set(true);
         Self
     }
 }
 
-impl Drop for Deciding {
-    #[inline]
+impl Drop for Keeping {
     fn drop(&mut self) {
-        ARENA.is_deciding.set(false);
+        ARENA.is_keeping.set(false);
     }
 }
 

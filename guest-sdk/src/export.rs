@@ -33,17 +33,17 @@ fn described(mut it: Description) -> about::Description {
     }
 }
 
-/// Runs what decides: all it allocates is gone when it is answered; see `arena.rs`.
-fn deciding<T>(decide: impl FnOnce() -> T) -> T {
+/// Makes what a plugin keeps; all else it allocates is gone when a call is over; see `arena.rs`.
+fn keeping<T>(make: impl FnOnce() -> T) -> T {
     #[cfg(target_family = "wasm")]
-    let _it = crate::arena::Deciding::begin();
-    decide()
+    let _it = crate::arena::Keeping::begin();
+    make()
 }
 
 pub mod filter {
     use std::marker::PhantomData;
 
-    use super::{about, deciding, described};
+    use super::{about, described, keeping};
     use crate::about::Params;
     use crate::batch::Batch;
     use crate::bindings::filter::exports::quern::plugin::filter;
@@ -73,8 +73,10 @@ pub mod filter {
         ) -> Result<filter::Subscription, types::Refusal> {
             crate::panics::report_panics();
             let params = Params::check(&F::describe(), params)?;
-            let compiled = F::compile(&expression, &params)?;
-            Ok(filter::Subscription::new(Self(compiled)))
+            keeping(|| {
+                let compiled = F::compile(&expression, &params)?;
+                Ok(filter::Subscription::new(Self(compiled)))
+            })
         }
 
         fn needs(&self) -> types::Needs {
@@ -82,10 +84,8 @@ pub mod filter {
         }
 
         fn matches(&self, batch: types::Batch) -> Result<types::Verdicts, types::Failure> {
-            deciding(|| {
-                let verdicts = self.0.judge(&Batch::from(batch))?;
-                Ok(verdicts.into_words())
-            })
+            let verdicts = self.0.judge(&Batch::from(batch))?;
+            Ok(verdicts.into_words())
         }
     }
 }
@@ -93,7 +93,7 @@ pub mod filter {
 pub mod body_filter {
     use std::marker::PhantomData;
 
-    use super::{about, deciding, described};
+    use super::{about, described, keeping};
     use crate::about::Params;
     use crate::batch::{Batch, Verdicts};
     use crate::bindings::body_filter::exports::quern::plugin::body_filter;
@@ -124,8 +124,10 @@ pub mod body_filter {
         ) -> Result<body_filter::Subscription, types::Refusal> {
             crate::panics::report_panics();
             let params = Params::check(&F::describe(), params)?;
-            let compiled = F::compile(&expression, &params)?;
-            Ok(body_filter::Subscription::new(Self(compiled)))
+            keeping(|| {
+                let compiled = F::compile(&expression, &params)?;
+                Ok(body_filter::Subscription::new(Self(compiled)))
+            })
         }
 
         fn needs(&self) -> types::Needs {
@@ -138,20 +140,18 @@ pub mod body_filter {
             ends: Vec<u32>,
             bodies: Vec<u8>,
         ) -> Result<types::Verdicts, types::Failure> {
-            deciding(|| {
-                let batch = Batch::from(batch);
-                let mut verdicts = Verdicts::none(&batch);
-                let mut start = 0;
-                for (message, end) in ends.into_iter().enumerate().take(batch.len()) {
-                    let end = end as usize;
-                    let body = bodies.get(start..end).unwrap_or(&[]);
-                    start = end;
-                    if self.0.matches(&batch, message, body)? {
-                        verdicts.deliver(message);
-                    }
+            let batch = Batch::from(batch);
+            let mut verdicts = Verdicts::none(&batch);
+            let mut start = 0;
+            for (message, end) in ends.into_iter().enumerate().take(batch.len()) {
+                let end = end as usize;
+                let body = bodies.get(start..end).unwrap_or(&[]);
+                start = end;
+                if self.0.matches(&batch, message, body)? {
+                    verdicts.deliver(message);
                 }
-                Ok(verdicts.into_words())
-            })
+            }
+            Ok(verdicts.into_words())
         }
     }
 }
@@ -160,7 +160,7 @@ pub mod queue_selector {
     use std::cell::RefCell;
     use std::marker::PhantomData;
 
-    use super::{about, deciding, described};
+    use super::{about, described, keeping};
     use crate::about::Params;
     use crate::batch::Batch;
     use crate::bindings::queue_selector::exports::quern::plugin::queue_selector;
@@ -188,8 +188,10 @@ pub mod queue_selector {
         fn open(params: types::Params) -> Result<queue_selector::Selector, types::Refusal> {
             crate::panics::report_panics();
             let params = Params::check(&S::describe(), params)?;
-            let opened = (S::open(&params)?, Vec::new());
-            Ok(queue_selector::Selector::new(Self(RefCell::new(opened))))
+            keeping(|| {
+                let opened = (S::open(&params)?, Vec::new());
+                Ok(queue_selector::Selector::new(Self(RefCell::new(opened))))
+            })
         }
 
         fn needs(&self) -> types::Needs {
@@ -198,15 +200,18 @@ pub mod queue_selector {
 
         fn route(&self, queues: Vec<queue_selector::Queue>) {
             let (selector, known) = &mut *self.0.borrow_mut();
-            let queues = queues.into_iter().map(|queue| Queue {
-                broker: queue.broker,
+            // Copies: what was handed over is memory of this call.
+            let copy = |queue: &queue_selector::Queue| Queue {
+                broker: queue.broker.clone(),
                 id: queue.id,
-                zone: queue.zone,
+                zone: queue.zone.clone(),
                 latency_us: queue.latency_us,
                 backlog: queue.backlog,
+            };
+            keeping(|| {
+                *known = queues.iter().map(copy).collect();
+                selector.route(known);
             });
-            *known = queues.collect();
-            selector.route(known);
         }
 
         fn select(&self, batch: types::Batch) -> Result<Vec<u32>, types::Failure> {
@@ -214,14 +219,12 @@ pub mod queue_selector {
             if queues.is_empty() {
                 return Err("there is no queue to choose from".to_owned());
             }
-            deciding(|| {
-                let batch = Batch::from(batch);
-                let mut chosen = Vec::with_capacity(batch.len());
-                for message in 0..batch.len() {
-                    chosen.push(selector.select(queues, &batch, message)? as u32);
-                }
-                Ok(chosen)
-            })
+            let batch = Batch::from(batch);
+            let mut chosen = Vec::with_capacity(batch.len());
+            for message in 0..batch.len() {
+                chosen.push(selector.select(queues, &batch, message)? as u32);
+            }
+            Ok(chosen)
         }
     }
 }
@@ -229,7 +232,7 @@ pub mod queue_selector {
 pub mod allocation_strategy {
     use std::marker::PhantomData;
 
-    use super::{about, deciding, described};
+    use super::{about, described};
     use crate::about::Params;
     use crate::bindings::allocation_strategy::exports::quern::plugin::allocation_strategy;
     use crate::bindings::types;
@@ -259,13 +262,11 @@ pub mod allocation_strategy {
             params: types::Params,
         ) -> Result<Vec<u32>, types::Failure> {
             crate::panics::report_panics();
-            deciding(|| {
-                let params = Params::check(&S::describe(), params);
-                let params = params.map_err(|refusal| refusal.reason().to_owned())?;
-                let owners = S::allocate(&Request::from(request), &params)?;
-                let index = |owner: Option<usize>| owner.map_or(NOBODY, |it| it as u32);
-                Ok(owners.into_iter().map(index).collect())
-            })
+            let params = Params::check(&S::describe(), params);
+            let params = params.map_err(|refusal| refusal.reason().to_owned())?;
+            let owners = S::allocate(&Request::from(request), &params)?;
+            let index = |owner: Option<usize>| owner.map_or(NOBODY, |it| it as u32);
+            Ok(owners.into_iter().map(index).collect())
         }
     }
 

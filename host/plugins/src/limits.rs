@@ -142,6 +142,8 @@ pub(crate) const BATCH_BODIES: usize = 64;
 pub(crate) const BATCH_BODY_BYTES: usize = 2 * 1024 * 1024;
 /// Table elements of an instance.
 pub(crate) const TABLE: usize = 20_000;
+/// Bytes of a memory, and of a table, that stay with its slot when an instance is done.
+pub(crate) const KEPT_PAGES: usize = 64 * 1024;
 /// Native stack of a guest, bytes.
 pub(crate) const STACK: usize = 512 * 1024;
 /// Instances of one process.
