@@ -152,11 +152,13 @@ impl Batch {
         }
     }
 
+    #[inline]
     pub fn begin_message(&mut self) {
         debug_assert!(self.is_whole(), "the message before was ended");
     }
 
     /// The next text of this message; `None` = it has none.
+    #[inline]
     pub fn text(&mut self, text: Option<&str>) {
         let flat = &mut self.flat.messages;
         flat.text.push_str(text.unwrap_or(""));
@@ -168,6 +170,7 @@ impl Batch {
     }
 
     /// The next number of this message.
+    #[inline]
     pub fn number(&mut self, number: i64) {
         self.flat.messages.numbers.push(number);
     }
@@ -179,6 +182,7 @@ impl Batch {
         bodies.ends.push(bodies.bytes.len() as u32);
     }
 
+    #[inline]
     pub fn end_message(&mut self) {
         self.flat.messages.len += 1;
         debug_assert!(self.is_whole(), "every text and number was given");
@@ -192,15 +196,18 @@ impl Batch {
     }
 
     /// How many messages.
+    #[inline]
     pub fn len(&self) -> usize {
         self.flat.messages.len as usize
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.flat.messages.len == 0
     }
 
     /// Worth judging now: more would not make it cheaper, or take too long.
+    #[inline]
     pub fn is_full(&self) -> bool {
         let bodies = &self.flat.bodies;
         self.len() >= self.most

@@ -14,6 +14,10 @@ mod sample;
 use anyhow::Result;
 use quern_plugins::{Config, Runtime};
 
+/// The allocator a broker runs with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<()> {
     // Plugins are compiled by children of this process, which are this program again.
     quern_plugins::plugin_child_main();
