@@ -28,6 +28,7 @@ use crate::segments::Segments;
 use crate::snapshot::{Item, StateFile, chunks};
 use crate::steps::Turn;
 use crate::syncer::Dispatcher;
+use crate::unreadable::Unreadable;
 use crate::wait_list::WaitList;
 use crate::{limits, quarantine, state_batch};
 
@@ -64,6 +65,8 @@ pub(crate) struct Keeper {
     /// The log is in its reserve.
     pub(crate) is_refusing: bool,
     pub(crate) keeping: Keeping,
+    /// Of those that wait.
+    pub(crate) unreadable: Unreadable,
     /// The log is larger than it may be, for compacted topics.
     pub(crate) is_oversized: bool,
     /// What the scrub has found.
@@ -296,7 +299,7 @@ impl Keeper {
         let Some(head) = self.carry_kept(&sealed, head, topics, now)? else {
             return Ok(());
         };
-        let head = self.carry(&waiting, head)?;
+        let head = self.carry(&waiting, head, now);
         let covered = snapshot.map_or(0, |snapshot| snapshot.as_of);
         self.judge_snapshot(covered);
         let ends = sealed.iter().map(|segment| segment.end);
@@ -319,7 +322,10 @@ impl Keeper {
         let log_dir = self.dir.join("commitlog");
         for segment in self.segments.retire(head) {
             let path = Segment::path(&log_dir, segment.base);
-            if self.keeping.gave_up_in(segment.base..segment.end(), now) {
+            let range = segment.base..segment.end();
+            let is_given_up = self.keeping.gave_up_in(range.clone(), now)
+                || self.unreadable.is_given_up_in(range, now);
+            if is_given_up {
                 let kept_in = quarantine::put_aside(&*self.env.fs, &self.dir, &path)?;
                 tracing::error!(code = "Q-4002", %kept_in, "a segment is put aside for what could not be read of it");
                 continue;
@@ -327,6 +333,7 @@ impl Keeper {
             self.env.fs.remove(&path)?;
             tracing::info!(base = segment.base, "a segment of the log was let go");
         }
+        self.unreadable.forget_before(head);
         self.env.fs.sync_dir(&log_dir)?;
         self.check(0)
     }
@@ -414,15 +421,15 @@ impl Keeper {
 
     /// A message that waits is not expired, however old it is: it moves to the end, and what is before it goes
     /// the next time. Where the log can begin now.
-    fn carry(&mut self, waiting: &[Arc<WaitList>], head: u64) -> Result<u64, Later> {
+    fn carry(&mut self, waiting: &[Arc<WaitList>], head: u64, now: u64) -> u64 {
         let mut possible = head;
         for list in waiting {
-            let copies = list.carry(&self.segments, head)?;
+            let copies = list.carry(&self.segments, (head, now), &mut self.unreadable);
             self.is_carrying |= !copies.is_empty();
             copies.into_iter().for_each(|it| self.queue.submit(it));
             possible = list.oldest().map_or(possible, |it| possible.min(it.0));
         }
-        Ok(possible)
+        possible
     }
 
     fn checkpoint(&self, durable: LogPosition, head: u64, clean: bool) -> Checkpoint {

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use quern_protocol::block::Pairs;
-use quern_protocol::{LogPosition, QueueOffset, RecordView, TopicId};
+use quern_protocol::{QueueOffset, RecordView, TopicId};
 
 use crate::compaction;
 use crate::consume_queue::{ConsumeQueues, Entry, Key};
@@ -20,6 +20,7 @@ use crate::limits;
 use crate::pending::{Acknowledge, Slot};
 use crate::queue::{Batch, Original};
 use crate::segments::Segments;
+use crate::unreadable::Unreadable;
 use crate::wait_list::{self, AppendOne};
 
 /// Which messages of a topic outlive their segments.
@@ -50,26 +51,10 @@ pub(crate) struct Keeping {
     /// Of those before, what the disk did not give, to be tried again when all else is done …
     missed: Vec<(Key, Entry)>,
     /// … for as long as that may be.
-    unreadable: HashMap<LogPosition, Unreadable>,
+    unreadable: Unreadable,
     /// So many messages may be kept behind their segments.
     most: usize,
     has_warned: bool,
-}
-
-/// A message that the disk does not give.
-#[derive(Debug, Clone, Copy)]
-struct Unreadable {
-    /// By the log's clock, ms.
-    since: u64,
-    tries: u32,
-}
-
-impl Unreadable {
-    /// It was tried for long enough.
-    fn is_lost(self, now: u64) -> bool {
-        let age = now.saturating_sub(self.since);
-        self.tries > limits::UNREADABLE_TRIES && age > limits::UNREADABLE_MS
-    }
 }
 
 /// A look at what is to go.
@@ -212,8 +197,7 @@ impl Keeping {
 
     /// Whether something in this range of the log was to be kept, and is given up.
     pub(crate) fn gave_up_in(&self, range: Range<u64>, now: u64) -> bool {
-        let mut there = self.unreadable.iter();
-        there.any(|(position, it)| range.contains(&position.0) && it.is_lost(now))
+        self.unreadable.is_given_up_in(range, now)
     }
 
     /// From the beginning: those that are there are seen to be.
@@ -223,8 +207,7 @@ impl Keeping {
         self.done.clear();
         self.staying.clear();
         self.missed.clear();
-        let head = look.segments.head();
-        self.unreadable.retain(|position, _| position.0 >= head);
+        self.unreadable.forget_before(look.segments.head());
     }
 
     /// False: there is more to look through, or to copy.
@@ -269,24 +252,12 @@ impl Keeping {
         }
     }
 
-    /// What the disk does not give is tried again for a while. Then it is lost, or one bad sector would keep the log
-    /// from ever letting anything go.
+    /// What the disk does not give is tried again, unless it is given up.
     fn miss(&mut self, look: &Look<'_>, key: Key, entry: Entry, error: &ReadError) {
-        let now = look.now;
-        let known = self.unreadable.entry(entry.position);
-        let known = known.or_insert(Unreadable {
-            since: now,
-            tries: 0,
-        });
-        known.tries = known.tries.saturating_add(1);
-        if known.is_lost(now) {
-            tracing::error!(code = "Q-4002", %error, "a message that was to be kept is given up: its segment is put into quarantine");
-            return;
+        let why = ("a message that is to be kept", error);
+        if !self.unreadable.miss(entry.position, look.now, why) {
+            self.missed.push((key, entry));
         }
-        if known.tries == 1 {
-            tracing::warn!(code = "Q-4002", %error, "its segment stays for now: a message that is to be kept is in it");
-        }
-        self.missed.push((key, entry));
     }
 
     /// Goes on through a queue: what is to go next; none = there is no more of that.
@@ -315,7 +286,7 @@ impl Keeping {
                     continue;
                 }
             };
-            self.unreadable.remove(&entry.position);
+            self.unreadable.found(entry.position);
             let stored_at = copy.original.map_or(0, |it| it.stored_at);
             if look.keeps(key.0, stored_at) {
                 copies.bytes += entry.size as usize;

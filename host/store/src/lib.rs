@@ -59,6 +59,7 @@ mod steps;
 mod stretch;
 mod syncer;
 mod timers;
+mod unreadable;
 mod wait_list;
 
 use std::path::{Path, PathBuf};

@@ -25,6 +25,7 @@ use crate::error::{AppendError, ReadError};
 use crate::pending::{Pending, Slot, Taken};
 use crate::queue::Batch;
 use crate::segments::Segments;
+use crate::unreadable::Unreadable;
 use crate::{Append, Entry, Store, facts, key_index, limits, state_batch};
 
 /// One message block, verified by the caller, that has been delivered before or is for later.
@@ -331,21 +332,18 @@ impl WaitList {
     }
 
     /// Copies of those whose records stand before a position, so many bytes of them at once: batches for
-    /// the end of the log. One whose record is damaged is lost.
+    /// the end of the log. One whose record is damaged is lost, and so is one that the disk has not given for long.
     pub(crate) fn carry(
         self: &Arc<Self>,
         segments: &Segments,
-        head: u64,
-    ) -> Result<Vec<Batch>, ReadError> {
+        (head, now): (u64, u64),
+        unreadable: &mut Unreadable,
+    ) -> Vec<Batch> {
         let mut batches = Vec::new();
-        let mut failed = None;
         for (waiting, at) in self.take_before(head, limits::CARRIED_AT_ONCE) {
-            if failed.is_some() {
-                self.put_back(waiting.position);
-                continue;
-            }
             match record(segments, &waiting, at) {
                 Ok(one) => {
+                    unreadable.found(at);
                     let mut copy = batch(self.kind, one, self.slot(waiting.position));
                     copy.origin = Some(origin(&waiting));
                     copy.carried = true;
@@ -355,16 +353,13 @@ impl WaitList {
                     tracing::error!(code = "Q-4007", %error, "a message that waited is lost");
                     self.remove(waiting.position);
                 }
-                Err(error) => {
-                    self.put_back(waiting.position);
-                    failed = Some(error);
+                Err(error) if unreadable.miss(at, now, ("a message that waits", &error)) => {
+                    self.remove(waiting.position);
                 }
+                Err(_) => self.put_back(waiting.position),
             }
         }
-        match failed {
-            Some(error) if batches.is_empty() => Err(error),
-            _ => Ok(batches),
-        }
+        batches
     }
 }
 

@@ -4,13 +4,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use quern_protocol::{QueueId, QueueOffset, TopicId};
-use quern_store::Part;
+use quern_protocol::{LogPosition, QueueId, QueueOffset, TopicId};
 use quern_store::clock::ManualClock;
 use quern_store::fs::Fs as _;
 use quern_store::sim::{SECTOR, SimFs};
+use quern_store::{AppendOne, Part};
 
 use crate::compaction::{COMPACTED, HOUR, Habits, KEPT, Life, SEGMENT, head};
+use crate::{block, wait};
 
 const BY_AGE: Habits = Habits {
     by_size: false,
@@ -181,4 +182,45 @@ fn what_the_disk_does_not_give_is_given_up_after_a_while() {
         let aside = fs.list(Path::new("/q/quarantine")).unwrap();
         assert_eq!(aside, ["00000000000000000000.seg"]);
     }
+}
+
+#[test]
+fn what_waits_and_the_disk_does_not_give_is_given_up_too() {
+    let (fs, clock) = world();
+    let mut life = Life::begin(&fs, &clock, BY_AGE);
+    let mut positions = Vec::new();
+    for body in ["a", "b", "c"] {
+        let pending = life.store.submit_one(AppendOne {
+            topic: KEPT,
+            block: block(body),
+            due_at: Some(u64::MAX),
+            ..AppendOne::default()
+        });
+        life.settle();
+        positions.push(wait(pending).unwrap().position);
+        life.fill(2);
+    }
+    life.fill(200);
+    let mut life = again(&fs, &clock, life);
+    spoil(&fs, positions[1].0);
+    let waiting = |life: &Life| -> Vec<_> {
+        let all = life.store.waiting(KEPT, (0, LogPosition(0)), 9);
+        all.iter().map(|it| it.position).collect()
+    };
+    clock.pass(2 * HOUR);
+    life.fill(80);
+    life.let_go(&clock);
+    life.let_go(&clock);
+    assert_eq!(head(&fs), 0, "not yet");
+    assert_eq!(waiting(&life), positions);
+    for _ in 0..5 {
+        life.let_go(&clock);
+    }
+    assert!(head(&fs) > positions[1].0, "the log goes on");
+    assert_eq!(waiting(&life), [positions[0], positions[2]]);
+    for position in waiting(&life) {
+        assert!(life.store.waiting_message(position).unwrap().is_some());
+    }
+    let aside = fs.list(Path::new("/q/quarantine")).unwrap();
+    assert_eq!(aside, ["00000000000000000000.seg"]);
 }
