@@ -28,7 +28,6 @@ use crate::segments::Segments;
 use crate::snapshot::{Item, StateFile, chunks};
 use crate::steps::Turn;
 use crate::syncer::Dispatcher;
-use crate::unreadable::Unreadable;
 use crate::wait_list::WaitList;
 use crate::{limits, quarantine, state_batch};
 
@@ -65,8 +64,6 @@ pub(crate) struct Keeper {
     /// The log is in its reserve.
     pub(crate) is_refusing: bool,
     pub(crate) keeping: Keeping,
-    /// Of those that wait.
-    pub(crate) unreadable: Unreadable,
     /// The log is larger than it may be, for compacted topics.
     pub(crate) is_oversized: bool,
     /// What the scrub has found.
@@ -323,9 +320,7 @@ impl Keeper {
         for segment in self.segments.retire(head) {
             let path = Segment::path(&log_dir, segment.base);
             let range = segment.base..segment.end();
-            let is_given_up = self.keeping.gave_up_in(range.clone(), now)
-                || self.unreadable.is_given_up_in(range, now);
-            if is_given_up {
+            if self.keeping.unreadable.is_given_up_in(range, now) {
                 let kept_in = quarantine::put_aside(&*self.env.fs, &self.dir, &path)?;
                 tracing::error!(code = "Q-4002", %kept_in, "a segment is put aside for what could not be read of it");
                 continue;
@@ -333,7 +328,7 @@ impl Keeper {
             self.env.fs.remove(&path)?;
             tracing::info!(base = segment.base, "a segment of the log was let go");
         }
-        self.unreadable.forget_before(head);
+        self.keeping.unreadable.forget_before(head);
         self.env.fs.sync_dir(&log_dir)?;
         self.check(0)
     }
@@ -424,7 +419,8 @@ impl Keeper {
     fn carry(&mut self, waiting: &[Arc<WaitList>], head: u64, now: u64) -> u64 {
         let mut possible = head;
         for list in waiting {
-            let copies = list.carry(&self.segments, (head, now), &mut self.unreadable);
+            let unreadable = &mut self.keeping.unreadable;
+            let copies = list.carry(&self.segments, (head, now), unreadable);
             self.is_carrying |= !copies.is_empty();
             copies.into_iter().for_each(|it| self.queue.submit(it));
             possible = list.oldest().map_or(possible, |it| possible.min(it.0));

@@ -7,7 +7,6 @@
 //! message of each key, whatever a segment goes for.
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
 
 use quern_protocol::block::Pairs;
 use quern_protocol::{QueueOffset, RecordView, TopicId};
@@ -50,8 +49,8 @@ pub(crate) struct Keeping {
     under_way: Vec<Slot>,
     /// Of those before, what the disk did not give, to be tried again when all else is done …
     missed: Vec<(Key, Entry)>,
-    /// … for as long as that may be.
-    unreadable: Unreadable,
+    /// … for as long as that may be; those that wait, too.
+    pub(crate) unreadable: Unreadable,
     /// So many messages may be kept behind their segments.
     most: usize,
     has_warned: bool,
@@ -195,11 +194,6 @@ impl Keeping {
         kept + copies.iter().filter(is_new).count() > self.most
     }
 
-    /// Whether something in this range of the log was to be kept, and is given up.
-    pub(crate) fn gave_up_in(&self, range: Range<u64>, now: u64) -> bool {
-        self.unreadable.is_given_up_in(range, now)
-    }
-
     /// From the beginning: those that are there are seen to be.
     fn begin(&mut self, look: &Look<'_>) {
         self.head = look.head;
@@ -207,7 +201,6 @@ impl Keeping {
         self.done.clear();
         self.staying.clear();
         self.missed.clear();
-        self.unreadable.forget_before(look.segments.head());
     }
 
     /// False: there is more to look through, or to copy.

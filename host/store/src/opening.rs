@@ -31,7 +31,6 @@ use crate::snapshot::{Contents, StateFile};
 use crate::spares::{Maker, Yard};
 use crate::steps::Steps;
 use crate::syncer::{Dispatcher, Syncer};
-use crate::unreadable::Unreadable;
 use crate::{Report, Shared, Store, directory, limits};
 
 /// A store, and what moves it.
@@ -271,7 +270,6 @@ impl Read {
             is_carrying: false,
             is_refusing: false,
             keeping: Keeping::new(config.most_kept),
-            unreadable: Unreadable::default(),
             is_oversized: false,
             damage: Arc::clone(&shared.damage),
         };
