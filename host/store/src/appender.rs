@@ -31,6 +31,7 @@ use crate::segments::Segments;
 use crate::spares::{Blank, Claim, Yard};
 use crate::steps::Turn;
 use crate::syncer::Syncer;
+use crate::zeroed::Zeroed;
 
 /// The tail of the log: all the appender knows and nobody else changes.
 pub(crate) struct Tail {
@@ -51,6 +52,7 @@ pub(crate) struct Tail {
     pub(crate) noted: u64,
     /// Steady time of the last write, or of a stamp that found no space, ms.
     pub(crate) written_at: u64,
+    pub(crate) zeroed: Zeroed,
 }
 
 /// Writes the log.
@@ -200,7 +202,8 @@ impl Appender {
         }
         let before = self.tail.before(&batches);
         let group = self.lay_out(batches, len);
-        match self.write(&group.bytes) {
+        let written = self.write(&group.bytes);
+        match written.and_then(|()| self.zero_behind(group.bytes.len())) {
             Ok(()) => self.hand_over(group),
             Err(error) => {
                 self.tail.take_back(before);
@@ -230,6 +233,12 @@ impl Appender {
         self.tail.segment.file.write_at(group, at)?;
         self.tail.written_at = self.clock.steady_ms();
         Ok(())
+    }
+
+    fn zero_behind(&mut self, len: usize) -> Result<(), Unwritten> {
+        let tail = &mut self.tail;
+        let end = tail.position + len as u64;
+        Ok(tail.zeroed.follow(&tail.segment, end, len)?)
     }
 
     fn give_up(&mut self, batches: Vec<Batch>, error: Unwritten) -> Turn {
@@ -389,6 +398,7 @@ impl Appender {
         let segment = self.yard.install(next, &header)?;
         self.segments.add(segment.clone());
         self.tail.position = base + SEGMENT_HEADER;
+        self.tail.zeroed = Zeroed(self.tail.position);
         self.tail.segment = segment;
         self.tail.sealed = false;
         self.queue.want_keeper();

@@ -59,8 +59,10 @@ mod steps;
 mod stretch;
 mod syncer;
 mod timers;
+mod traffic;
 mod unreadable;
 mod wait_list;
+mod zeroed;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

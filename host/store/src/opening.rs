@@ -31,6 +31,7 @@ use crate::snapshot::{Contents, StateFile};
 use crate::spares::{Maker, Yard};
 use crate::steps::Steps;
 use crate::syncer::{Dispatcher, Syncer};
+use crate::zeroed::Zeroed;
 use crate::{Report, Shared, Store, directory, limits};
 
 /// A store, and what moves it.
@@ -226,7 +227,12 @@ impl Read {
         let tail = self.tail(segment);
         let end = self.found.end;
         let snapshot_at = self.derived.snapshot.map_or(0, |it| it.as_of);
-        let segments = Segments::new(self.found.segments, LogPosition(end), config.read_mode);
+        let segments = Segments::new(
+            self.found.segments,
+            LogPosition(end),
+            config.read_mode,
+            &self.env.clock,
+        );
         let shared = Shared {
             dir: self.dir,
             env: self.env,
@@ -305,6 +311,7 @@ impl Read {
             // The checkpoint says it.
             noted: found.end,
             written_at: self.env.clock.steady_ms(),
+            zeroed: Zeroed(found.end),
         }
     }
 }

@@ -2,13 +2,14 @@
 //! still in memory.
 
 use std::collections::VecDeque;
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
 use quern_protocol::LogPosition;
 
 use crate::buffers::{Buffers, Stretches};
+use crate::clock::Clock;
 use crate::config::ReadMode;
 use crate::consume_queue::Entry;
 use crate::error::ReadError;
@@ -16,6 +17,7 @@ use crate::limits;
 use crate::retention::Sealed;
 use crate::segment::Segment;
 use crate::stretch::verify;
+use crate::traffic::Traffic;
 
 const POISONED: &str = "no code that can panic runs under the segments lock";
 
@@ -36,11 +38,18 @@ pub(crate) struct Segments {
     /// Where the tail in memory begins.
     recent: AtomicU64,
     read_mode: ReadMode,
+    pub(crate) traffic: Traffic,
 }
 
 impl Segments {
-    pub(crate) fn new(files: Vec<Segment>, end: LogPosition, read_mode: ReadMode) -> Self {
+    pub(crate) fn new(
+        files: Vec<Segment>,
+        end: LogPosition,
+        read_mode: ReadMode,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
         Self {
+            traffic: Traffic::new(clock),
             read_mode,
             files: RwLock::new(files),
             tail: RwLock::default(),

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::ThreadId;
 
 use fastrand::Rng;
 
@@ -69,6 +70,8 @@ struct World {
     trace: u64,
     syncs: Gate,
     reads: Gate,
+    /// Since somebody wants to know.
+    asked: Option<Vec<Asked>>,
 }
 
 impl Default for World {
@@ -83,6 +86,7 @@ impl Default for World {
             trace: 0,
             syncs: Gate::default(),
             reads: Gate::default(),
+            asked: None,
         }
     }
 }
@@ -93,6 +97,19 @@ fn count(calls: &mut u64) -> u64 {
 }
 
 impl World {
+    fn note(&mut self, what: Ask, path: &Path, at: u64, len: usize) {
+        if let Some(asked) = &mut self.asked {
+            let path = path.to_owned();
+            asked.push(Asked {
+                by: std::thread::current().id(),
+                what,
+                path,
+                at,
+                len,
+            });
+        }
+    }
+
     /// Notes a change, and whether it can happen.
     fn change(&mut self, what: &str, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
         let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
@@ -172,6 +189,27 @@ impl World {
     }
 }
 
+/// What a program can want of bytes in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    Read,
+    Map,
+    /// It is told of a read that will come.
+    Told,
+    Write,
+}
+
+/// One call for bytes in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub by: ThreadId,
+    pub what: Ask,
+    /// As it was when it was opened.
+    pub path: PathBuf,
+    pub at: u64,
+    pub len: usize,
+}
+
 /// The simulated file system; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct SimFs(Arc<Mutex<World>>);
@@ -193,6 +231,11 @@ impl SimFs {
         let mut world = lock(&self.0);
         world.fault = fault;
         world.calls = Calls::default();
+    }
+
+    /// What has been asked of files since this was asked last. Nothing is noted before the first time.
+    pub fn asked(&self) -> Vec<Asked> {
+        lock(&self.0).asked.replace(Vec::new()).unwrap_or_default()
     }
 
     /// From now on no read comes back, until what is returned is dropped.

@@ -13,6 +13,7 @@ use quern_protocol::RecordView;
 use crate::config::ReadMode;
 use crate::consume_queue::Entry;
 use crate::error::ReadError;
+use crate::fs::File;
 use crate::limits;
 use crate::segment::Segment;
 use crate::segments::Segments;
@@ -37,6 +38,9 @@ impl Segments {
     /// Tells the disk of the stretches behind the first: those of one queue lie between others', and the kernel
     /// takes reads with gaps for reads at random.
     fn announce(&self, entries: &[Entry]) {
+        if self.traffic.is_there() {
+            return;
+        }
         let (mut rest, mut told) = (entries, 0);
         while let Some(first) = rest.first()
             && told < limits::ANNOUNCED
@@ -107,15 +111,39 @@ impl Segments {
         let at = from - segment.base;
         // A mapping costs more than it saves where there is little to copy.
         let may_map = is_sealed && self.read_mode() == ReadMode::Mmap && len >= limits::MAPPED;
-        if may_map && let Ok(window) = segment.file.map(at, len) {
+        let is_beside_writes = self.traffic.is_there();
+        if may_map
+            && !is_beside_writes
+            && let Ok(window) = segment.file.map(at, len)
+        {
             return Ok(window);
         }
         let mut bytes = self.stretches.take(len);
-        if segment.file.read_at(bytes.as_mut(), at)? != len {
+        let read = match is_beside_writes {
+            true => read_in_pieces(&*segment.file, bytes.as_mut(), at)?,
+            false => segment.file.read_at(bytes.as_mut(), at)?,
+        };
+        if read != len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(bytes.into())
     }
+}
+
+/// Reads with little asked of the disk at once, and nothing ahead: of what it was told of before the kernel has
+/// nothing to guess.
+fn read_in_pieces(file: &dyn File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    for piece in buffer.chunks_mut(limits::READ_BESIDE_WRITES) {
+        let from = at + filled as u64;
+        file.will_read(from, piece.len());
+        let read = file.read_at(piece, from)?;
+        filled += read;
+        if read < piece.len() {
+            break;
+        }
+    }
+    Ok(filled)
 }
 
 /// The records of a stretch, up to the first that is damaged.

@@ -97,6 +97,7 @@ impl Syncer {
             .lock()
             .expect("an observer that panics has ended the log");
         self.durable.store(end, Ordering::Release);
+        dispatcher.segments.traffic.note();
         self.let_others_go_on(&groups, began);
         for group in groups {
             dispatcher.dispatch(group);

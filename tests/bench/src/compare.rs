@@ -15,7 +15,7 @@ pub(crate) struct Comparison {
     raw: fn(&Path, Duration) -> anyhow::Result<f64>,
 }
 
-pub(crate) const COMPARISONS: [Comparison; 8] = [
+pub(crate) const COMPARISONS: [Comparison; 9] = [
     Comparison {
         name: "S1  many in flight : pwrite of 64 with checksums, sync behind",
         unit: "msg/s",
@@ -71,6 +71,13 @@ pub(crate) const COMPARISONS: [Comparison; 8] = [
         goal: "<= 1.20",
         ours: restart::sends_beside_a_reader,
         raw: restart::sends,
+    },
+    Comparison {
+        name: "RW  p99 of pwrite + fdatasync beside pread of 128 KiB : alone",
+        unit: "µs",
+        goal: "as it is",
+        ours: restart::writes_beside_reads,
+        raw: raw::alone_p99,
     },
 ];
 

@@ -14,11 +14,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use quern_protocol::block::crc_around;
 
-use crate::ours::median_us;
+use crate::ours::{median_us, quantile_us};
 use crate::{BATCH, BODY, FILE};
 
 /// Body, block header, record header and properties: as long as a record of ours.
 const RECORD: usize = BODY + 152;
+
+/// More than is written one message after the other.
+const WRITTEN_MIB: u64 = 64;
 
 /// Reserved files, one made ahead by a thread of its own.
 struct Files {
@@ -142,6 +145,20 @@ pub(crate) fn streaming(dir: &Path, lasting: Duration) -> anyhow::Result<f64> {
 /// Median µs of one write and fdatasync after the other.
 pub(crate) fn alone(dir: &Path, lasting: Duration) -> anyhow::Result<f64> {
     let file = Files::new(dir).next()?;
+    Ok(median_us(writes(&file, lasting)?))
+}
+
+/// p99 of the same where all has been written to before, µs.
+pub(crate) fn alone_p99(dir: &Path, lasting: Duration) -> anyhow::Result<f64> {
+    let file = Files::new(dir).next()?;
+    for mib in 0..WRITTEN_MIB {
+        file.write_all_at(&vec![0; 1 << 20], mib << 20)?;
+    }
+    file.sync_all()?;
+    Ok(quantile_us(writes(&file, lasting)?, 0.99))
+}
+
+fn writes(file: &File, lasting: Duration) -> anyhow::Result<Vec<Duration>> {
     let bytes = vec![7; RECORD];
     let mut times = Vec::new();
     let began = Instant::now();
@@ -151,7 +168,7 @@ pub(crate) fn alone(dir: &Path, lasting: Duration) -> anyhow::Result<f64> {
         file.sync_data()?;
         times.push(asked.elapsed());
     }
-    Ok(median_us(times))
+    Ok(times)
 }
 
 /// What 16 threads share: who syncs, how far it is written, how far it is durable.

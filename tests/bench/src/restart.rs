@@ -14,6 +14,7 @@ use quern_protocol::{QueueId, QueueOffset, TopicId};
 use quern_store::{Config, Env, Retention, Stateless, Store};
 
 use crate::ours::{self, quantile_us, submit, this_thread, wait};
+use crate::raw;
 use crate::{BATCH, FILE};
 
 const TOPIC: TopicId = TopicId(1);
@@ -221,6 +222,41 @@ pub(crate) fn sends_beside_a_reader(dir: &Path, lasting: Duration) -> anyhow::Re
     })?;
     store.close()?;
     Ok(p99)
+}
+
+/// p99 of a write and its sync after the other by hand, while the log is read by hand, µs.
+pub(crate) fn writes_beside_reads(dir: &Path, lasting: Duration) -> anyhow::Result<f64> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let is_over = || stop.load(Ordering::Relaxed);
+        let reader = scope.spawn(move || -> anyhow::Result<()> {
+            while !is_over() {
+                forget(dir)?;
+                read_pieces(dir, is_over)?;
+            }
+            Ok(())
+        });
+        let p99 = raw::alone_p99(dir, lasting);
+        stop.store(true, Ordering::Relaxed);
+        reader.join().expect("it does not panic").and(p99)
+    })
+}
+
+/// Reads as short as ours are beside writes, and nothing ahead.
+fn read_pieces(dir: &Path, is_over: impl Fn() -> bool) -> anyhow::Result<()> {
+    let mut buffer = vec![0; 128 * 1024];
+    for path in segments(dir)? {
+        let file = File::open(path)?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)?;
+        let mut at = 0;
+        while !is_over() {
+            match file.read_at(&mut buffer, at)? {
+                0 => break,
+                read => at += read as u64,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes the log.

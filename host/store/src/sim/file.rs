@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::inode::Heard;
 use super::names::Ino;
-use super::{Fault, World, count, lock};
+use super::{Ask, Fault, World, count, lock};
 use crate::fs::File;
 
 #[derive(Debug)]
@@ -67,6 +67,7 @@ impl File for SimFile {
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         let mut world = self.read_world();
+        world.note(Ask::Read, &self.path, at, buffer.len());
         world.read()?;
         world.inode_mut(self.ino).read(at as usize, buffer)
     }
@@ -83,6 +84,7 @@ impl File for SimFile {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         self.check_writable()?;
         let mut world = lock(&self.world);
+        world.note(Ask::Write, &self.path, at, bytes.len());
         world.change("write", &self.path, at, bytes)?;
         let call = count(&mut world.calls.writes);
         let end = at as usize + bytes.len();
@@ -130,10 +132,13 @@ impl File for SimFile {
         Ok(())
     }
 
-    fn will_read(&self, _at: u64, _len: usize) {}
+    fn will_read(&self, at: u64, len: usize) {
+        lock(&self.world).note(Ask::Told, &self.path, at, len);
+    }
 
     fn map(&self, at: u64, len: usize) -> io::Result<Bytes> {
         let mut world = self.read_world();
+        world.note(Ask::Map, &self.path, at, len);
         world.read()?;
         let inode = world.inode_mut(self.ino);
         let end = (at as usize).checked_add(len);

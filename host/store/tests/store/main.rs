@@ -21,6 +21,7 @@ mod search;
 mod simulation;
 mod space;
 mod timers;
+mod zeroed;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

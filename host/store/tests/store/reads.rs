@@ -2,11 +2,13 @@
 //! costs its neighbours nothing.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quern_protocol::{Code, QueueId, QueueOffset, TopicId};
+use quern_store::clock::ManualClock;
 use quern_store::fs::{Fs, RealFs};
-use quern_store::sim::SimFs;
+use quern_store::sim::{Ask, SimFs};
 use quern_store::{Config, Entry, Env, ReadMode, Stateless, Store};
 
 use crate::{batch, config, env, wait};
@@ -129,6 +131,48 @@ fn what_cannot_be_read_is_told_where_it_stands_and_costs_nothing_else() {
         let behind = store.records(&entries[bad + 1..]).unwrap();
         assert!(behind == whole[bad + 1..], "{code:?} {mode:?}");
     }
+}
+
+/// A sync that comes behind megabytes of reads waits for all of them.
+#[test]
+fn while_the_log_is_written_to_the_disk_is_asked_for_little_at_once() {
+    let fs = SimFs::default();
+    let clock = Arc::new(ManualClock::default());
+    let env = || Env {
+        fs: Arc::new(fs.clone()),
+        clock: Arc::clone(&clock) as Arc<_>,
+    };
+    fill("/q".as_ref(), env());
+    let store = reopen("/q".as_ref(), env(), ReadMode::Mmap);
+    let old = entries(&store, 0);
+    // The store reads and writes for itself, too, now and then.
+    let here = std::thread::current().id();
+    let asked = || {
+        fs.asked();
+        let records = store.records(&old).unwrap();
+        let asked = fs.asked().into_iter().filter(|it| it.by == here);
+        (
+            records,
+            asked.map(|it| (it.what, it.len)).collect::<Vec<_>>(),
+        )
+    };
+    let at_rest = || {
+        clock.pass(1_000);
+        let (records, asked) = asked();
+        let mapped = |it: &(Ask, usize)| it.0 == Ask::Map && it.1 > 500_000;
+        asked.iter().any(mapped).then_some(records)
+    };
+    let whole = (0..100).find_map(|_| at_rest()).unwrap();
+    wait(store.submit(batch(0, &["new".to_owned()]))).unwrap();
+    let (beside, asked) = asked();
+    assert!(beside == whole);
+    // It is told of what will be read, so that it guesses nothing, and of no more than that.
+    for pair in asked.chunks(2) {
+        let len = pair[0].1;
+        assert_eq!(pair, [(Ask::Told, len), (Ask::Read, len)]);
+        assert!(len <= 128 * 1024, "{len}");
+    }
+    assert!((0..100).any(|_| at_rest().is_some_and(|it| it == whole)));
 }
 
 #[test]
