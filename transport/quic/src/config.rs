@@ -10,6 +10,7 @@ use std::time::Duration;
 use quinn::congestion::CubicConfig;
 use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
+use crate::congestion;
 use crate::limits;
 use crate::tls::{NodeIdentity, Trust};
 
@@ -153,6 +154,7 @@ pub(crate) fn transport(path: Path, side: Option<(Door, Use)>) -> Arc<TransportC
         Path::Network => {
             acks.ack_eliciting_threshold(VarInt::from_u32(10));
             discovery.upper_bound(NETWORK_MTU);
+            config.congestion_controller_factory(congestion::of_the_machine());
         }
         Path::Loopback => {
             // Few, large packets: ten of them would be more than the first window.

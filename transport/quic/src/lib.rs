@@ -7,6 +7,7 @@
 mod backoff;
 mod batch;
 mod config;
+mod congestion;
 mod connection;
 mod connector;
 mod credit;
