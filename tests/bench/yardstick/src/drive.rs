@@ -125,8 +125,13 @@ impl Quern {
                 let body = filled(number("size")? as usize);
                 let topics = command.topics().map_err(|error| anyhow!(error))?;
                 let load = Load::new(topics, body, number("in_flight")? as usize);
-                let over = Until::Time(seconds("seconds")?);
-                load.run(&self.connect().await?.1, over).await
+                let lasting = seconds("seconds")?;
+                let (_, producer) = self.connect().await?;
+                // Without one, messages are sent each by itself.
+                match number("batch") {
+                    Ok(each) => load.batches(&producer, each as usize, lasting).await,
+                    Err(_) => load.run(&producer, Until::Time(lasting)).await,
+                }
             }
             "fill" => {
                 let body = filled(number("size")? as usize);
@@ -409,6 +414,42 @@ impl Load {
             send.await?;
             times.note(asked.elapsed());
             count += 1;
+        }
+        Ok(Answer {
+            count,
+            seconds: began.elapsed().as_secs_f64(),
+            ack: times.latency(),
+            ..Answer::default()
+        })
+    }
+}
+
+impl Load {
+    /// Batches of so many messages, as many as may be under way: our client has no call for a batch, it is sends of which
+    /// none is awaited before all are made.
+    async fn batches(&self, producer: &Producer, each: usize, lasting: Duration) -> Result<Answer> {
+        let times = Times::new();
+        let began = Instant::now();
+        let mut under_way: VecDeque<(Instant, Vec<Sending>)> =
+            VecDeque::with_capacity(self.in_flight);
+        let topics = self.topics.iter().cycle();
+        let mut messages = topics.map(|topic| Message::new(&**topic, self.body.clone()));
+        let mut count = 0;
+        loop {
+            if under_way.len() < self.in_flight && began.elapsed() < lasting {
+                let asked = Instant::now();
+                let batch = messages.by_ref().take(each);
+                under_way.push_back((asked, batch.map(|it| producer.send(it)).collect()));
+                continue;
+            }
+            let Some((asked, batch)) = under_way.pop_front() else {
+                break;
+            };
+            for send in batch {
+                send.await?;
+                count += 1;
+            }
+            times.note(asked.elapsed());
         }
         Ok(Answer {
             count,

@@ -49,6 +49,9 @@ pub(crate) fn order(work: Work, measure: &Measure) -> Option<Order> {
     Some(match work {
         Work::Warm => produce("load", 64, BODY, warm_seconds),
         Work::Produce { in_flight, size } => produce("load", in_flight, size, seconds),
+        Work::Batches { each, in_flight } => {
+            produce(&format!("load batch={each}"), in_flight, BODY, seconds)
+        }
         Work::Topics { count } => produce(&format!("many topics={count}"), 64, BODY, seconds),
         Work::LossyProduce => produce("load", 64, BODY, seconds),
         Work::Drain(filter) => drain(filter.name(), filter.passes(backlog), 1),
@@ -94,6 +97,13 @@ mod tests {
             (Ok("many"), Ok(7))
         );
         assert_eq!(topics.lasting, 2.0);
+        let batches = of(Work::BATCHES);
+        let command = Command::of(&batches.command);
+        assert_eq!(command.text("topic"), Ok("load"));
+        assert_eq!(
+            (command.number("batch"), command.number("in_flight")),
+            (Ok(32), Ok(8))
+        );
         assert_eq!(order(Work::Idle, &measure), None);
     }
 }

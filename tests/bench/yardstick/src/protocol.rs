@@ -6,8 +6,9 @@
 //! topic   topic= queues= [topics=]                 a topic, or what stands for it, is there; with topics=, so many,
 //!                                                  whose names are this and a number from 0
 //! first   topic= queues=                           the same, and one message is acknowledged, as soon as it can be
-//! produce topic= [topics=] in_flight= size= seconds=  so many under way, each that is acknowledged replaced, to
-//!                                                  these topics in turn
+//! produce topic= [topics=] [batch=] in_flight= size= seconds=  so many under way, each that is acknowledged replaced,
+//!                                                  to these topics in turn; with batch=, so many batches of that many
+//!                                                  messages, each acknowledged when all of them are: times are a batch's
 //! fill    topic= count= size=                      a backlog: message i with tag t(i % 100), property a = i % 100
 //! drain   topic= filter=all|tag|sql|sql-half|own expect= groups=  from the first message of new groups until so many came to
 //!                                                  each of them, on the average

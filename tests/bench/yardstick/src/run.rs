@@ -58,7 +58,7 @@ pub(crate) struct Options {
 
 /// MiB a second that a broker writes at most under load, and loads of a turn.
 const RATE: f64 = 250.0;
-const LOADS: f64 = 12.0;
+const LOADS: f64 = 13.0;
 
 impl Options {
     fn measure(&self) -> Measure {

@@ -389,9 +389,11 @@ impl<'a> Turn<'a> {
         let each = |us: f64| is_load.then(|| us / messages.max(1) as f64);
         let size = match work {
             Work::Produce { size, .. } => Some(size),
-            Work::Warm | Work::EndToEnd { .. } | Work::Topics { .. } | Work::LossyProduce => {
-                Some(BODY)
-            }
+            Work::Warm
+            | Work::Batches { .. }
+            | Work::EndToEnd { .. }
+            | Work::Topics { .. }
+            | Work::LossyProduce => Some(BODY),
             _ => None,
         };
         let written = after.broker.written_bytes - before.broker.written_bytes;

@@ -92,6 +92,11 @@ pub(crate) enum Work {
         in_flight: u32,
         size: u32,
     },
+    /// Batches that an application makes, of so many messages each, and how many of them are under way.
+    Batches {
+        each: u32,
+        in_flight: u32,
+    },
     Drain(Filter),
     /// So many groups read the same messages at once.
     FanOut {
@@ -122,13 +127,14 @@ pub(crate) const BODY: u32 = 1024;
 pub(crate) const VARIETY: u64 = 100;
 
 impl Work {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Start,
         Self::Idle,
         Self::Warm,
         Self::produce(1),
         Self::produce(64),
         Self::produce(1_024),
+        Self::BATCHES,
         Self::Produce {
             in_flight: 64,
             size: 100,
@@ -161,6 +167,11 @@ impl Work {
         Self::LossyDrain,
         Self::Restart,
     ];
+
+    pub(crate) const BATCHES: Self = Self::Batches {
+        each: 32,
+        in_flight: 8,
+    };
 
     pub(crate) const fn produce(in_flight: u32) -> Self {
         Self::Produce {
@@ -200,6 +211,11 @@ impl Work {
             Self::Produce { in_flight, size } => {
                 format!("produce {}, {in_flight} in flight", bytes(size))
             }
+            Self::Batches { each, in_flight } => {
+                format!(
+                    "produce 1 KiB in batches of {each}, {in_flight} batches in flight (times are a batch's)"
+                )
+            }
             Self::Drain(filter) => filter.says().to_owned(),
             Self::FanOut { groups } => {
                 format!("drain a backlog to {groups} groups at once (per message delivered)")
@@ -237,6 +253,7 @@ impl fmt::Display for Work {
                 size: BODY,
             } => write!(f, "produce-{in_flight}"),
             Self::Produce { in_flight, size } => write!(f, "produce-{in_flight}-{size}b"),
+            Self::Batches { each, .. } => write!(f, "batch-{each}"),
             Self::Drain(filter) => write!(f, "drain-{}", filter.name()),
             Self::FanOut { groups } => write!(f, "fan-out-{groups}"),
             Self::EndToEnd { rate } => write!(f, "e2e-{rate}"),

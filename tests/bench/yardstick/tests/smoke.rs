@@ -59,7 +59,7 @@ fn is_measured(report: &Value, work: &str) -> bool {
 #[test]
 fn a_small_run_measures_our_broker() {
     let dir = tempfile::tempdir().expect("a directory");
-    let work = "start,produce-1,produce-64,drain-all,drain-tag,drain-sql,drain-sql-half,drain-own,fan-out-10,connections-1000,lossy-produce,lossy-drain,e2e-100,restart";
+    let work = "start,produce-1,produce-64,batch-32,drain-all,drain-tag,drain-sql,drain-sql-half,drain-own,fan-out-10,connections-1000,lossy-produce,lossy-drain,e2e-100,restart";
     let args = [
         "--peers",
         "quern",
@@ -101,6 +101,8 @@ fn a_small_run_measures_our_broker() {
     }
     assert!(figure(&report, "restart", "seconds") > 0.0);
     assert!(figure(&report, "connections-1000", "connection_kib") > 0.0);
+    assert!(figure(&report, "batch-32", "per_s") > 0.0);
+    assert!(figure(&report, "batch-32", "ack_p99_us") > 0.0);
     // Where there can be such a path: one trip takes 20 ms and 64 are under way.
     if is_measured(&report, "lossy-produce") {
         assert!(figure(&report, "lossy-produce", "ack_p50_us") >= 20_000.0);

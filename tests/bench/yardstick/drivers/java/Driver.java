@@ -46,6 +46,9 @@ abstract class Driver {
 
     abstract void send(String topic, byte[] body, Sent sent) throws Exception;
 
+    /** A batch that the application makes of so many messages; told once, when all of them are acknowledged. */
+    abstract void sendBatch(String topic, byte[] body, int count, Sent sent) throws Exception;
+
     /** Sends and waits, in the way the client offers for that. */
     abstract void sendAndWait(String topic, byte[] body) throws Exception;
 
@@ -117,15 +120,18 @@ abstract class Driver {
         }
     }
 
-    /** So many sends under way to these topics in turn, each acknowledged one replaced, until the time is over. */
-    private String produce(String[] topics, int inFlight, int size, double seconds) throws Exception {
+    /**
+     * So many sends under way to these topics in turn, each acknowledged one replaced, until the time is over; with
+     * a batch of more than 0, so many batches of that many messages.
+     */
+    private String produce(String[] topics, int batch, int inFlight, int size, double seconds) throws Exception {
         byte[] body = filled(size);
         Times times = new Times();
         AtomicLong failed = new AtomicLong();
         long began = System.nanoTime();
         long over = began + (long) (seconds * 1e9);
         long sent = 0;
-        if (inFlight == 1) {
+        if (inFlight == 1 && batch == 0) {
             for (; System.nanoTime() < over; sent++) {
                 long asked = System.nanoTime();
                 sendAndWait(topics[(int) (sent % topics.length)], body);
@@ -136,20 +142,27 @@ abstract class Driver {
             for (; System.nanoTime() < over; sent++) {
                 room.acquire();
                 long asked = System.nanoTime();
-                send(topics[(int) (sent % topics.length)], body, error -> {
+                String topic = topics[(int) (sent % topics.length)];
+                Sent told = error -> {
                     if (error == null) {
                         times.add(System.nanoTime() - asked);
                     } else if (failed.incrementAndGet() == 1) {
                         System.err.println("a send failed: " + error);
                     }
                     room.release();
-                });
+                };
+                if (batch == 0) {
+                    send(topic, body, told);
+                } else {
+                    sendBatch(topic, body, batch, told);
+                }
             }
             if (!room.tryAcquire(inFlight, PATIENCE_S, TimeUnit.SECONDS)) {
                 throw new IllegalStateException("sends were not answered");
             }
         }
-        return answer(sent - failed.get(), failed.get(), since(began), times.latency("ack"));
+        long each = Math.max(batch, 1);
+        return answer(each * (sent - failed.get()), each * failed.get(), since(began), times.latency("ack"));
     }
 
     /** New groups of one consumer each, which read side by side until so many messages came on the average. */
@@ -263,7 +276,8 @@ abstract class Driver {
             case "first":
                 return first(topic, Integer.parseInt(args.get("queues")));
             case "produce":
-                return produce(names(topic, args), Integer.parseInt(args.get("in_flight")), size, seconds);
+                return produce(names(topic, args), Integer.parseInt(args.getOrDefault("batch", "0")),
+                        Integer.parseInt(args.get("in_flight")), size, seconds);
             case "fill":
                 long began = System.nanoTime();
                 long count = Long.parseLong(args.get("count"));

@@ -7,6 +7,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
 import org.apache.kafka.clients.admin.Admin;
@@ -27,6 +28,8 @@ final class Kafka extends Driver {
 
     private final String[] args;
     private KafkaProducer<byte[], byte[]> producer;
+    /** Gathers batches as large as the application's. */
+    private KafkaProducer<byte[], byte[]> batching;
     private int groups;
 
     private Kafka(String[] args) {
@@ -50,15 +53,20 @@ final class Kafka extends Driver {
         return made;
     }
 
+    private KafkaProducer<byte[], byte[]> start(int lingerMs, int batchBytes) {
+        Properties with = properties();
+        with.put("acks", "all");
+        // As RocketMQ's and NATS's: numbered batches would wait for those before them.
+        with.put("enable.idempotence", "false");
+        with.put("linger.ms", Integer.toString(lingerMs));
+        with.put("batch.size", Integer.toString(batchBytes));
+        return new KafkaProducer<>(with, new ByteArraySerializer(), new ByteArraySerializer());
+    }
+
     private KafkaProducer<byte[], byte[]> producer() {
         if (producer == null) {
-            Properties with = properties();
-            with.put("acks", "all");
-            // As RocketMQ's and NATS's: numbered batches would wait for those before them.
-            with.put("enable.idempotence", "false");
             // It batches what comes while a request is under way; waiting for more would only be in the latency.
-            with.put("linger.ms", "0");
-            producer = new KafkaProducer<>(with, new ByteArraySerializer(), new ByteArraySerializer());
+            producer = start(0, 16_384);
         }
         return producer;
     }
@@ -98,6 +106,26 @@ final class Kafka extends Driver {
     @Override
     void send(String topic, byte[] body, Sent sent) {
         producer().send(new ProducerRecord<>(topic, body), (placed, error) -> sent.done(error));
+    }
+
+    @Override
+    void sendBatch(String topic, byte[] body, int count, Sent sent) {
+        if (batching == null) {
+            // It has no batch of an application's. Its default would leave when half of one is there.
+            batching = start(5, 65_536);
+        }
+        AtomicInteger left = new AtomicInteger(count);
+        AtomicReference<Throwable> failure = new AtomicReference<>();
+        for (int i = 0; i < count; i++) {
+            batching.send(new ProducerRecord<>(topic, body), (placed, error) -> {
+                if (error != null) {
+                    failure.set(error);
+                }
+                if (left.decrementAndGet() == 0) {
+                    sent.done(failure.get());
+                }
+            });
+        }
     }
 
     @Override

@@ -75,9 +75,8 @@ final class RocketMq extends Driver {
         }
     }
 
-    @Override
-    void send(String topic, byte[] body, Sent sent) throws Exception {
-        producer().send(new Message(topic, body), new SendCallback() {
+    private static SendCallback told(Sent sent) {
+        return new SendCallback() {
             @Override
             public void onSuccess(SendResult result) {
                 boolean well = result.getSendStatus() == SendStatus.SEND_OK;
@@ -88,7 +87,21 @@ final class RocketMq extends Driver {
             public void onException(Throwable error) {
                 sent.done(error);
             }
-        }, TIMEOUT_MS);
+        };
+    }
+
+    @Override
+    void send(String topic, byte[] body, Sent sent) throws Exception {
+        producer().send(new Message(topic, body), told(sent), TIMEOUT_MS);
+    }
+
+    @Override
+    void sendBatch(String topic, byte[] body, int count, Sent sent) throws Exception {
+        List<Message> batch = new ArrayList<>(count);
+        for (int i = 0; i < count; i++) {
+            batch.add(new Message(topic, body));
+        }
+        producer().send(batch, told(sent), TIMEOUT_MS);
     }
 
     @Override

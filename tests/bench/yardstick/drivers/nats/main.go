@@ -83,6 +83,8 @@ type driver struct {
 	// One per number of publishes that may be under way.
 	windows map[int]jetstream.JetStream
 	groups  int
+	// Whether batches are atomic.
+	atomic bool
 }
 
 func (d *driver) stream(pending int) (jetstream.JetStream, error) {
@@ -112,6 +114,8 @@ func (d *driver) topic(ctx context.Context, name string) error {
 		Name:     name,
 		Subjects: []string{name + ".*"},
 		Storage:  jetstream.FileStorage,
+
+		AllowAtomicPublish: d.atomic,
 	})
 	return err
 }
@@ -143,6 +147,108 @@ func (d *driver) first(ctx context.Context, topic string) (*answer, error) {
 			return nil, err
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// Batches of so many messages, as many of them under way as inFlight says, until the time is over.
+func (d *driver) batches(topic string, each, inFlight, size int, seconds float64) (*answer, error) {
+	js, err := d.stream(each * inFlight)
+	if err != nil {
+		return nil, err
+	}
+	body := filled(size)
+	send := func(first uint64) error { return publishEach(js, topic, first, each, body) }
+	if d.atomic {
+		send = func(first uint64) error { return d.publishAtomic(topic, first, each, body) }
+	}
+	spent := &times{}
+	var made, failed atomic.Uint64
+	var failure atomic.Value
+	var done sync.WaitGroup
+	began := time.Now()
+	lasting := time.Duration(seconds * float64(time.Second))
+	for range inFlight {
+		done.Add(1)
+		go func() {
+			defer done.Done()
+			for time.Since(began) < lasting {
+				asked := time.Now()
+				if err := send((made.Add(1) - 1) * uint64(each)); err != nil {
+					failed.Add(1)
+					failure.Store(err.Error())
+					continue
+				}
+				spent.add(time.Since(asked))
+			}
+		}()
+	}
+	done.Wait()
+	acked := made.Load() - failed.Load()
+	if acked == 0 {
+		return nil, fmt.Errorf("nothing was acknowledged: %v", failure.Load())
+	}
+	return &answer{
+		Count:   acked * uint64(each),
+		Failed:  failed.Load() * uint64(each),
+		Seconds: time.Since(began).Seconds(),
+		Ack:     spent.latency(),
+	}, nil
+}
+
+// A batch whose messages are published each by itself, and then waited for.
+func publishEach(js jetstream.JetStream, topic string, first uint64, each int, body []byte) error {
+	batch := make([]jetstream.PubAckFuture, 0, each)
+	for i := range uint64(each) {
+		future, err := js.PublishAsync(subject(topic, first+i), body)
+		if err != nil {
+			return err
+		}
+		batch = append(batch, future)
+	}
+	for _, future := range batch {
+		select {
+		case <-future.Ok():
+		case err := <-future.Err():
+			return err
+		}
+	}
+	return nil
+}
+
+// A batch that the server takes whole or not at all. The client has no call for it: headers number its messages,
+// and the last one is answered.
+func (d *driver) publishAtomic(topic string, first uint64, each int, body []byte) error {
+	id := nats.NewInbox()
+	for i := 1; ; i++ {
+		msg := nats.NewMsg(subject(topic, first+uint64(i)))
+		msg.Data = body
+		msg.Header["Nats-Batch-Id"] = []string{id}
+		msg.Header["Nats-Batch-Sequence"] = []string{strconv.Itoa(i)}
+		if i < each {
+			if err := d.conn.PublishMsg(msg); err != nil {
+				return err
+			}
+			continue
+		}
+		msg.Header["Nats-Batch-Commit"] = []string{"1"}
+		reply, err := d.conn.RequestMsg(msg, patience)
+		if err != nil {
+			return err
+		}
+		var ack struct {
+			Error *jetstream.APIError `json:"error"`
+			Count int                 `json:"count"`
+		}
+		if err := json.Unmarshal(reply.Data, &ack); err != nil {
+			return err
+		}
+		if ack.Error != nil {
+			return ack.Error
+		}
+		if ack.Count != each {
+			return fmt.Errorf("%d of %d messages were taken", ack.Count, each)
+		}
+		return nil
 	}
 }
 
@@ -398,6 +504,9 @@ func (d *driver) obey(c command) (*answer, error) {
 	case "first":
 		return d.first(ctx, topic)
 	case "produce":
+		if each := int(c.number("batch")); each > 0 {
+			return d.batches(topic, each, int(c.number("in_flight")), size, c.number("seconds"))
+		}
 		return d.produce(ctx, c.names(topic), int(c.number("in_flight")), size, c.number("seconds"), 0)
 	case "fill":
 		return d.produce(ctx, []string{topic}, filling, size, 0, count)
@@ -411,8 +520,9 @@ func (d *driver) obey(c command) (*answer, error) {
 
 func main() {
 	server := flag.String("server", "127.0.0.1:4222", "where the server is")
+	atomic := flag.Bool("atomic", false, "batches are taken whole or not at all")
 	flag.Parse()
-	d := &driver{url: "nats://" + *server, windows: map[int]jetstream.JetStream{}}
+	d := &driver{url: "nats://" + *server, windows: map[int]jetstream.JetStream{}, atomic: *atomic}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		words := strings.Fields(lines.Text())

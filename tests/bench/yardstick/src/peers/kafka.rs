@@ -1,5 +1,5 @@
 //! Apache Kafka from Maven Central, broker and controller in one process (KRaft). It has no filters. A second
-//! peer is the same with TLS, for what it does differently then: a drain without it is a `sendfile`.
+//! peer is the same with TLS, for what it does differently then: batches are decrypted, and a drain is no `sendfile`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -59,7 +59,7 @@ impl Peer for Kafka {
         if self.is_encrypted {
             return matches!(
                 work,
-                Work::Warm | Work::Drain(Filter::All) | Work::FanOut { .. }
+                Work::Warm | Work::Batches { .. } | Work::Drain(Filter::All) | Work::FanOut { .. }
             );
         }
         !matches!(work, Work::Drain(filter) if filter != Filter::All)

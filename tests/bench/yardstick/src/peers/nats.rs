@@ -89,6 +89,10 @@ impl Peer for Nats {
     fn driver(&self, site: &Site<'_>) -> Result<Command> {
         let mut command = Command::new(site.place.cache.join("nats-driver/driver"));
         command.args(["-server", &site.at(site.ports.broker)]);
+        if site.class == Class::Durable {
+            // Two to three times as fast as messages by themselves; ten times as slow where nobody waits for a disk.
+            command.arg("-atomic");
+        }
         Ok(command)
     }
 }

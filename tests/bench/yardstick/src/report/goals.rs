@@ -58,7 +58,7 @@ const GOALS: [Goal; 23] = {
             1.0 / 6.0,
         ),
         goal(Cached, Work::produce(1_024), BrokerCpu, "nats", 0.6),
-        goal(Cached, Work::produce(1_024), BrokerCpu, "kafka", 0.6),
+        goal(Cached, Work::BATCHES, BrokerCpu, "kafka", 0.6),
         goal(Cached, Work::Drain(Filter::All), BrokerCpu, "rocketmq", 0.5),
         goal(Cached, Work::Drain(Filter::All), BrokerCpu, "nats", 0.5),
         goal(
@@ -80,7 +80,7 @@ const GOALS: [Goal; 23] = {
         },
         goal(Durable, E2E, EndP50, "nats", 1.0),
         goal(Durable, E2E, EndP99, "nats", 1.0),
-        goal(Durable, Work::produce(1_024), Each, "rocketmq", 1.0 / 4.0),
+        goal(Durable, Work::BATCHES, Each, "rocketmq", 1.0 / 4.0),
         goal(Cached, Work::Idle, Anonymous, "nats", 2.0),
         goal(Cached, Work::Idle, Anonymous, "rocketmq", 1.0 / 20.0),
         goal(Cached, Work::LossyProduce, Each, "nats", 1.0),
@@ -179,5 +179,33 @@ mod tests {
         );
         // Nothing is said of who was not measured.
         assert!(rows(2.0).iter().all(|row| !row[1].contains("rocketmq")));
+    }
+
+    #[test]
+    fn batches_are_judged_on_batches() {
+        let of = |work| {
+            let at = |peer, class, cpu| crate::turn::Window {
+                work,
+                class,
+                ..window(peer, 1, cpu)
+            };
+            let windows = vec![
+                at(OURS, Class::Durable, 1.0),
+                at("rocketmq", Class::Durable, 2.0),
+                at(OURS, Class::Cached, 1.0),
+                at("kafka", Class::Cached, 2.0),
+            ];
+            let rows = rows(&report(windows)).into_iter();
+            rows.map(|row| [row[1].clone(), row[3].clone(), row[4].clone()])
+                .collect::<Vec<_>>()
+        };
+        let wanted = [
+            ["broker_cpu_us ÷ kafka", "0.50", "yes"],
+            ["each_us ÷ rocketmq", "1.00", "**no**"],
+        ];
+        assert_eq!(of(Work::BATCHES), wanted);
+        for row in of(Work::produce(1_024)) {
+            assert!(wanted.iter().all(|it| it[0] != row[0]), "{row:?}");
+        }
     }
 }

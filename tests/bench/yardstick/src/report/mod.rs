@@ -181,6 +181,7 @@ impl Figure {
 }
 
 /// The repetitions of one broker at one work.
+            | Work::Batches { .. }
 pub(crate) struct Cell<'a> {
     pub(crate) class: Class,
     pub(crate) work: Work,

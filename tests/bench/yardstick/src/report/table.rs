@@ -39,7 +39,7 @@ fn columns(work: Work) -> &'static [(&'static str, Figure)] {
             ("msg/s", Figure::PerSecond),
             ("broker CPU µs", Figure::BrokerCpu),
         ],
-        Work::Warm | Work::Produce { .. } | Work::Topics { .. } => &[
+        Work::Warm | Work::Produce { .. } | Work::Batches { .. } | Work::Topics { .. } => &[
             ("msg/s", Figure::PerSecond),
             ("p50 µs", Figure::AckP50),
             ("p99 µs", Figure::AckP99),
