@@ -1,6 +1,7 @@
-//! Ctrl-C: noticed wherever the yardstick waits, so that all it started is stopped and what was
+//! Ctrl-C, or a terminal that closes: noticed wherever the yardstick waits, so that all it started is stopped and what was
 //! measured is kept.
 
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,17 +13,18 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 /// How often whoever waits looks up.
 pub(crate) const GLANCE: Duration = Duration::from_millis(100);
 
-/// From now on SIGINT and SIGTERM are noticed instead of ending the process.
+/// From now on SIGINT, SIGTERM and SIGHUP are noticed instead of ending the process.
 pub(crate) fn watch() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting what listens for signals")?;
-    let (mut interrupt, mut terminate) = {
+    let (mut interrupt, mut terminate, mut hang_up) = {
         let _entered = runtime.enter();
         (
             signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
         )
     };
     std::thread::spawn(move || {
@@ -30,9 +32,11 @@ pub(crate) fn watch() -> Result<()> {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
             }
-            eprintln!("stopping all that was started …");
             ASKED.store(true, Ordering::Relaxed);
+            // The terminal may be gone, and nothing depends on it.
+            let _ = writeln!(std::io::stderr(), "stopping all that was started …");
         });
     });
     Ok(())

@@ -4,12 +4,13 @@
 //! Needs root, `ip` and `/dev/net/tun`.
 
 use std::collections::VecDeque;
+use std::net::UdpSocket;
 use std::process::{Command, id};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use crate::place::make;
@@ -54,6 +55,11 @@ fn device(name: &str) -> Result<Arc<SyncDevice>> {
 
 impl Path {
     pub(crate) fn open() -> Result<Self> {
+        // With it twice, packets would go to the other run's broker.
+        ensure!(
+            UdpSocket::bind((BROKER, 0)).is_err(),
+            "{BROKER} is an address of this machine already: of another run, or left over from one"
+        );
         let number = id();
         let path = Self {
             namespace: format!("yardstick-{number}"),

@@ -61,6 +61,9 @@ impl Ports {
     }
 }
 
+/// Letters of a line of a log that is told.
+const LINE: usize = 300;
+
 type Held = (TcpListener, UdpSocket, TcpListener);
 
 /// One whose second neighbour below is free too: RocketMQ takes it without being asked.
@@ -123,7 +126,7 @@ pub(crate) fn make(command: &mut Command) -> Result<()> {
     ensure!(
         output.status.success(),
         "`{name}` failed: {}",
-        last_lines(&format!(
+        last_words(&format!(
             "{}{}",
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
@@ -141,26 +144,72 @@ pub(crate) fn need(tool: &str, asked: &str) -> Result<()> {
     }
 }
 
-/// What a log ends with, on one line.
-pub(crate) fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
+/// Removes a directory of this run; what is left of it is told.
+pub(crate) fn remove(dir: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(dir)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        eprintln!("{} is left over: {error}", dir.display());
+    }
+}
+
+/// What a line of a log says that tells why a process ended.
+const COMPLAINTS: [&str; 10] = [
+    "error",
+    "exception",
+    "fatal",
+    "[ftl]",
+    "panic",
+    "in use",
+    "cannot",
+    "denied",
+    "no space",
+    "not found",
+];
+
+/// What a log complains of at its end, or what it ends with, on one line.
+pub(crate) fn last_words(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    // Where something was thrown comes after what it was.
+    let lines: Vec<&str> = lines
+        .filter(|it| !it.is_empty() && !it.starts_with("at ") && !it.starts_with("... "))
         .collect();
-    let from = lines.len().saturating_sub(6);
-    lines
-        .iter()
-        .skip(from)
-        .map(|line| line.trim())
-        .collect::<Vec<_>>()
-        .join(" | ")
+    let last = &lines[lines.len().saturating_sub(60)..];
+    let is_complaint = |line: &str| {
+        let line = line.to_lowercase();
+        COMPLAINTS.iter().any(|it| line.contains(it))
+    };
+    let complaints: Vec<&str> = last.iter().copied().filter(|it| is_complaint(it)).collect();
+    let (of, most) = if complaints.is_empty() {
+        (last, 6)
+    } else {
+        (&complaints[..], 3)
+    };
+    let words = of[of.len().saturating_sub(most)..].iter();
+    let words: Vec<String> = words.map(|it| it.chars().take(LINE).collect()).collect();
+    words.join(" | ")
+}
+
+/// Bytes that are free on the disk of a directory.
+fn room(dir: &Path) -> Result<u64> {
+    let disk = rustix::fs::statvfs(dir)
+        .with_context(|| format!("asking for room in {}", dir.display()))?;
+    Ok(disk.f_bavail * disk.f_frsize)
+}
+
+/// An error when the disk has no room at all any more.
+pub(crate) fn has_room(dir: &Path) -> Result<()> {
+    ensure!(
+        room(dir)? >> 20 > 0,
+        "the disk of {} is full",
+        dir.display()
+    );
+    Ok(())
 }
 
 /// An error when the disk has not so much room.
 pub(crate) fn need_room(dir: &Path, bytes: u64) -> Result<()> {
-    let disk = rustix::fs::statvfs(dir)
-        .with_context(|| format!("asking for room in {}", dir.display()))?;
-    let free = disk.f_bavail * disk.f_frsize;
+    let free = room(dir)?;
     ensure!(
         free >= bytes,
         "{} has {} MiB free and a run needs {} MiB: say --cache DIR for another disk",
@@ -211,6 +260,7 @@ mod tests {
     fn missing_tools_and_full_disks_are_named() {
         let missing = need("no-such-tool", "--version").expect_err("it is not there");
         assert!(missing.to_string().contains("`no-such-tool`"));
+        assert!(has_room(Path::new("/tmp")).is_ok());
         let full = need_room(Path::new("/"), u64::MAX).expect_err("no disk is that large");
         assert!(full.to_string().contains("MiB free"));
     }
@@ -218,8 +268,14 @@ mod tests {
     #[test]
     fn the_end_of_a_log() {
         assert_eq!(
-            last_lines("1\n2\n\n3\n4\n5\n 6\n7\n"),
+            last_words("1\n2\n\n3\n4\n5\n 6\n7\n"),
             "2 | 3 | 4 | 5 | 6 | 7"
         );
+        let thrown = "up\njava.lang.IllegalStateException: bind failed\n\tat a.b(C.java:1)\nCaused by: Address already in use\n\tat d\n\t... 7 more\nbye\n";
+        assert_eq!(
+            last_words(thrown),
+            "java.lang.IllegalStateException: bind failed | Caused by: Address already in use"
+        );
+        assert_eq!(last_words(""), "");
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::interrupt;
-use crate::place::last_lines;
+use crate::place::last_words;
 use crate::protocol::Answer;
 
 /// Longest a server takes until its port is open.
@@ -71,7 +71,7 @@ impl Process {
     }
 
     fn last_words(&self) -> String {
-        last_lines(&std::fs::read_to_string(&self.log).unwrap_or_default())
+        last_words(&std::fs::read_to_string(&self.log).unwrap_or_default())
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 use crate::crowd;
 use crate::interrupt;
 use crate::peers::{self, Peer};
-use crate::place::{Place, need_room};
+use crate::place::{Place, need_room, remove};
 use crate::proc;
-use crate::report::{self, Machine, Measured, Report, Skipped};
+use crate::report::{self, BrokeOff, Machine, Measured, Report, Skipped};
 use crate::turn::{Measure, Turn};
 use crate::work::{Class, Work};
 
@@ -126,8 +126,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         measure.seconds > 0.0 && measure.seconds.is_finite() && measure.warm_seconds > 0.0,
         "a measurement takes more than 0 seconds"
     );
-    let (ready, skipped) = prepared(options, &place)?;
+    are_known(&options.peers)?;
     need_room(&place.cache, room(&measure))?;
+    can_write(&options.out)?;
+    let (ready, skipped) = prepared(options, &place)?;
     let mut report = Report {
         began: jiff::Timestamp::now().to_string(),
         command: command(),
@@ -143,23 +145,30 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             .map(|it| described(&**it))
             .collect::<Result<_>>()?,
         skipped,
-        is_complete: true,
+        is_complete: false,
+        ended_by: None,
+        broke_off: Vec::new(),
         ceilings: Vec::new(),
         windows: Vec::new(),
     };
-    let turns = turns(options, &mut report, &place, &ready);
-    if let Err(error) = turns {
-        eprintln!("{error:#}");
-        report.is_complete = false;
+    match turns(options, &mut report, &place, &ready) {
+        Ok(()) => report.is_complete = true,
+        Err(error) => report.ended_by = Some(format!("{error:#}")),
     }
     let data = place
         .cache
         .join("data")
         .join(std::process::id().to_string());
-    if data.exists() {
-        std::fs::remove_dir_all(&data).with_context(|| format!("removing {}", data.display()))?;
+    remove(&data);
+    // First where nothing can fail any more.
+    println!("{}", report::markdown(&report));
+    let out = options.out.display();
+    write(&report, &options.out).context("the report above is all there is")?;
+    eprintln!("report.md, report.json and drawings are in {out}");
+    match &report.ended_by {
+        Some(why) => bail!("the run did not reach its end: {why}"),
+        None => Ok(()),
     }
-    write(&report, &options.out)
 }
 
 fn turns(
@@ -176,13 +185,37 @@ fn turns(
                 let of = report.repetitions;
                 eprintln!("{repetition}/{of} {} {}", class.name(), peer.name());
                 let work = options.work(class);
-                let (ceilings, windows) =
-                    Turn::run(&**peer, place, (class, repetition), &work, &measure)?;
-                report.ceilings.push(ceilings);
-                report.windows.extend(windows);
+                let found = Turn::run(&**peer, place, (class, repetition), &work, &measure)?;
+                report.ceilings.push(found.ceilings);
+                report.windows.extend(found.windows);
                 interrupt::check()?;
+                if let Some(why) = found.broke_off {
+                    report.broke_off.push(BrokeOff {
+                        name: peer.name(),
+                        class,
+                        repetition,
+                        why,
+                    });
+                }
+                // What there is so far, should this process not see the end.
+                if let Err(error) = write(report, &options.out) {
+                    eprintln!("{error:#}");
+                }
             }
         }
+    }
+    Ok(())
+}
+
+fn are_known(wanted: &[String]) -> Result<()> {
+    let all = peers::all();
+    let names: Vec<&str> = all.iter().map(|it| it.name()).collect();
+    for wanted in wanted {
+        ensure!(
+            names.contains(&&**wanted),
+            "no broker is called `{wanted}`; there is {}",
+            names.join(", ")
+        );
     }
     Ok(())
 }
@@ -191,17 +224,8 @@ type Ready = (Vec<Box<dyn Peer>>, Vec<Skipped>);
 
 /// Those that can be measured here, and why the others cannot.
 fn prepared(options: &Options, place: &Place) -> Result<Ready> {
-    let all = peers::all();
-    let names: Vec<&str> = all.iter().map(|it| it.name()).collect();
-    for wanted in &options.peers {
-        ensure!(
-            names.contains(&&**wanted),
-            "no broker is called `{wanted}`; there is {}",
-            names.join(", ")
-        );
-    }
     let (mut ready, mut skipped) = (Vec::new(), Vec::new());
-    for peer in all {
+    for peer in peers::all() {
         if !options.peers.is_empty() && !options.peers.iter().any(|it| it == peer.name()) {
             continue;
         }
@@ -209,6 +233,8 @@ fn prepared(options: &Options, place: &Place) -> Result<Ready> {
         match peer.prepare(place) {
             Ok(()) => ready.push(peer),
             Err(error) => {
+                // Ctrl-C ends a toolchain, too.
+                interrupt::check()?;
                 let why = format!("{error:#}");
                 eprintln!("SKIP {}: {why}", peer.name());
                 skipped.push(Skipped {
@@ -256,21 +282,28 @@ fn machine(dir: &Path) -> Result<Machine> {
 }
 
 fn write(report: &Report, out: &Path) -> Result<()> {
-    let text = report::markdown(report);
-    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
     let json = serde_json::to_string_pretty(&report.json())?;
     let mut files = report::drawings(report);
-    files.push(("report.md".to_owned(), text.clone()));
+    files.push(("report.md".to_owned(), report::markdown(report)));
     files.push(("report.json".to_owned(), json));
     for (name, content) in files {
         let file = out.join(name);
         std::fs::write(&file, content).with_context(|| format!("writing {}", file.display()))?;
     }
-    println!("{text}");
-    eprintln!(
-        "report.md, report.json and drawings are in {}",
-        out.display()
-    );
-    ensure!(report.is_complete, "the run did not reach its end");
     Ok(())
+}
+
+/// An error, before the hours are spent, where no report could be written after them.
+fn can_write(out: &Path) -> Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    let probe = out.join(format!(".{}", std::process::id()));
+    let written = std::fs::write(&probe, [0; 1 << 16]);
+    let removed = std::fs::remove_file(&probe);
+    let written = written.and(removed);
+    written.with_context(|| {
+        format!(
+            "no report can be written to {}: say --out DIR",
+            out.display()
+        )
+    })
 }

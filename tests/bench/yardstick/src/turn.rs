@@ -1,6 +1,7 @@
 //! One turn of one broker: started in an empty directory, given all the work of a class, stopped; for work that wants
 //! a broker that has done nothing, or a path between it and its driver, once more beside.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -12,7 +13,7 @@ use crate::interrupt;
 use crate::orders::{self, QUEUES};
 use crate::path::{self, Path};
 use crate::peers::Peer;
-use crate::place::{LOOPBACK, Place, Ports, Site};
+use crate::place::{self, LOOPBACK, Place, Ports, Site, remove};
 use crate::proc::{self, Usage};
 use crate::processes::{Driver, Event, Servers};
 use crate::protocol::{Answer, Latency};
@@ -67,6 +68,14 @@ pub(crate) struct Window {
     pub(crate) error: Option<String>,
 }
 
+/// What a turn found.
+pub(crate) struct Found {
+    pub(crate) ceilings: Ceilings,
+    pub(crate) windows: Vec<Window>,
+    /// Why it ended before its time.
+    pub(crate) broke_off: Option<String>,
+}
+
 pub(crate) struct Turn<'a> {
     peer: &'a dyn Peer,
     site: Site<'a>,
@@ -81,6 +90,8 @@ pub(crate) struct Turn<'a> {
 struct Pair {
     servers: Servers,
     driver: Driver,
+    /// Where the broker's data is.
+    dir: PathBuf,
 }
 
 /// Processor times at one moment.
@@ -100,20 +111,30 @@ impl Pair {
     fn ask_from_joined(&mut self, command: &str, beyond: f64) -> Result<(Answer, Option<Moment>)> {
         let within = PATIENCE + Duration::from_secs_f64(beyond);
         let (pids, client) = (self.servers.pids(), self.driver.pid());
-        let servers = &mut self.servers;
+        let (servers, dir) = (&mut self.servers, &self.dir);
         let mut joined = None;
         let answer = self.driver.ask(command, within, &mut |event| {
             if event == Event::Joined {
                 joined = Some(Moment::now(&pids, client)?);
             }
-            servers.check()
+            can_go_on(servers, dir)
         })?;
         Ok((answer, joined))
+    }
+
+    fn check(&mut self) -> Result<()> {
+        can_go_on(&mut self.servers, &self.dir)
     }
 
     fn moment(&self) -> Result<Moment> {
         Moment::now(&self.servers.pids(), self.driver.pid())
     }
+}
+
+/// A broker that has ended tells why. One without a disk may wait for ever, or fail in all that is asked of it.
+fn can_go_on(servers: &mut Servers, dir: &std::path::Path) -> Result<()> {
+    place::has_room(dir)?;
+    servers.check()
 }
 
 impl Moment {
@@ -128,21 +149,23 @@ impl Moment {
 }
 
 impl<'a> Turn<'a> {
-    /// Ceilings first, then the turn. What it found is there even when it ended before its time.
+    /// Ceilings first, then the turn. What it found is there even when it ended before its time; an error is
+    /// of the machine, and no other turn would be better off.
     pub(crate) fn run(
         peer: &'a dyn Peer,
         place: &'a Place,
         (class, repetition): (Class, u32),
         work: &[Work],
         measure: &'a Measure,
-    ) -> Result<(Ceilings, Vec<Window>)> {
+    ) -> Result<Found> {
         let dir = place
             .cache
             .join("data")
             .join(std::process::id().to_string());
         let dir = dir.join(peer.name());
         std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        let ceilings = Ceilings::measure(&dir, Duration::from_secs_f64(measure.seconds / 8.0))?;
+        let ceilings = Ceilings::measure(&dir, Duration::from_secs_f64(measure.seconds / 8.0));
+        let ceilings = ceilings.with_context(|| format!("in {}", dir.display()))?;
         let mut turn = Self {
             peer,
             site: Site {
@@ -157,17 +180,21 @@ impl<'a> Turn<'a> {
             windows: Vec::new(),
             alone_bytes: 0,
         };
-        if let Err(error) = turn.all(work) {
+        let all = turn.all(work).map_err(|error| format!("{error:#}"));
+        if let Err(why) = &all {
             let is_left = |it: &Work| turn.windows.iter().all(|window| window.work != *it);
             let left: Vec<Work> = work.iter().copied().filter(is_left).collect();
-            eprintln!("  {} broke off: {error:#}", peer.name());
+            eprintln!("  {} broke off: {why}", peer.name());
             for work in left {
-                turn.fail(work, &format!("{error:#}"));
+                turn.miss(work, why);
             }
         }
-        let removed = std::fs::remove_dir_all(&dir);
-        removed.with_context(|| format!("removing {}", dir.display()))?;
-        Ok((ceilings, turn.windows))
+        remove(&dir);
+        Ok(Found {
+            ceilings,
+            windows: turn.windows,
+            broke_off: all.err(),
+        })
     }
 
     /// A broker and its driver, and how long it took from the broker's start to its first acknowledged message.
@@ -176,9 +203,14 @@ impl<'a> Turn<'a> {
         driver.ask("ping", PATIENCE, &mut |_| Ok(()))?;
         let servers = self.peer.servers(site)?;
         let began = Instant::now();
-        let servers = Servers::start(servers, &site.dir)?;
-        let mut pair = Pair { servers, driver };
-        pair.ask(&format!("first topic=load queues={QUEUES}"), 0.0)?;
+        let servers = Servers::start(servers, &site.dir).context("it did not come up")?;
+        let mut pair = Pair {
+            servers,
+            driver,
+            dir: site.dir.clone(),
+        };
+        let first = pair.ask(&format!("first topic=load queues={QUEUES}"), 0.0);
+        first.context("it did not come up")?;
         Ok((pair, began.elapsed()))
     }
 
@@ -186,7 +218,7 @@ impl<'a> Turn<'a> {
         let (able, unable): (Vec<Work>, Vec<Work>) =
             work.iter().partition(|it| self.peer.can(**it));
         for work in unable {
-            self.fail(work, "it has nothing of the kind");
+            self.miss(work, "it has nothing of the kind");
         }
         let (lossy, able): (Vec<Work>, Vec<Work>) =
             able.into_iter().partition(|it| it.is_over_path());
@@ -219,7 +251,7 @@ impl<'a> Turn<'a> {
                     if backlog.is_none() {
                         let filled = self.fill(&mut pair, "backlog", self.measure.backlog);
                         interrupt::check()?;
-                        pair.servers.check()?;
+                        pair.check()?;
                         backlog = Some(filled.map_err(|error| format!("{error:#}")));
                     }
                     match &backlog {
@@ -270,7 +302,7 @@ impl<'a> Turn<'a> {
                 Ok(()) => self.one(&mut pair, work)?,
                 Err(error) => {
                     interrupt::check()?;
-                    pair.servers.check()?;
+                    pair.check()?;
                     self.fail(work, &format!("{error:#}"));
                 }
             }
@@ -346,7 +378,7 @@ impl<'a> Turn<'a> {
             }
             Err(error) => {
                 interrupt::check()?;
-                pair.servers.check()?;
+                pair.check()?;
                 self.fail(work, &format!("{error:#}"));
                 Ok(())
             }
@@ -430,6 +462,12 @@ impl<'a> Turn<'a> {
     }
 
     fn fail(&mut self, work: Work, why: &str) {
+        eprintln!("  {:<16}  FAILED: {why}", work.to_string());
+        self.miss(work, why);
+    }
+
+    /// There are no figures for it, as is told elsewhere.
+    fn miss(&mut self, work: Work, why: &str) {
         let window = Window {
             error: Some(why.to_owned()),
             ..self.blank(work)

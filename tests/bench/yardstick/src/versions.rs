@@ -35,6 +35,7 @@ mod tests {
             "rocketmq-rust",
             "kafka",
             "kafka-scala",
+            "slf4j-simple",
             "nats-server",
             "nats.go",
         ] {

@@ -18,6 +18,8 @@ pub(crate) struct Kafka {
 }
 
 const DRIVER: &str = include_str!("../../drivers/java/Kafka.java");
+/// What is logged: a word when it ends, and no work besides.
+const ERRORS: &str = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error";
 /// Any 16 bytes in base64 will do.
 const CLUSTER: &str = "eWFyZHN0aWNrLWthZmthMQ";
 /// Of a key that is made for one turn.
@@ -26,10 +28,12 @@ const PASSWORD: &str = "yardstick";
 impl Kafka {
     fn jars(&self) -> Result<Jars> {
         let artifact = format!("kafka_{}", versions::of("kafka-scala")?);
-        let library = ["org.apache.kafka", &artifact, versions::of("kafka")?];
+        let kafka = ["org.apache.kafka", &artifact, versions::of("kafka")?];
+        // Without it nobody is told why it ends.
+        let logger = ["org.slf4j", "slf4j-simple", versions::of("slf4j-simple")?];
         Ok(Jars {
             name: "kafka",
-            libraries: vec![library.map(str::to_owned)],
+            libraries: [kafka, logger].map(|it| it.map(str::to_owned)).to_vec(),
             driver: ("Kafka.java", DRIVER),
         })
     }
@@ -126,7 +130,7 @@ impl Peer for Kafka {
             let tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"];
             make(format.args(tool).arg(&file))?;
         }
-        let mut command = jars.java(site.place, &home, &["-Xms1g", "-Xmx1g"])?;
+        let mut command = jars.java(site.place, &home, &["-Xms1g", "-Xmx1g", ERRORS])?;
         command.arg("kafka.Kafka").arg(file);
         Ok(vec![Server {
             name: "kafka",
@@ -137,7 +141,7 @@ impl Peer for Kafka {
 
     fn driver(&self, site: &Site<'_>) -> Result<Command> {
         let home = site.dir.join("driver-home");
-        let mut command = self.jars()?.java(site.place, &home, &["-Xmx1g"])?;
+        let mut command = self.jars()?.java(site.place, &home, &["-Xmx1g", ERRORS])?;
         command.args(["Kafka", &site.at(site.ports.broker)]);
         if self.is_encrypted {
             command.arg(key(site)?).arg(PASSWORD);

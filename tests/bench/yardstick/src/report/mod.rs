@@ -36,6 +36,15 @@ pub(crate) struct Skipped {
     pub(crate) why: String,
 }
 
+/// A turn that ended before all of its work was done, and why.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct BrokeOff {
+    pub(crate) name: &'static str,
+    pub(crate) class: Class,
+    pub(crate) repetition: u32,
+    pub(crate) why: String,
+}
+
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Machine {
     pub(crate) processor: String,
@@ -54,8 +63,11 @@ pub(crate) struct Report {
     pub(crate) repetitions: u32,
     pub(crate) measured: Vec<Measured>,
     pub(crate) skipped: Vec<Skipped>,
-    /// Whether nobody interrupted it.
+    /// Whether all turns there should be are in it.
     pub(crate) is_complete: bool,
+    /// Why they are not, once the run has ended.
+    pub(crate) ended_by: Option<String>,
+    pub(crate) broke_off: Vec<BrokeOff>,
     pub(crate) ceilings: Vec<Ceilings>,
     pub(crate) windows: Vec<Window>,
 }
@@ -169,6 +181,7 @@ impl Figure {
             Work::Idle => Self::Anonymous,
             Work::Warm
             | Work::Produce { .. }
+            | Work::Batches { .. }
             | Work::Drain(_)
             | Work::FanOut { .. }
             | Work::Topics { .. } => Self::BrokerCpu,
@@ -181,7 +194,6 @@ impl Figure {
 }
 
 /// The repetitions of one broker at one work.
-            | Work::Batches { .. }
 pub(crate) struct Cell<'a> {
     pub(crate) class: Class,
     pub(crate) work: Work,
@@ -347,6 +359,8 @@ mod tests {
             measured: Vec::new(),
             skipped: Vec::new(),
             is_complete: true,
+            ended_by: None,
+            broke_off: Vec::new(),
             ceilings: vec![ceilings(60.0), ceilings(61.0)],
             windows,
         }

@@ -265,8 +265,17 @@ fn heading(report: &Report) -> String {
     for skipped in &report.skipped {
         let _ = writeln!(out, "\nSKIPPED {}: {}", skipped.name, skipped.why);
     }
+    for broke in &report.broke_off {
+        let (name, class) = (broke.name, broke.class.name());
+        let (repetition, why) = (broke.repetition, &broke.why);
+        let _ = writeln!(
+            out,
+            "\nBROKE OFF {name}, {class}, repetition {repetition}: {why}"
+        );
+    }
     if !report.is_complete {
-        out += "\nINTERRUPTED: what follows is part of a run.\n";
+        let why = report.ended_by.as_deref().unwrap_or("not over yet");
+        let _ = writeln!(out, "\nINCOMPLETE: {why}. What follows is part of a run.");
     }
     if report.is_noisy() {
         let _ = writeln!(
@@ -357,10 +366,21 @@ mod tests {
             name: "kafka",
             why: "needs `java`, which is not there".to_owned(),
         });
+        report.broke_off.push(crate::report::BrokeOff {
+            name: "nats",
+            class: Class::Durable,
+            repetition: 1,
+            why: "it did not come up".to_owned(),
+        });
         report.is_complete = false;
+        report.ended_by = Some("interrupted".to_owned());
         let text = markdown(&report);
         assert!(text.contains("SKIPPED kafka: needs `java`"), "{text}");
-        assert!(text.contains("INTERRUPTED"), "{text}");
+        assert!(
+            text.contains("BROKE OFF nats, durable, repetition 1: it did not come up"),
+            "{text}"
+        );
+        assert!(text.contains("INCOMPLETE: interrupted."), "{text}");
         assert!(!text.contains("NOISY"), "{text}");
         let nats = text.lines().find(|line| line.starts_with("| nats"));
         let cells: Vec<&str> = nats.unwrap_or_default().split('|').map(str::trim).collect();
