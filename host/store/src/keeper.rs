@@ -131,7 +131,11 @@ impl Keeper {
         }
         let retired = self.retire();
         self.is_refusing = self.queue.make_again();
-        let scrubbed = self.scrub();
+        // While it carries it looks often, and the disk has enough to do.
+        let scrubbed = match self.is_carrying {
+            true => Ok(()),
+            false => self.scrub(),
+        };
         noted.and(indexed).and(retired).and(scrubbed)
     }
 

@@ -16,12 +16,13 @@ pub(crate) const RESERVE_MIN: u64 = 2 * 1024 * 1024;
 pub(crate) const GROUP: usize = 1024 * 1024;
 /// While a sync is running, a group is written as soon as this much waits.
 pub(crate) const GROUP_WHILE_SYNCING: usize = 64 * 1024;
-/// The space behind a group that is smaller is written to ahead, bytes …
-pub(crate) const ZEROED_BEHIND: usize = 64 * 1024;
-/// … so much of it at once …
+/// The space behind a small group is written to so far ahead, bytes, to the end of a page …
 pub(crate) const ZEROED: u64 = 256 * 1024;
-/// … up to the end of a page.
 pub(crate) const PAGE: u64 = 4096;
+/// … or this fraction of a segment, if that is less. Small is what is less than …
+pub(crate) const ZEROED_SHARE: u64 = 8;
+/// … this fraction of it: 64 KiB.
+pub(crate) const SMALL_GROUP_SHARE: u64 = 4;
 /// Group buffers kept for readers at the head of the log.
 pub(crate) const TAIL_CACHE: usize = 64 * 1024 * 1024;
 /// Bytes of group buffers that wait to be used again.
@@ -38,7 +39,7 @@ pub(crate) const STRETCH: u64 = 1024 * 1024;
 pub(crate) const ANNOUNCED: usize = 4 * 1024 * 1024;
 /// The log counts as written to for so long after a sync, ms …
 pub(crate) const WRITTEN_TO: u64 = 100;
-/// … and then the disk is asked for no more than this at once, bytes.
+/// … and then a thread that reads many records asks the disk for no more than this at once, bytes.
 pub(crate) const READ_BESIDE_WRITES: usize = 128 * 1024;
 /// A stretch that is shorter is not worth a mapping, bytes.
 pub(crate) const MAPPED: usize = 64 * 1024;

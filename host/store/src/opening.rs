@@ -341,6 +341,7 @@ fn syncer(shared: &Shared, derived: Derived, checked: u64, config: &Config) -> S
     Syncer {
         queue: Arc::clone(&shared.queue),
         clock: Arc::clone(&shared.env.clock),
+        traffic: Arc::clone(&shared.segments.traffic),
         durable: Arc::clone(&shared.durable),
         checked: Arc::new(AtomicU64::new(checked)),
         checkpoint_every: config.checkpoint_every,

@@ -38,7 +38,7 @@ pub(crate) struct Segments {
     /// Where the tail in memory begins.
     recent: AtomicU64,
     read_mode: ReadMode,
-    pub(crate) traffic: Traffic,
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 impl Segments {
@@ -49,7 +49,7 @@ impl Segments {
         clock: &Arc<dyn Clock>,
     ) -> Self {
         Self {
-            traffic: Traffic::new(clock),
+            traffic: Arc::new(Traffic::new(clock)),
             read_mode,
             files: RwLock::new(files),
             tail: RwLock::default(),

@@ -22,9 +22,11 @@ impl Segments {
     /// Records of entries, in their order. Ends before the first that cannot be read; an error when that
     /// is the first of all.
     pub(crate) fn records(&self, entries: &[Entry]) -> Result<Vec<Bytes>, ReadError> {
-        self.announce(entries);
-        let mut records = Vec::with_capacity(entries.len());
+        let (mut records, mut announced) = (Vec::with_capacity(entries.len()), 0);
         while let Some(rest) = entries.get(records.len()..).filter(|it| !it.is_empty()) {
+            if records.len() >= announced {
+                announced = records.len() + self.announce(rest);
+            }
             match self.next(rest, &mut records) {
                 Ok(()) => {}
                 Err(error) if records.is_empty() => return Err(error),
@@ -35,25 +37,37 @@ impl Segments {
         Ok(records)
     }
 
-    /// Tells the disk of the stretches behind the first: those of one queue lie between others', and the kernel
-    /// takes reads with gaps for reads at random.
-    fn announce(&self, entries: &[Entry]) {
-        if self.traffic.is_there() {
-            return;
+    /// Tells the disk of the stretches that come next, as many as it may have at once: those of one queue lie between
+    /// others', and the kernel takes reads with gaps for reads at random. How many entries there are in them.
+    fn announce(&self, entries: &[Entry]) -> usize {
+        // Those behind one that is in memory are, too.
+        if entries
+            .first()
+            .is_some_and(|it| self.is_recent(it.position))
+        {
+            return entries.len();
         }
-        let (mut rest, mut told) = (entries, 0);
-        while let Some(first) = rest.first()
-            && told < limits::ANNOUNCED
+        let most = match self.traffic.is_there() {
+            true => limits::READ_BESIDE_WRITES,
+            false => limits::ANNOUNCED,
+        };
+        let (mut covered, mut told) = (0, 0);
+        while let Some(rest) = entries.get(covered..)
+            && let Some(first) = rest.first()
             && !self.is_recent(first.position)
             && let Some(segment) = self.holding(first.position)
         {
             let (count, len) = stretch(rest, segment.end());
-            if rest.len() < entries.len() {
-                segment.file.will_read(first.position.0 - segment.base, len);
-                told += len;
+            if covered > 0 && told + len > most {
+                break;
             }
-            rest = rest.get(count.max(1)..).unwrap_or_default();
+            // The first is read now, which tells the disk as well.
+            if covered > 0 {
+                segment.file.will_read(first.position.0 - segment.base, len);
+            }
+            (covered, told) = (covered + count.max(1), told + len);
         }
+        covered
     }
 
     /// The same for who must not wait for a disk; `None` = somebody else has to read them, who may, or who then

@@ -16,6 +16,7 @@ use crate::gathering::Synced;
 use crate::queue::{Group, Queue, Written};
 use crate::segments::Segments;
 use crate::steps::Turn;
+use crate::traffic::Traffic;
 
 /// The syncer's patience beyond the appender's, so that what has come is written before it syncs.
 const APPENDER_FIRST: Duration = Duration::from_micros(500);
@@ -25,6 +26,7 @@ const APPENDER_FIRST: Duration = Duration::from_micros(500);
 pub(crate) struct Syncer {
     pub(crate) queue: Arc<Queue>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) durable: Arc<AtomicU64>,
     /// Up to where the keeper has noted what the log comes to.
     pub(crate) checked: Arc<AtomicU64>,
@@ -77,7 +79,10 @@ impl Syncer {
             self.show(&groups);
         }
         let began = self.clock.steady_us();
-        if let Err(error) = sync(&groups) {
+        self.traffic.sync_begins();
+        let synced = sync(&groups);
+        self.traffic.sync_ended();
+        if let Err(error) = synced {
             let why = error.to_string();
             tracing::error!(
                 code = "Q-4002",
@@ -97,7 +102,6 @@ impl Syncer {
             .lock()
             .expect("an observer that panics has ended the log");
         self.durable.store(end, Ordering::Release);
-        dispatcher.segments.traffic.note();
         self.let_others_go_on(&groups, began);
         for group in groups {
             dispatcher.dispatch(group);

@@ -1,9 +1,8 @@
 //! Whether somebody writes to the log just now.
 //!
 //! A disk does what it is given in about the order it comes, so a sync waits for all reads before it. Who reads a
-//! log from its beginning asks for megabytes at once, and the kernel for more ahead of that, which is a sync's time
-//! twenty times over. So while the log is written to, cold reads are short, one behind the other, and nothing is read
-//! ahead: `crate::stretch`.
+//! log from its beginning asks for megabytes at once, and the kernel for more ahead of that. So while the log is
+//! written to, a thread that reads many records asks for little at once, and nothing is read ahead: `crate::stretch`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +13,7 @@ use crate::limits;
 #[derive(Debug)]
 pub(crate) struct Traffic {
     clock: Arc<dyn Clock>,
-    /// Until then it counts as written to, by the steady clock, ms.
+    /// Until then the log counts as written to, by the steady clock, ms.
     until: AtomicU64,
 }
 
@@ -26,8 +25,12 @@ impl Traffic {
         }
     }
 
-    /// Something has been made durable.
-    pub(crate) fn note(&self) {
+    /// A sync begins, and nobody knows how long it takes.
+    pub(crate) fn sync_begins(&self) {
+        self.until.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sync_ended(&self) {
         let until = self.clock.steady_ms() + limits::WRITTEN_TO;
         self.until.store(until, Ordering::Relaxed);
     }

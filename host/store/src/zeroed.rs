@@ -22,21 +22,22 @@ impl Zeroed {
             return Ok(());
         }
         self.0 = end;
+        let ahead = limits::ZEROED.min(segment.size / limits::ZEROED_SHARE);
         // Of the zoo: what is not overwritten has to stay.
-        if len >= limits::ZEROED_BEHIND || cfg!(zoo = "z8") {
+        if len as u64 >= ahead / limits::SMALL_GROUP_SHARE || cfg!(zoo = "z8") {
             return Ok(());
         }
         let at = end - segment.base;
-        let to = (at + limits::ZEROED).next_multiple_of(limits::PAGE);
+        let to = (at + ahead).next_multiple_of(limits::PAGE);
         let to = to.min(segment.size);
-        match segment.file.write_at(&vec![0; (to - at) as usize], at) {
-            // It is a favour, and what is reserved is there for groups.
-            Err(error) if is_full(&error) => Ok(()),
-            Ok(()) => {
+        let zeroed = segment.file.write_at(&vec![0; (to - at) as usize], at);
+        // They are a favour: without space for them groups go on as if they were there.
+        match zeroed {
+            Err(error) if !is_full(&error) => Err(error),
+            _ => {
                 self.0 = segment.base + to;
                 Ok(())
             }
-            Err(error) => Err(error),
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{BATCH, BODY, FILE};
 /// Body, block header, record header and properties: as long as a record of ours.
 const RECORD: usize = BODY + 152;
 
-/// More than is written one message after the other.
+/// More than is written one message after the other: some 57,000 of them.
 const WRITTEN_MIB: u64 = 64;
 
 /// Reserved files, one made ahead by a thread of its own.

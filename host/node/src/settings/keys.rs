@@ -347,7 +347,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         Roles::Broker,
         "storeRead",
-        "How old messages are read: copied by the kernel, or mapped, which ends the process when the disk fails at the wrong moment",
+        "How old messages are read: copied by the kernel, or, while nobody writes to the log, mapped, which ends the process when the disk fails at the wrong moment",
         "pread, mmap",
         (store_read, |it| match it.read_mode {
             ReadMode::Pread => "pread".to_owned(),
