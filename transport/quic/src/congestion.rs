@@ -10,18 +10,18 @@ use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig};
 /// What the kernel's TCP is governed by; there is no such file but on Linux.
 const OF_TCP: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
-static MACHINE_HAS_BBR: LazyLock<bool> = LazyLock::new(|| {
-    let name = std::fs::read_to_string(OF_TCP).unwrap_or_default();
-    is_bbr(&name)
-});
+type Factory = Arc<dyn ControllerFactory + Send + Sync>;
 
-/// There are several versions of it, in kernels of vendors.
-fn is_bbr(name: &str) -> bool {
-    name.trim().starts_with("bbr")
+/// Looked at once: connections of one process are alike.
+pub(crate) fn of_the_machine() -> Factory {
+    static FOUND: LazyLock<Factory> =
+        LazyLock::new(|| named(&std::fs::read_to_string(OF_TCP).unwrap_or_default()));
+    Arc::clone(&FOUND)
 }
 
-pub(crate) fn of_the_machine() -> Arc<dyn ControllerFactory + Send + Sync> {
-    if *MACHINE_HAS_BBR {
+/// As the kernel calls it. There are several versions of BBR, in kernels of vendors.
+fn named(name: &str) -> Factory {
+    if name.trim().starts_with("bbr") {
         Arc::new(BbrConfig::default())
     } else {
         Arc::new(CubicConfig::default())
@@ -30,11 +30,20 @@ pub(crate) fn of_the_machine() -> Arc<dyn ControllerFactory + Send + Sync> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_bbr;
+    use std::time::Instant;
+
+    use quinn::congestion::{Bbr, Cubic};
+
+    use super::named;
 
     #[test]
-    fn what_the_kernel_says_is_understood() {
-        assert!(is_bbr("bbr\n") && is_bbr("bbr2\n"));
-        assert!(!is_bbr("cubic\n") && !is_bbr("") && !is_bbr("reno\n"));
+    fn networks_get_what_the_kernel_names() {
+        let made = |name| named(name).build(Instant::now(), 1_200).into_any();
+        for name in ["bbr\n", "bbr2\n"] {
+            assert!(made(name).is::<Bbr>(), "{name}");
+        }
+        for name in ["cubic\n", "reno\n", ""] {
+            assert!(made(name).is::<Cubic>(), "{name}");
+        }
     }
 }
