@@ -49,6 +49,10 @@ pub(super) enum Outcome {
 /// What the policy of a broker calls taking turns.
 const IN_TURN: &str = "round-robin";
 
+/// So often a queue is asked for within the time of one request. It stores nothing, so a broker that may be gone is not
+/// waited for while there is time to ask another, or the same once it is back.
+const ASKED: u32 = 3;
+
 /// Messages of a frame, and who chooses for them.
 pub(super) struct Selected<'a> {
     pub(super) client: &'a Client,
@@ -133,7 +137,7 @@ impl Selected<'_> {
         let body = jobs.iter().map(|job| job.block.clone()).collect();
         let left = deadline(jobs).saturating_duration_since(Instant::now());
         let within = match choose_only {
-            true => left.clamp(LEAST, client.0.within.max(LEAST)),
+            true => left.min(client.0.within / ASKED).max(LEAST),
             false => client.0.within,
         };
         let call = live.sends.call(&request, body, within);
