@@ -70,18 +70,20 @@ fn is_measured(report: &Value, work: &str) -> bool {
     }
 }
 
+/// Ours alone, one turn.
+const OURS: [&str; 6] = [
+    "--peers",
+    "quern",
+    "--class",
+    "cached",
+    "--repetitions",
+    "1",
+];
+
 #[test]
 fn a_small_run_measures_our_broker() {
     let dir = tempfile::tempdir().expect("a directory");
     let work = "start,produce-1,produce-64,batch-32,drain-all,drain-tag,drain-sql,drain-sql-half,drain-own,fan-out-10,connections-1000,lossy-produce,lossy-drain,e2e-100,restart";
-    let args = [
-        "--peers",
-        "quern",
-        "--class",
-        "cached",
-        "--repetitions",
-        "1",
-    ];
     let small = [
         "--seconds",
         "0.3",
@@ -92,7 +94,7 @@ fn a_small_run_measures_our_broker() {
         "--restart-mib",
         "1",
     ];
-    let all: Vec<&str> = [&args[..], &small, &["--work", work]].concat();
+    let all: Vec<&str> = [&OURS[..], &small, &["--work", work]].concat();
     let output = yardstick(&all, dir.path());
     assert!(output.status.success(), "{}", said(&output));
     let (report, left) = kept(dir.path());
@@ -125,16 +127,6 @@ fn a_small_run_measures_our_broker() {
     let table = std::fs::read_to_string(dir.path().join("out/report.md")).expect("a table");
     assert!(table.contains("### Drain a backlog by tag"), "{table}");
 }
-
-/// Ours alone, one turn.
-const OURS: [&str; 6] = [
-    "--peers",
-    "quern",
-    "--class",
-    "cached",
-    "--repetitions",
-    "1",
-];
 
 #[test]
 fn what_was_measured_before_ctrl_c_is_kept_and_marked() {
